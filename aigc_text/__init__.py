@@ -1,0 +1,68 @@
+"""Generate text and code with whatever model fits: text in, text out.
+
+>>> from aigc_text import generate
+>>> generate("Once upon a time", backend="gpt2", max_new_tokens=40, seed=1)  # doctest: +SKIP
+[Completion(prompt='Once upon a time', text=…)]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import generate, load
+    from .backend import Backend, Capabilities, TransformersBackend
+    from .errors import UserError
+    from .options import Completion, GenerationOptions, Piece, Progress, TrainingOptions
+    from .registry import list_backends, register_backend
+    from .run import train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Backend": "backend",
+    "Capabilities": "backend",
+    "Completion": "options",
+    "GenerationOptions": "options",
+    "Piece": "options",
+    "Progress": "options",
+    "TrainingOptions": "options",
+    "TransformersBackend": "backend",
+    "UserError": "errors",
+    "generate": "api",
+    "list_backends": "registry",
+    "load": "api",
+    "register_backend": "registry",
+    "train": "run",
+}
+
+__all__ = [
+    "Backend",
+    "Capabilities",
+    "Completion",
+    "GenerationOptions",
+    "Piece",
+    "Progress",
+    "TrainingOptions",
+    "TransformersBackend",
+    "UserError",
+    "generate",
+    "list_backends",
+    "load",
+    "register_backend",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used, so that `import aigc_text` costs nothing."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,115 @@
+"""`load` and `generate`: from names and paths to models and texts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .errors import BackendError, OptionError, nearest
+from .registry import get_backend
+
+if TYPE_CHECKING:
+    from .backend import Backend, TransformersBackend
+    from .options import Completion, GenerationOptions
+
+DEFAULT_BACKEND = "gpt2"
+
+
+def load(backend: str | None = None, model: str | None = None, **kwargs: Any) -> Backend:
+    """Loads a model behind its backend.
+
+    Args:
+        backend: a backend's name; or the folder of a model or run, which says itself what its backend is.
+        model: a hub id, folder or file for the backend; `None` is its default model.
+        kwargs: for the backend's `from_pretrained`: `device`, `dtype`, `revision`, ….
+
+    Returns:
+        The loaded backend; its `generate` yields completions.
+
+    Raises:
+        BackendError: unknown or broken backend, or one that is not the model's.
+        ModelError: no such model.
+    """
+    from . import hub
+
+    if model is None and backend is not None and ".py:" not in backend and hub.is_folder(backend):
+        backend, model = None, backend
+    own = hub.backend_of(model) if model is not None else None
+    if backend is not None and own is not None and own != backend:
+        raise BackendError(
+            f"the model in {model} belongs to backend {own!r}, not {backend!r}",
+            f"Leave --backend out, or write --backend {own}",
+        )
+    name = backend or own or DEFAULT_BACKEND
+    cls = get_backend(name)
+    _refuse_unknown(cls, name, kwargs)
+    loaded = cls.from_pretrained(model, **kwargs)
+    loaded.name = name
+    return loaded
+
+
+def _refuse_unknown(cls: type[Backend], name: str, kwargs: dict[str, Any]) -> None:
+    """A loading option that a backend does not have is an error, never ignored."""
+    parameters = inspect.signature(cls.from_pretrained).parameters.values()
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for key in kwargs:
+        if key not in known and not open_ended:
+            allowed = f"Allowed: {', '.join(known)}" if known else "It has none."
+            raise OptionError(f"backend {name!r} has no loading option {key!r}.{nearest(key, known)}", allowed)
+
+
+def from_scratch(
+    backend: str, texts: Iterable[str], *, vocab_size: int = 4096, seed: int = 0, **config: Any
+) -> TransformersBackend:
+    """A backend with random weights and a byte-level BPE tokenizer trained on `texts`, ready for `train`.
+
+    Args:
+        backend: a backend's name.
+        texts: what the tokenizer learns from.
+        vocab_size: entries of its vocabulary.
+        seed: of the weights.
+        config: fields of the model's configuration, such as `n_layer=6`.
+
+    Raises:
+        BackendError: the backend cannot be trained.
+        OptionError: no such field of the configuration, or sizes that do not fit.
+    """
+    from .backend import TransformersBackend
+
+    cls = get_backend(backend)
+    if not (issubclass(cls, TransformersBackend) and cls.capabilities.training):
+        raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
+    import torch
+
+    from .tokenizer import train_bpe
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        made = cls.from_scratch(train_bpe(texts, vocab_size), **config)
+    made.name = backend
+    return made
+
+
+def generate(
+    prompts: str | Iterable[str],
+    backend: str | None = None,
+    model: str | None = None,
+    options: GenerationOptions | None = None,
+    **overrides: Any,
+) -> list[Completion]:
+    """Loads a model, generates, and returns all completions in the order of the prompts.
+
+    Args:
+        prompts: one prompt or several; an empty one asks for unconditional generation.
+        backend: a backend's name, or a model's folder.
+        model: as in `load`.
+        options: how to generate.
+        overrides: single fields of the backend's options, such as `max_new_tokens=40, seed=1`.
+
+    Raises:
+        UserError: see `load` and `Backend.generate`.
+    """
+    loaded = load(backend, model)
+    return list(loaded.generate([prompts] if isinstance(prompts, str) else prompts, options, **overrides))

@@ -1,0 +1,406 @@
+"""`Backend`, the one interface, and `TransformersBackend`, what all models on transformers share."""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from . import decoding
+from .errors import BackendError, ModelError, OptionError, nearest
+from .options import Completion, GenerationOptions, Piece
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from typing_extensions import Self
+
+    from .engines import Engine, Row
+    from .objective import Objective
+    from .options import TrainingOptions
+    from .trainer import Evaluate
+
+FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
+FALLBACK_CONTEXT = 512
+DRAWN_SEED_BITS = 31
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do, as data: the command line, the evaluation and the messages read this, never a name.
+
+    Attributes:
+        prompts: takes prompts; else only the empty one.
+        continues: the text goes on from the prompt; else it stands for itself.
+        streaming: pieces come while the text is generated.
+        training: can be trained by the trainer.
+        saving: has `save_pretrained`.
+        infilling: takes a `suffix`.
+        latents: has latent codes.
+        likelihood: `exact`, `bound`, or empty where it has none.
+    """
+
+    prompts: bool = True
+    continues: bool = True
+    streaming: bool = False
+    training: bool = False
+    saving: bool = False
+    infilling: bool = False
+    latents: bool = False
+    likelihood: str = ""
+
+    def words(self) -> list[str]:
+        """The capabilities as words for a table."""
+        named = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) is True]
+        return [*named, *([f"likelihood ({self.likelihood})"] if self.likelihood else [])]
+
+
+class Backend(ABC):
+    """Text in, text out.
+
+    A subclass writes `from_pretrained` and `generate`; the rest follows. Nothing here is shaped by torch.
+    """
+
+    #: The options that `generate` takes; a backend that needs more subclasses `GenerationOptions`.
+    Options: ClassVar[type[GenerationOptions]] = GenerationOptions
+    #: The names of those fields that it heeds; `None` is all. The others are refused, never ignored.
+    takes: ClassVar[tuple[str, ...] | None] = None
+    #: What the backend can do.
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    #: The name it is registered under; `load` sets it.
+    name: str = ""
+    #: What was loaded, for records: a hub id or a path, and its revision or hash.
+    source: str = ""
+    revision: str = ""
+    precision: str = ""
+
+    @classmethod
+    @abstractmethod
+    def from_pretrained(cls, model: str | None = None, **kwargs: Any) -> Self:
+        """Loads a model.
+
+        Args:
+            model: a folder, a file or an id, as the backend sees fit; `None` is its default model.
+
+        Raises:
+            ModelError: there is no such model, or it is damaged.
+        """
+
+    @abstractmethod
+    def generate(
+        self, prompts: Iterable[str], options: GenerationOptions | None = None, **overrides: Any
+    ) -> Iterator[Completion]:
+        """Yields the completions of each prompt, in the order of the prompts.
+
+        Args:
+            prompts: plain strings; an empty one asks for unconditional generation.
+            options: how; `overrides` name single fields of `Options` instead or on top.
+
+        Raises:
+            OptionError: an option that this backend does not take, or a value out of range.
+        """
+
+    def pieces(
+        self, prompts: Iterable[str], options: GenerationOptions | None = None, **overrides: Any
+    ) -> Iterator[Piece]:
+        """Yields the same texts as `generate`, piece by piece as they grow, one text after the other."""
+        for c in self.generate(prompts, options, **overrides):
+            yield Piece(prompt_index=c.prompt_index, index=c.index, text=c.text, completion=c)
+
+    def stream(self, prompt: str, options: GenerationOptions | None = None, **overrides: Any) -> Iterator[str]:
+        """Yields one completion's text in pieces; joined they are what `generate` gives."""
+        options = self.resolve(options, overrides)
+        if (options.num_return_sequences or 1) > 1:
+            raise OptionError("stream gives one text", "Use generate or pieces for num_return_sequences above 1.")
+        yield from (piece.text for piece in self.pieces([prompt], options) if piece.text)
+
+    def resolve(self, options: GenerationOptions | None, overrides: dict[str, Any]) -> GenerationOptions:
+        """`options` with `overrides` on top, checked to be options of this backend."""
+        base: dict[str, Any] = {}
+        if options is not None:
+            base = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+            base = {k: v for k, v in base.items() if v is not None}
+        known = self.takes or tuple(self.Options.fields())
+        for name in [*base, *overrides]:
+            if name not in known:
+                raise OptionError(
+                    f"backend {self.name or type(self).__name__!r} has no option {name!r}.{nearest(name, known)}",
+                    f"Allowed: {', '.join(known)}",
+                )
+        result: GenerationOptions = self.Options.parse({**base, **overrides})
+        return result
+
+    def effective(self, options: GenerationOptions) -> dict[str, Any]:
+        """The options that a record reports."""
+        return options.given()
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Writes the model as a folder that `load` reads back.
+
+        Raises:
+            BackendError: this backend cannot save.
+        """
+        raise BackendError(f"backend {self.name!r} cannot save its model", "See: aigc-text backends")
+
+
+class TransformersBackend(Backend):
+    """A model and a tokenizer of transformers behind the interface. Families subclass it.
+
+    Args:
+        model: with `GenerationMixin`.
+        tokenizer: any tokenizer of transformers.
+    """
+
+    capabilities = Capabilities(streaming=True, training=True, saving=True, likelihood="exact")
+    #: Generation options used where neither the user nor the model says anything.
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.source = str(model.name_or_path or "")
+        self.revision = str(getattr(model.config, "_commit_hash", None) or "")
+        self.precision = str(model.dtype).removeprefix("torch.")
+
+    # What a family may change
+
+    @classmethod
+    def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
+        """A model with random weights for a tokenizer, to be trained. Text in `config` is read as the field's type.
+
+        Raises:
+            OptionError: a field that the model's configuration does not have, or sizes that do not fit each other.
+        """
+        raise BackendError(f"backend {cls.__name__!r} cannot start from scratch", "Start from a model with --model.")
+
+    def engine(self) -> Engine:
+        """What produces the next token."""
+        from .engines.transformers import TransformersEngine
+
+        return TransformersEngine(self.model, self.pad())
+
+    def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
+        """The ids that the model sees for a prompt; for an empty one the token that begins a text."""
+        ids = list(self.tokenizer(prompt, verbose=False)["input_ids"]) if prompt else []
+        if ids:
+            return ids
+        starts = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.pad())
+        return [next(i for i in starts if i is not None)]
+
+    def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
+        """Where a prompt's text ends."""
+        return options.stop_strings or ()
+
+    def row_inputs(self, prompt: str, options: GenerationOptions, key: int | None) -> dict[str, torch.Tensor]:
+        """Further inputs of the model for one completion (a latent, a prefix), without the batch dimension."""
+        return {}
+
+    def objective(self, options: TrainingOptions) -> Objective:
+        """What training minimises."""
+        from .objective import Likelihood
+
+        return Likelihood()
+
+    def batches(self, texts: Iterable[str], options: TrainingOptions) -> Iterable[Any]:
+        """Micro-batches for the trainer; with `from_step`, so that a resumed run sees what the unbroken one saw."""
+        from .data import PackedBatches, encode
+
+        tokens = encode(self.tokenizer, texts, self.tokenizer.eos_token_id)
+        return PackedBatches(tokens, options.batch_size, self.block_size(options), options.seed)
+
+    def validator(self, texts: Iterable[str], options: TrainingOptions) -> Evaluate:
+        """The `evaluate(model)` of a training run: mean loss a token in nats and bits per byte on blocks of texts."""
+        from .likelihood import BlockValidation
+
+        return BlockValidation(self.tokenizer, texts, self.block_size(options), options.eval_blocks)
+
+    # What is the same for all
+
+    def generate(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions | None = None,
+        *,
+        batch_size: int = 8,
+        **overrides: Any,
+    ) -> Iterator[Completion]:
+        """Yields the completions of each prompt, in the order of the prompts; see `Backend.generate`.
+
+        Args:
+            prompts: plain strings.
+            options: how.
+            batch_size: most rows at once. It never changes the text where `Completion.exact` is true.
+        """
+        for piece in self.pieces(prompts, options, batch_size=batch_size, **overrides):
+            if piece.completion is not None:
+                yield piece.completion
+
+    def pieces(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions | None = None,
+        *,
+        batch_size: int = 8,
+        **overrides: Any,
+    ) -> Iterator[Piece]:
+        options = self.resolve(options, overrides)
+        n = options.num_return_sequences or 1
+        places = ((i, j, prompt) for i, prompt in enumerate(prompts) for j in range(n))
+        yield from decoding.in_order(self.decode(places, options, batch_size), n)
+
+    def decode(
+        self, places: Iterable[tuple[int, int, str]], options: GenerationOptions, batch_size: int = 8
+    ) -> Iterator[Piece]:
+        """Yields pieces of completions named by (prompt_index, index, prompt), in whatever order they come.
+
+        A completion's text follows from its place and the seed, so a share of a larger job can be done alone.
+        """
+        engine = self.engine()
+        config = self.generation_config(engine, options)
+        drawn = bool(config.do_sample)
+        seed = options.seed if options.seed is not None else secrets.randbits(DRAWN_SEED_BITS)
+        how = decoding.Decoding(
+            config=config,
+            seed=seed if drawn else None,
+            batch_size=batch_size,
+            equal_lengths=self._equal_lengths(config),
+            exact=self._exact(),
+            continues=engine.prompt_counts() and self.capabilities.continues,
+        )
+        requests = (self._request(engine, config, options, place, seed if drawn else None) for place in places)
+        yield from decoding.decode(engine, self.tokenizer, requests, how)
+
+    def generation_config(self, engine: Engine, options: GenerationOptions) -> GenerationConfig:
+        """The effective configuration: the user's options over the model's own over the backend's defaults."""
+        from transformers import GenerationConfig
+
+        known = GenerationConfig().to_dict()
+        given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+        given = {k: v for k, v in given.items() if k in known and v is not None and k != "stop_strings"}
+        own = self.model.generation_config
+        if own.do_sample is None and options.do_sample is None:
+            # Sampling options that the user gave ask for sampling; beams ask for none.
+            sampling = any(given.get(k) is not None for k in ("temperature", "top_k", "top_p", "min_p"))
+            given["do_sample"] = (options.num_beams or 1) == 1 and (sampling or self.defaults.get("do_sample", False))
+        for k, v in self.defaults.items():
+            if getattr(own, k, None) is None:
+                given.setdefault(k, v)
+        if getattr(own, "max_new_tokens", None) is None:
+            given.setdefault("max_new_tokens", FALLBACK_NEW_TOKENS)
+        config = engine.config(**given)
+        if (options.num_return_sequences or 1) > 1 and not config.do_sample and (config.num_beams or 1) == 1:
+            raise OptionError(
+                f"num_return_sequences={options.num_return_sequences} without sampling would repeat one text",
+                "Turn sampling on (--do-sample) or use as many beams (--num-beams).",
+            )
+        if config.pad_token_id is None:
+            config.pad_token_id = self.pad()
+        return config
+
+    def effective(self, options: GenerationOptions) -> dict[str, Any]:
+        config = self.generation_config(self.engine(), options)
+        names = [n for n in self.Options.fields() if n != "seed"]
+        values = {n: getattr(config, n, None) for n in names}
+        own = {n: getattr(options, n) for n in names if not hasattr(config, n) or n == "stop_strings"}
+        sampling = ("temperature", "top_k", "top_p", "min_p")
+        return {
+            k: list(v) if isinstance(v, tuple) else v
+            for k, v in {**values, **own}.items()
+            if v is not None and (config.do_sample or k not in sampling)
+        }
+
+    def pad(self) -> int:
+        """The id that fills up short rows; masked, so any will do."""
+        choices = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, 0)
+        return next(i for i in choices if i is not None)
+
+    def block_size(self, options: TrainingOptions) -> int:
+        """Tokens of a training row: what the user says, else the model's context, at most `FALLBACK_CONTEXT`.
+
+        Raises:
+            OptionError: more than the model's context.
+        """
+        context = self.engine().context()
+        if context is not None and (options.block_size or 0) > context:
+            raise OptionError(f"block_size {options.block_size} is more than the model's context of {context} tokens")
+        return options.block_size or min(context or FALLBACK_CONTEXT, FALLBACK_CONTEXT)
+
+    def save_pretrained(self, path: str | Path) -> None:
+        from . import checkpoint
+
+        def write(folder: Path) -> None:
+            model = self.model
+            model.config.aigc_text_backend = self.name
+            model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+
+        path = Path(path)
+        if path.exists():
+            raise ModelError(f"{path} exists already", "Choose a new folder, or remove this one.")
+        checkpoint.save(path, write)
+
+    def _request(
+        self,
+        engine: Engine,
+        config: GenerationConfig,
+        options: GenerationOptions,
+        place: tuple[int, int, str],
+        seed: int | None,
+    ) -> decoding.Request:
+        prompt_index, index, prompt = place
+        return decoding.Request(
+            prompt=prompt,
+            prompt_index=prompt_index,
+            index=index,
+            row=self._row(engine, config, options, place, seed),
+            stop_strings=self.stop_strings(prompt, options),
+        )
+
+    def _row(
+        self,
+        engine: Engine,
+        config: GenerationConfig,
+        options: GenerationOptions,
+        place: tuple[int, int, str],
+        seed: int | None,
+    ) -> Row:
+        from .engines import Row
+        from .sampling import stream_key
+
+        prompt_index, index, prompt = place
+        if prompt and not self.capabilities.prompts:
+            raise OptionError(
+                f"backend {self.name!r} takes no prompts, prompt {prompt_index + 1} is {prompt[:40]!r}",
+                "Leave the prompt out for unconditional generation.",
+            )
+        tokens = self.prompt_tokens(prompt, options)
+        limit, room = config.max_new_tokens, engine.context()
+        if room is not None and engine.prompt_counts():
+            if len(tokens) >= room:
+                tokens = self._truncated(tokens, room, limit, options, prompt_index)
+            limit = min(limit, room - len(tokens))
+        # Beams of a prompt are one search, so its completions share a stream.
+        key = stream_key(seed, prompt_index, 0 if (config.num_beams or 1) > 1 else index) if seed is not None else None
+        return Row(tokens, key, limit, self.row_inputs(prompt, options, key))
+
+    def _truncated(
+        self, tokens: list[int], room: int, limit: int, options: GenerationOptions, prompt_index: int
+    ) -> list[int]:
+        if not options.truncate_prompt:
+            raise OptionError(
+                f"prompt {prompt_index + 1} has {len(tokens)} tokens, the model's context is {room} for prompt and text",
+                "Shorten it, or cut it on the left with --truncate-prompt.",
+            )
+        return tokens[-max(room - limit, room // 2, 1) :]
+
+    def _exact(self) -> bool:
+        """fp32 on the CPU is tested to be the same in every batch, bf16 there in batches of one length."""
+        return self.model.device.type == "cpu" and self.precision in ("float32", "bfloat16")
+
+    def _equal_lengths(self, config: GenerationConfig) -> bool:
+        """Padding changes bf16 sums, and processors that look back take it for history."""
+        looks_back = (config.no_repeat_ngram_size or 0) > 0 or (config.repetition_penalty or 1.0) != 1.0
+        return self.precision != "float32" or looks_back

@@ -1,0 +1,250 @@
+"""`gpt2` and `code`: any causal language model of transformers, pretrained or trained here."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .. import checkpoint, hub
+from ..backend import TransformersBackend
+from ..errors import ModelError, OptionError, nearest
+from ..options import GenerationOptions, option
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+    from typing_extensions import Self
+
+DTYPES = {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
+
+
+class CausalLM(TransformersBackend):
+    """What `gpt2` and `code` share: loading, the default model and its stand-in, training from scratch."""
+
+    #: The hub id used without `model`, if it is cached or can be downloaded.
+    hub_id: ClassVar[str]
+    #: The folder under `bundled/` that stands in for it.
+    bundled: ClassVar[str]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | None = None,
+        *,
+        revision: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        **unknown: Any,
+    ) -> Self:
+        """Loads a causal language model.
+
+        Args:
+            model: a hub id or a folder: exactly that or an error. `None` is the backend's hub model if it is in
+                the cache or can be downloaded, else the small bundled one, with a notice on standard error.
+            revision: of the hub model: a branch, tag or commit.
+            dtype: `fp32`, `bf16` or `fp16`; by default fp32 on the CPU and bf16 on an accelerator that has it.
+            device: `cpu`, `cuda`, `mps` …; by default the best there is.
+            trust_remote_code: run code that comes with the model.
+
+        Raises:
+            ModelError: not found, not reachable, damaged, or not a causal language model.
+            OptionError: an unknown dtype, device or argument.
+        """
+        if unknown:
+            name = next(iter(unknown))
+            known = ("revision", "dtype", "device", "trust_remote_code")
+            raise OptionError(f"no loading option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
+        place = choose_device(device)
+        kind = choose_dtype(dtype, place)
+        if model is None:
+            return cls._default(revision, kind, place)
+        return cls._load(hub.locate(model, revision), kind, place, trust_remote_code)
+
+    @classmethod
+    def _default(cls, revision: str | None, dtype: Any, device: str) -> Self:
+        """The hub model, or the bundled one and a notice that says why."""
+        try:
+            return cls._load(hub.locate(cls.hub_id, revision), dtype, device, False)
+        except ModelError as error:
+            reason = error.message
+        print(
+            f"Notice: the small bundled model {cls.bundled!r} speaks: {reason}.\n"
+            f"For the real one, with a network: hf download {cls.hub_id}",
+            file=sys.stderr,
+        )
+        backend = cls._load(hub.locate(str(hub.BUNDLED / cls.bundled), None), dtype, device, False)
+        backend.source = f"bundled:{cls.bundled}"
+        return backend
+
+    @classmethod
+    def _load(cls, where: dict[str, Any], dtype: Any, device: str, trust_remote_code: bool) -> Self:
+        folder = Path(where["pretrained_model_name_or_path"])
+        if (folder / checkpoint.MANIFEST).is_file():
+            checkpoint.verify(folder)
+        model, tokenizer = hub.load_causal_lm(where, dtype, trust_remote_code)
+        try:
+            backend = cls(model.to(device), tokenizer)
+        except RuntimeError as error:
+            raise OptionError(f"device {device!r} cannot be used: {error}", "Use --device cpu.") from error
+        if folder.is_dir():
+            backend.source = str(folder)
+            backend.revision = checkpoint.fingerprint(folder)
+        return backend
+
+    @classmethod
+    def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
+        """A GPT-2 architecture with random weights, to be trained.
+
+        Args:
+            tokenizer: decides the vocabulary and the end of a text.
+            config: fields of `GPT2Config` (`n_layer`, `n_head`, `n_embd`, `n_positions`, …).
+
+        Raises:
+            OptionError: a field that `GPT2Config` does not have, or sizes that do not fit each other.
+        """
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        known = GPT2Config().to_dict()
+        for name in config:
+            if name not in known:
+                raise OptionError(f"GPT2Config has no field {name!r}.{nearest(name, known)}", "E.g. -o n_layer=6")
+        config = {k: _typed(v, known[k]) for k, v in config.items()}
+        end = tokenizer.eos_token_id
+        fields = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, **config}
+        try:
+            made = GPT2Config(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, pad_token_id=end, **fields)
+            model = GPT2LMHeadModel(made)
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise OptionError(f"no such GPT-2 can be built: {error}", "n_embd must be a multiple of n_head.") from error
+        return cls(model, tokenizer)
+
+
+def _typed(value: Any, like: Any) -> Any:
+    """Text from the command line as the type of a configuration's default; what cannot be read stays text."""
+    if not isinstance(value, str) or isinstance(like, str):
+        return value
+    try:
+        return json.loads(value.lower())
+    except ValueError:
+        return value
+
+
+def choose_device(device: str | None) -> str:
+    """The device asked for, or the best there is.
+
+    Raises:
+        OptionError: torch does not know the device, or the machine has none of it.
+    """
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise OptionError(f"device {device!r} cannot be used: {reason}", "Allowed: cpu, cuda, cuda:N, mps") from None
+    return device
+
+
+def choose_dtype(dtype: str | None, device: str) -> Any:
+    """The torch dtype of a name; without one fp32 on the CPU (exact) and bf16 on CUDA where it is native."""
+    import torch
+
+    if dtype is None:
+        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in DTYPES:
+        raise OptionError(f"unknown dtype {dtype!r}.{nearest(dtype, DTYPES)}", "Allowed: fp32, bf16, fp16")
+    return getattr(torch, DTYPES[dtype])
+
+
+class GPT2(CausalLM):
+    """Any causal language model for prose."""
+
+    hub_id = "openai-community/gpt2"
+    bundled = "gpt2-tales"
+    # GPT-2 itself says nothing about sampling, and repeats itself when it takes the likeliest token.
+    defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.95}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeOptions(GenerationOptions):
+    """Generation options of the code backend."""
+
+    suffix: str | None = option(None, "What follows the gap: fill in the middle between prompt and suffix.")
+    stop_at_function_end: bool | None = option(
+        None, "End where the prompt's open function ends (on unless you say false)."
+    )
+
+
+#: Where HumanEval's evaluation ends a completion (Chen et al. 2021, section 2.2), and a decorator.
+FUNCTION_END = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n@")
+
+#: (prefix, suffix, middle) tokens by which models were trained to fill in the middle (Bavarian et al. 2022).
+INFILLING = (
+    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
+    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, StarCoder2
+    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),  # SantaCoder
+    ("▁<PRE>", "▁<SUF>", "▁<MID>"),  # CodeLlama
+)
+
+
+class Code(CausalLM):
+    """Causal language models for code: a function's completion ends where the function ends."""
+
+    Options = CodeOptions
+    capabilities = replace(CausalLM.capabilities, infilling=True)
+    hub_id = "Qwen/Qwen2.5-Coder-0.5B"
+    bundled = "gpt2-python"
+
+    def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
+        suffix = getattr(options, "suffix", None)
+        if suffix is None:
+            return super().prompt_tokens(prompt, options)
+        before, after, middle = self._infilling_tokens()
+        encode = self.tokenizer
+        head = list(encode(prompt, add_special_tokens=False)["input_ids"])
+        tail = list(encode(suffix, add_special_tokens=False)["input_ids"])
+        begin = [self.tokenizer.bos_token_id] if _adds_bos(self.tokenizer) else []
+        return [*begin, before, *head, after, *tail, middle]  # prefix-suffix-middle order
+
+    def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
+        asked = options.stop_strings or ()
+        wanted = getattr(options, "stop_at_function_end", None) is not False
+        if wanted and getattr(options, "suffix", None) is None and inside_function(prompt):
+            return (*asked, *FUNCTION_END)
+        return asked
+
+    def _infilling_tokens(self) -> tuple[int, int, int]:
+        vocabulary = self.tokenizer.get_vocab()
+        for names in INFILLING:
+            if all(name in vocabulary for name in names):
+                return vocabulary[names[0]], vocabulary[names[1]], vocabulary[names[2]]
+        raise OptionError(
+            f"model {self.source!r} has no tokens to fill in the middle, so it cannot take a suffix",
+            f"Use a model that has them, such as --model {self.hub_id}",
+        )
+
+
+def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    ids = tokenizer("a")["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
+
+
+def inside_function(prompt: str) -> bool:
+    """Whether the prompt's last line at the margin opens a function, method or class."""
+    margin = [line for line in prompt.splitlines() if re.match(r"[^\s#)\]}]", line)]
+    return bool(margin) and re.match(r"(async\s+def|def|class)\b", margin[-1]) is not None

@@ -1,0 +1,160 @@
+"""Folders that are saved whole or not at all, and verified before they are used.
+
+A folder is written beside its place, flushed to disk, given a manifest of SHA-256 sums and renamed into place.
+Whatever kills the process leaves either the old state or the new one, and a byte that changed later is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import DamagedError, TrainingError
+
+MANIFEST = "manifest.json"
+UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the manifest is written
+
+
+def save(path: Path, write: Callable[[Path], None]) -> None:
+    """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.parent / f".{path.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        write(temporary)
+        seal(temporary)
+        if path.exists():  # only ever an unfinished or damaged one of the same step
+            shutil.rmtree(path)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    flush(path.parent)
+
+
+def seal(folder: Path) -> None:
+    """Flushes every file of a folder to disk and writes the manifest of their sums, last."""
+    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != MANIFEST)
+    for f in files:
+        flush(f)
+    sums = {f.relative_to(folder).as_posix(): sha256(f) for f in files if f.name not in UNSEALED}
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    flush(manifest)
+    flush(folder)
+
+
+def verify(folder: Path) -> None:
+    """Compares every file with the manifest.
+
+    Raises:
+        DamagedError: naming the first file that is missing or differs, with both sums.
+    """
+    try:
+        sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        listed = {str(k): str(v) for k, v in sums.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise DamagedError(f"{folder / MANIFEST} cannot be read: {error}", _CURE) from None
+    for name, expected in listed.items():
+        f = folder / name
+        if not f.is_file():
+            raise DamagedError(f"{f} is missing", _CURE)
+        if (found := sha256(f)) != expected:
+            raise DamagedError(f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved", _CURE)
+
+
+_CURE = "Restore the folder from a copy, or remove it and train again (--resume uses the last whole checkpoint)."
+
+
+def latest(folder: Path, notice: Callable[[str], None]) -> Path | None:
+    """The newest whole `step-N` below `folder`; damaged ones are passed over and said so through `notice`."""
+    for path in reversed(steps(folder)):
+        try:
+            verify(path)
+        except DamagedError as error:
+            notice(f"{error.message}; trying the checkpoint before it")
+            continue
+        return path
+    return None
+
+
+def steps(folder: Path) -> list[Path]:
+    """The `step-N` folders, oldest first."""
+    found = [(int(m[1]), p) for p in folder.glob("step-*") if (m := re.fullmatch(r"step-(\d+)", p.name))]
+    return [p for _, p in sorted(found)]
+
+
+def prune(folder: Path, keep: int, also: Path | None = None) -> None:
+    """Removes all but the `keep` newest checkpoints and the one named by `also`."""
+    for path in steps(folder)[:-keep]:
+        if path != also:
+            # Renamed first: a half-removed folder must not look like a checkpoint.
+            doomed = path.with_name(f".{path.name}.old")
+            os.rename(path, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what a killed process left behind: unfinished and half-removed folders."""
+    for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash of a model folder's weights and configuration, for records; from the manifest if there is one."""
+    try:
+        sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
+        sums = {f.name: sha256(f) for f in files if f.is_file()}
+    return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def flush(path: Path) -> None:
+    """Waits until a file or folder is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Lock:
+    """Holds a run's folder for one process; the system lets go of it when the process dies.
+
+    Raises:
+        TrainingError: another process holds it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import fcntl
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._stream = (folder / ".lock").open("a+")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._stream.close()
+            raise TrainingError(
+                f"another run is writing to {folder}", "Wait for it, or choose another folder with --output."
+            ) from None
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()

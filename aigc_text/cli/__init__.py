@@ -1,0 +1,120 @@
+"""The command line: thin commands over the public Python API. Imports nothing heavy until a command runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import traceback
+import warnings
+from typing import Any
+
+import click
+
+from ..errors import UserError
+from .terminal import visible
+
+COMMANDS = {
+    "backends": "List, show and check backends.",
+    "generate": "Generate texts from prompts.",
+    "train": "Fine-tune a model, or train one from scratch.",
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command's file when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f".{name}", __name__)
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):  # from the table, so that --help imports no command
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="aigc-text")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Generate text and code with whatever model fits."""
+
+
+def main() -> None:
+    """The console script: runs a command and turns what it raises into a message and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    _quiet_libraries()
+    # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code.
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = _run(debug)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone; what is still buffered must not raise again while Python shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 0
+    sys.exit(code)
+
+
+def _run(debug: bool) -> int:
+    try:
+        result = cli.main(prog_name="aigc-text", standalone_mode=False)
+    except UserError as error:
+        return _fail(error.message, error.cure, 2, debug)
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "aigc-text"
+        return _fail(error.format_message(), f"See: {where} --help", 2, debug)
+    except click.ClickException as error:
+        return _fail(error.format_message(), "", 2, debug)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted", err=True)
+        return 130
+    except _Terminated:
+        click.echo("Terminated", err=True)
+        return 143
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:300])
+        return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, cure: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    click.echo(f"Error: {visible(message)}", err=True)
+    if cure:
+        click.echo(visible(cure), err=True)
+    return code
+
+
+class _Terminated(BaseException):
+    pass
+
+
+def _terminated(*_: Any) -> None:
+    raise _Terminated
+
+
+def _quiet_libraries() -> None:
+    """Our notices are the user's; the libraries' are for their developers, unless the user asked for them."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+    ours = os.path.dirname(os.path.dirname(__file__))
+    if os.path.abspath(filename).startswith(ours):
+        click.echo(f"Warning: {visible(' '.join(str(message).split()))}", err=True)

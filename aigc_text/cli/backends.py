@@ -1,0 +1,84 @@
+"""`aigc-text backends`: what can be picked, what it can do, and whether it keeps the contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from ..options import Options, describe_range, value_type
+from ..registry import get_backend, list_backends
+
+
+@click.group(invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """List, show and check backends. Listing imports none of them."""
+    if ctx.invoked_subcommand is not None:
+        return
+    origins = list(list_backends().values())
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {
+                "name": o.name,
+                "distribution": o.distribution,
+                "version": o.version,
+                "capabilities": list(o.capabilities) if o.capabilities is not None else None,
+            }
+            for o in origins
+        ]
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = [("NAME", "FROM", "VERSION", "CAPABILITIES")]
+    for o in origins:
+        words = ", ".join(o.capabilities) if o.capabilities is not None else f"see: aigc-text backends show {o.name}"
+        table.append((o.name, o.distribution, o.version, words))
+    widths = [max(len(row[i]) for row in table) for i in range(3)]
+    for row in table:
+        click.echo("  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]))
+
+
+@command.command()
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def show(name: str, as_json: bool) -> None:
+    """Show a backend's capabilities and all its options."""
+    backend = get_backend(name)
+    about = (backend.__doc__ or "").strip().splitlines()
+    if as_json:
+        found = {
+            "name": name,
+            "about": about[0] if about else "",
+            "capabilities": dataclasses.asdict(backend.capabilities),
+            "options": {n: _describe(backend.Options, n) for n in backend.Options.fields()},
+        }
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    click.echo(f"{name}: {about[0] if about else ''}")
+    click.echo(f"Capabilities: {', '.join(backend.capabilities.words())}")
+    click.echo("Options (on the command line --name, or -o name=value):")
+    for n in backend.Options.fields():
+        about_option = _describe(backend.Options, n)
+        click.echo(f"  {n}: {about_option['help']} ({about_option['allowed']})")
+
+
+def _describe(options: type[Options], name: str) -> dict[str, str]:
+    field = options.fields()[name]
+    kind, several = value_type(options, name)
+    allowed = describe_range(field, kind)
+    return {"help": field.metadata["help"], "allowed": f"several: {allowed}" if several else allowed}
+
+
+@command.command()
+@click.argument("name")
+@click.option("--model", help="The model to check it with; by default the backend's own.")
+def check(name: str, model: str | None) -> None:
+    """Hold a backend to the contract that all backends pass."""
+    from ..testing import check_backend
+
+    for passed in check_backend(name, model):
+        click.echo(f"ok  {passed}")
+    click.echo(f"{name} keeps the contract.")

@@ -1,0 +1,208 @@
+"""`aigc-text generate`: prompts in, texts or records out."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from ..errors import DataError, OptionError
+from ..options import Completion, GenerationOptions, Piece
+from .parameters import given, key_values, options_of
+from .terminal import notice, visible, write
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+
+
+@click.command()
+@click.option("--backend", help="Who generates; see: aigc-text backends.  [default: the model's own, else gpt2]")
+@click.option("--model", help="A hub id or folder; by default the backend's own model.")
+@click.option("--prompt", "prompt", multiple=True, help="A prompt; may be repeated. Without one, standard input.")
+@click.option("--prompts", "prompts_file", help="File of prompts: one a line, or JSONL with a 'prompt' field.")
+@click.option("--template", help="Made from the fields of the prompts file: 'Write about {topic}'.")
+@click.option("--suffix", help="Fill in the middle between the prompt and this (code models that can).")
+@options_of(GenerationOptions)
+@click.option("-o", "extra", multiple=True, metavar="KEY=VALUE", help="An option of the backend's own.")
+@click.option("--format", "form", type=click.Choice(["text", "json", "jsonl"]), default="text", show_default=True)
+@click.option("--echo/--no-echo", default=True, show_default=True, help="Text format: the prompt before its text.")
+@click.option("--output", help="Write to this file; it appears when it is complete.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
+@click.option("--batch-size", type=click.IntRange(1), help="Most texts at once.")
+@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option("--dtype", help="fp32, bf16 or fp16; by default fp32 on the CPU.")
+@click.option("--device", help="cpu, cuda, …; by default the best there is.")
+@click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the model.")
+def command(
+    backend: str | None,
+    model: str | None,
+    prompt: tuple[str, ...],
+    prompts_file: str | None,
+    template: str | None,
+    suffix: str | None,
+    extra: tuple[str, ...],
+    form: str,
+    echo: bool,
+    output: str | None,
+    overwrite: bool,
+    batch_size: int | None,
+    revision: str | None,
+    dtype: str | None,
+    device: str | None,
+    trust_remote_code: bool | None,
+    **values: Any,
+) -> None:
+    """Generate texts from prompts.
+
+    \b
+    aigc-text generate --backend gpt2 --prompt "Once upon a time"
+    aigc-text generate --backend code --prompt "def fibonacci(n):"
+    aigc-text generate --prompts prompts.txt --format jsonl --output texts.jsonl
+    """
+    from ..api import load
+
+    # Everything that can be wrong in the input is found before a model is loaded.
+    prompts = _prompts(prompt, prompts_file, template)
+    GenerationOptions.parse(given(values))
+    loading = given(dict(revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code))
+    with _destination(output, overwrite) as stream:
+        loaded = load(backend, model, **loading)
+        wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
+        options = loaded.resolve(None, wanted)
+        if options.seed is None:
+            options = loaded.resolve(options, {"seed": secrets.randbits(31)})
+        more = {"batch_size": batch_size} if batch_size else {}
+        pieces = loaded.pieces(prompts, options, **more)
+        if output:
+            pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
+        if form == "text":
+            _write_texts(stream, pieces, prompts if echo and loaded.capabilities.continues else None, options)
+        else:
+            _write_records(stream, pieces, form, loaded, options)
+
+
+def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) -> list[str]:
+    from ..prompts import fill, read_prompts
+
+    if file is not None:
+        if prompt:
+            raise OptionError("--prompt and --prompts exclude each other", "Put all prompts into the file.")
+        return list(read_prompts(file, template))
+    found = list(prompt) or [_standard_input()]
+    if template:
+        found = [fill(template, {"prompt": p}, "the prompt") for p in found]
+    for p in found:
+        try:
+            p.encode()
+        except UnicodeEncodeError:
+            raise OptionError(
+                f"the prompt {visible(ascii(p)[:60])} is not UTF-8", "Put it into a UTF-8 file."
+            ) from None
+    return found
+
+
+def _standard_input() -> str:
+    """The prompt from a pipe; nothing from a terminal, for that is unconditional generation."""
+    if sys.stdin is None or sys.stdin.isatty():
+        return ""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is not UTF-8 at byte {error.start + 1}", "Convert it with iconv.") from None
+
+
+@contextmanager
+def _destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
+    """Standard output, or `FILE.partial` that becomes FILE at the end."""
+    if output is None:
+        yield sys.stdout
+        return
+    path, partial = Path(output), Path(f"{output}.partial")
+    for taken in (path, partial):
+        if taken.exists() and not overwrite:
+            raise OptionError(f"{taken} exists already", "Choose another --output, or replace it with --overwrite.")
+    try:
+        stream = partial.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise OptionError(f"{partial} cannot be written: {error.strerror}", "Choose another --output.") from None
+    with stream:
+        try:
+            yield stream
+        except BaseException:
+            stream.flush()
+            if not partial.stat().st_size:
+                partial.unlink()
+            else:
+                notice(f"What was finished is in {partial}")
+            raise
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:
+    """Shows a bar on standard error while texts go to a file."""
+    with click.progressbar(length=total, file=sys.stderr, label="generating") as bar:
+        for piece in pieces:
+            yield piece
+            if piece.completion is not None:
+                bar.update(1)
+
+
+def _write_texts(
+    stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, options: GenerationOptions
+) -> None:
+    """One text after the other as they grow, under a heading each if there are several."""
+    several = len(prompts or ()) > 1 or (options.num_return_sequences or 1) > 1
+    shown: tuple[int, int] | None = None
+    for piece in pieces:
+        place = (piece.prompt_index, piece.index)
+        if place != shown:
+            if several:
+                write(stream, f"{'' if shown is None else chr(10)}=== prompt {place[0] + 1}, text {place[1] + 1} ===\n")
+            if prompts is not None:
+                write(stream, prompts[piece.prompt_index])
+            shown = place
+        write(stream, piece.text)
+        if piece.completion is not None:
+            write(stream, "\n")
+    if shown is not None and piece.completion is not None and piece.completion.seed is not None:
+        notice(f"seed {piece.completion.seed}")
+
+
+def _write_records(
+    stream: TextIO, pieces: Iterator[Piece], form: str, backend: Backend, options: GenerationOptions
+) -> None:
+    effective = backend.effective(options)
+    records = (_record(p.completion, backend, effective) for p in pieces if p.completion is not None)
+    if form == "json":
+        write(stream, json.dumps(list(records), ensure_ascii=False, indent=1) + "\n")
+        return
+    for record in records:
+        write(stream, json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _record(completion: Completion, backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "prompt": completion.prompt,
+        "text": completion.text,
+        "prompt_index": completion.prompt_index,
+        "index": completion.index,
+        "finish_reason": completion.finish_reason,
+        "seed": completion.seed,
+        "exact": completion.exact,
+        "options": options,
+        "backend": backend.name,
+        "model": backend.source,
+        "revision": backend.revision,
+        "precision": backend.precision,
+        "tokens": completion.tokens,
+        "seconds": round(completion.seconds, 3),
+    }

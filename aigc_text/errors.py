@@ -1,0 +1,62 @@
+"""The user's errors: what failed, the user's value, what is allowed, and the command that cures it.
+
+Every error that a user can cause is a `UserError`. The command line prints its three lines and exits with
+code 2; from Python it is an ordinary exception whose text is the same. Anything else that escapes is ours.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something that the user can mend.
+
+    Args:
+        message: one line: what failed, with the user's value and the place (`file:line`).
+        cure: one line: what is allowed, or the command that helps. Empty if nothing can be said.
+    """
+
+    def __init__(self, message: str, cure: str = "") -> None:
+        super().__init__(message)
+        self.message = one_line(message)
+        self.cure = one_line(cure)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.cure}" if self.cure else self.message
+
+
+class OptionError(UserError, ValueError):
+    """An option that does not exist, or a value out of its range."""
+
+
+class DataError(UserError, ValueError):
+    """A data or prompt file that cannot be used."""
+
+
+class ModelError(UserError):
+    """A model that is missing, damaged, or not what was asked for."""
+
+
+class DamagedError(ModelError):
+    """A file whose bytes are not the ones that were saved."""
+
+
+class BackendError(UserError):
+    """A backend that is unknown, broken, or cannot do what was asked."""
+
+
+class TrainingError(UserError):
+    """A training run that cannot start, or must stop: a locked folder, a loss that is not finite."""
+
+
+def one_line(text: str) -> str:
+    """Folds white space, so that a cause quoted from a library cannot break the form of a message."""
+    return " ".join(str(text).split())
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'gpt2'?"` for the closest known name, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {found[0]!r}?" if found else ""

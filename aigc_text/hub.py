@@ -1,0 +1,174 @@
+"""Finds a pretrained model: in a folder, in the local cache, or on the hub if it answers within seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from .errors import ModelError, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WAIT = 2.0  # seconds that a dead network may cost
+BUNDLED = Path(__file__).parent / "bundled"
+BACKEND_KEY = "aigc_text_backend"  # in config.json: the backend that the folder belongs to
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a model folder.
+
+    Raises:
+        ModelError: there is none, or it is not a JSON object.
+    """
+    path = folder / "config.json"
+    if not folder.exists():
+        raise ModelError(f"there is no folder {folder}", "Give a hub id (owner/name) or a folder with config.json.")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{folder} holds no model: no config.json", _runs_in(folder)) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} cannot be read: {error}", "Restore it from the model's source.") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path} is not a JSON object", "Restore it from the model's source.")
+    return config
+
+
+def _runs_in(folder: Path) -> str:
+    if (folder / "checkpoints").is_dir():
+        return "This run has not finished: go on with aigc-text train --resume and the same options."
+    inside = sorted(p.parent.name for p in folder.glob("*/config.json"))
+    return f"Models inside it: {', '.join(inside[:5])}" if inside else "Give the folder that holds config.json."
+
+
+def is_folder(model: str) -> bool:
+    """Whether a model is meant as a folder rather than as a hub id."""
+    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+
+
+def backend_of(model: str) -> str | None:
+    """The backend that a model folder names, or `None` for a hub id or a folder that does not say."""
+    if not is_folder(model) or Path(model).is_file():
+        return None
+    name = read_config(Path(model).expanduser()).get(BACKEND_KEY)
+    return name if isinstance(name, str) else None
+
+
+def is_cached(model: str, revision: str | None) -> bool:
+    """Whether a hub model's configuration and weights lie in the local cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    def there(name: str) -> bool:
+        return isinstance(try_to_load_from_cache(model, name, revision=revision), str)
+
+    try:
+        return there("config.json") and (there("model.safetensors") or there("model.safetensors.index.json"))
+    except ValueError as error:  # no repository can have this name
+        raise ModelError(f"{model!r} is neither a folder nor a hub id: {error}", "Write owner/name.") from None
+
+
+def is_reachable() -> bool:
+    """Whether the hub (or the proxy before it) takes a connection within `WAIT` seconds; never so when offline."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    address = urlsplit(proxy or constants.ENDPOINT)
+    port = address.port or (443 if address.scheme == "https" else 80)
+    answered = threading.Event()
+
+    def knock() -> None:
+        try:
+            socket.create_connection((address.hostname or "", port), timeout=WAIT).close()
+            answered.set()
+        except OSError:
+            pass
+
+    # In a thread, since a dead name server can hold the look-up for much longer than the time-out.
+    knocking = threading.Thread(target=knock, daemon=True)
+    knocking.start()
+    knocking.join(WAIT)
+    return answered.is_set()
+
+
+def locate(model: str, revision: str | None) -> dict[str, Any]:
+    """The arguments with which transformers finds a model without waiting for a dead network.
+
+    Raises:
+        ModelError: it is no folder, not in the cache, and the hub cannot be reached.
+    """
+    if is_folder(model):
+        folder = Path(model).expanduser()
+        read_config(folder)
+        return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    found = {"pretrained_model_name_or_path": model, "revision": revision or "main"}
+    if is_cached(model, revision):
+        return {**found, "local_files_only": True}
+    if is_reachable():
+        return found
+    raise ModelError(
+        f"model {model!r} is neither a folder nor in the cache, and the hub cannot be reached",
+        f"With a network: hf download {model}. Or give a folder with --model, or leave --model out for a bundled one.",
+    )
+
+
+def load_causal_lm(
+    where: dict[str, Any], dtype: Any, trust_remote_code: bool
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads model and tokenizer; only from safetensors, and only if every tensor is there and fits.
+
+    Raises:
+        ModelError: what is wrong with the model, in one line.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {**where, "trust_remote_code": trust_remote_code}
+    name = where["pretrained_model_name_or_path"]
+    _quiet(name)
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            **where, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+    except Exception as error:  # transformers and its helpers raise many kinds for a bad model
+        raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if wrong := info.get(kind):
+            first = sorted(str(w[0] if isinstance(w, tuple) else w) for w in wrong)[0]
+            raise ModelError(
+                f"model {name!r}: {len(wrong)} tensor(s) {kind.removesuffix('_keys')}, the first is {first}",
+                "The weights do not belong to its config.json; download or save the model again.",
+            )
+    if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None and tokenizer.pad_token_id is None:
+        raise ModelError(f"the tokenizer of {name!r} has no special token to begin or end a text", "Add an eos_token.")
+    return model, tokenizer
+
+
+def _quiet(name: str) -> None:
+    """No bars for what takes a moment; a download keeps its own."""
+    from transformers.utils import logging
+
+    if Path(name).is_dir():
+        logging.disable_progress_bar()
+    else:
+        logging.enable_progress_bar()
+
+
+def _first_sentence(error: Exception) -> str:
+    return one_line(str(error) or type(error).__name__)[:200]
+
+
+def _loading_cure(error: Exception) -> str:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return "It runs code of its own; if you trust its author, add --trust-remote-code."
+    if "safetensors" in text:
+        return "Only safetensors are read; convert the weights: model.save_pretrained(folder) from their own code."
+    return "Check the folder or the id; --debug shows where it failed."

@@ -1,0 +1,99 @@
+"""What is minimised. The loop in `trainer` takes any `Objective`; a family brings its own, never its own loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from .options import TrainingOptions
+
+
+@dataclass
+class Step:
+    """One update of one parameter group: the loop makes it, then the objective goes on.
+
+    Attributes:
+        group: the key of `Objective.groups` whose optimizers take the step.
+        loss: scalar, the mean over what `Objective.weight` counts.
+        logs: named scalars to report beside the loss.
+    """
+
+    group: str
+    loss: torch.Tensor
+    logs: Mapping[str, torch.Tensor | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `Objective.after_eval` answers. The default is: go on.
+
+    Attributes:
+        stop: a reason to end the run now, as a sentence for the user.
+        scale_rate: multiplies every learning rate from here on.
+        reset: groups whose parameters and optimizer state start anew.
+        roll_back: restore the best checkpoint first (weights, optimizers, objective); the step count goes on.
+    """
+
+    stop: str = ""
+    scale_rate: float = 1.0
+    reset: tuple[str, ...] = ()
+    roll_back: bool = False
+
+
+class Objective:
+    """Base of all objectives: one parameter group named `model`, AdamW or Muon, and nothing to remember.
+
+    Subclasses must write `steps`. State that a resumed run needs (an annealing phase, a carried recurrent
+    state, a moving average) goes through `state_dict` and `load_state_dict` and so into the checkpoint.
+    """
+
+    def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
+        """Parameters by group. The groups must not overlap."""
+        return {"model": [p for p in model.parameters() if p.requires_grad]}
+
+    def optimizers(self, model: nn.Module, options: TrainingOptions) -> dict[str, list[torch.optim.Optimizer]]:
+        """The optimizers of each group; all of a group's step together."""
+        from .optimizers import build
+
+        return {name: build(model, parameters, options) for name, parameters in self.groups(model).items()}
+
+    def weight(self, batch: Any) -> float:
+        """How much a batch counts in the mean when several are accumulated: its number of targets."""
+        return 1.0
+
+    def steps(self, model: nn.Module, batch: Any, step: int) -> Iterator[Step]:
+        """Yields the loss of one group after another. After each `yield` that group has been updated.
+
+        The model is called through `model(...)` only, so that distributed hooks fire.
+        """
+        raise NotImplementedError
+
+    def after_eval(self, logs: Mapping[str, float]) -> Verdict:
+        """Decides what follows from a validation's figures."""
+        return Verdict()
+
+    def reset(self, model: nn.Module, group: str) -> None:
+        """Draws the parameters of a group anew; asked for by `Verdict.reset`."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how to reset {group!r}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs, in tensors and plain values (it is read with `weights_only`)."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+
+
+class Likelihood(Objective):
+    """Mean negative log-likelihood of the next token, as the model's own `loss` computes it."""
+
+    def weight(self, batch: Mapping[str, torch.Tensor]) -> float:
+        return float((batch["labels"][:, 1:] != -100).sum())  # the first token has nothing before it
+
+    def steps(self, model: nn.Module, batch: Mapping[str, torch.Tensor], step: int) -> Iterator[Step]:
+        yield Step("model", model(**batch).loss)

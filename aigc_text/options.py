@@ -1,0 +1,255 @@
+"""What can be asked for and what comes back. Standard library only: the command line reads its options from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .errors import OptionError, nearest
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] = (),
+) -> Any:
+    """A field with its documentation and its range; `low` and `high` are allowed values, `above` is not."""
+    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": tuple(choices)}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of option sets: refuses nonsense at construction, reads values from text, knows its fields' help."""
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, list):
+                value = tuple(value)
+                object.__setattr__(self, f.name, value)
+            if value is not None:
+                _check(f, value, value_type(type(self), f.name)[0])
+
+    @classmethod
+    def fields(cls) -> dict[str, dataclasses.Field[Any]]:
+        """Field by name, in order of declaration."""
+        return {f.name: f for f in dataclasses.fields(cls)}
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> Any:
+        """Builds the options from names and values; text is read as the field's type.
+
+        Raises:
+            OptionError: a name that is no field (with the nearest one), or a value out of range.
+        """
+        known = cls.fields()
+        for name in values:
+            if name not in known:
+                raise OptionError(f"unknown option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
+        return cls(**{n: _read(cls, n, v) if isinstance(v, str) else v for n, v in values.items()})
+
+    def given(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as plain values for JSON."""
+        return {f.name: plain(v) for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default}
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, so that the value survives a trip through JSON or YAML unchanged."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def value_type(cls: type[Options], name: str) -> tuple[type, bool]:
+    """The type of a field without its `None`, and whether it holds several values."""
+    annotation = typing.get_type_hints(cls)[name]
+    parts = [a for a in typing.get_args(annotation) if a is not type(None)]
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        annotation = parts[0]
+    if typing.get_origin(annotation) is tuple:
+        return typing.get_args(annotation)[0], True
+    return annotation, False
+
+
+def _check(f: dataclasses.Field[Any], value: Any, kind: type) -> None:
+    allowed = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}[kind]
+    for item in value if isinstance(value, tuple) else (value,):
+        right = isinstance(item, allowed) and (kind is bool or not isinstance(item, bool))
+        if not right or not _inside(f.metadata, item):
+            raise OptionError(f"{f.name} cannot be {item!r}", f"Allowed for {f.name}: {describe_range(f, kind)}")
+
+
+def _inside(m: Mapping[str, Any], item: Any) -> bool:
+    if m["choices"] and item not in m["choices"]:
+        return False
+    if isinstance(item, str):
+        return bool(item)
+    return (
+        (m["low"] is None or item >= m["low"])
+        and (m["above"] is None or item > m["above"])
+        and (m["high"] is None or item <= m["high"])
+        and item == item  # not a number is in no range
+    )
+
+
+def describe_range(f: dataclasses.Field[Any], kind: type) -> str:
+    """What a field accepts, in words: `a number above 0 and up to 1`."""
+    m = f.metadata
+    if m["choices"]:
+        return ", ".join(m["choices"])
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "text that is not empty"}[kind]
+    low = f"from {m['low']}" if m["low"] is not None else f"above {m['above']}" if m["above"] is not None else ""
+    high = f"up to {m['high']}" if m["high"] is not None else ""
+    return " ".join([words, *([" and ".join(filter(None, (low, high)))] if low or high else [])])
+
+
+def _read(cls: type[Options], name: str, text: str) -> Any:
+    kind, several = value_type(cls, name)
+    if several:
+        return (text,)
+    if kind is bool and text.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
+        return text.lower() in ("true", "yes", "on", "1")
+    try:
+        return int(text) if kind is int else float(text) if kind is float else text
+    except ValueError:
+        return text  # the check at construction names the field and what it accepts
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationOptions(Options):
+    """How to generate. Names are those of transformers' `GenerationConfig`; `None` is the model's own default."""
+
+    max_new_tokens: int | None = option(None, "Most tokens to generate after the prompt.", low=1)
+    min_new_tokens: int | None = option(None, "Fewest tokens before the text may end.", low=0)
+    do_sample: bool | None = option(None, "Sample; if false, take the likeliest token at each step.")
+    temperature: float | None = option(None, "Divides the scores: under 1 is safer, over 1 is wilder.", above=0)
+    top_k: int | None = option(None, "Sample among the k likeliest tokens only; 0 turns it off.", low=0)
+    top_p: float | None = option(
+        None, "Sample among the likeliest tokens whose probabilities add up to p.", above=0, high=1
+    )
+    min_p: float | None = option(
+        None, "Sample among tokens at least this share as likely as the likeliest.", low=0, high=1
+    )
+    repetition_penalty: float | None = option(None, "Over 1 makes tokens that already occurred less likely.", above=0)
+    no_repeat_ngram_size: int | None = option(None, "Never repeat a run of this many tokens; 0 turns it off.", low=0)
+    num_beams: int | None = option(None, "Beam search with this many beams; 1 is no beam search.", low=1)
+    length_penalty: float | None = option(None, "Beam search: over 0 favours longer texts, under 0 shorter ones.")
+    num_return_sequences: int | None = option(None, "Completions for each prompt.", low=1)
+    stop_strings: tuple[str, ...] | None = option(None, "End the text before the first of these strings.")
+    truncate_prompt: bool | None = option(None, "Cut a prompt that is longer than the context on its left.")
+    seed: int | None = option(None, "Seed of all random draws; without one it is drawn and reported.", low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n = self.num_return_sequences or 1
+        if n > 1 and self.do_sample is False and (self.num_beams or 1) == 1:
+            raise OptionError(
+                f"num_return_sequences={n} without sampling would give the same text {n} times",
+                "Turn sampling on (--do-sample) or use as many beams (--num-beams).",
+            )
+        if self.num_beams and self.num_beams > 1 and n > self.num_beams:
+            raise OptionError(
+                f"num_return_sequences={n} is more than num_beams={self.num_beams}", f"Set num_beams to {n} or more."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """How to train. Everything that changes the result is here, and is saved with the run."""
+
+    max_steps: int = option(1000, "Updates in all; the schedule ends there.", low=1)
+    batch_size: int = option(8, "Rows of one micro-batch.", low=1)
+    gradient_accumulation_steps: int = option(1, "Micro-batches of one update.", low=1)
+    block_size: int | None = option(None, "Tokens a row; by default the model's context, at most 512.", low=8)
+    learning_rate: float = option(
+        1e-4, "The highest learning rate; 1e-4 suits fine-tuning, 1e-3 and more a small model from scratch.", above=0
+    )
+    optimizer: str = option(
+        "adamw", "AdamW, or Muon for the hidden matrices with AdamW for the rest.", choices=("adamw", "muon")
+    )
+    weight_decay: float = option(0.1, "Decoupled weight decay of matrices.", low=0)
+    adam_beta2: float = option(0.99, "AdamW's decay of squared gradients.", low=0, high=1)
+    schedule: str = option("cosine", "The learning rate after the warm-up.", choices=("cosine", "linear", "constant"))
+    warmup_steps: int = option(20, "Updates over which the learning rate rises.", low=0)
+    min_rate: float = option(0.0, "The learning rate's end, as a share of the highest.", low=0, high=1)
+    max_grad_norm: float = option(1.0, "Clip each group's gradient to this norm; 0 turns it off.", low=0)
+    precision: str = option(
+        "auto", "auto is bf16 where the hardware computes in it, else fp32.", choices=("auto", "bf16", "fp32")
+    )
+    compile: bool = option(False, "Compile the model with torch.compile (needs a C++ compiler on the CPU).")
+    validation_split: float = option(
+        0.05, "Share of the texts (of one text: its end) held out where no validation file is given.", low=0, high=0.5
+    )
+    eval_every: int = option(200, "Updates between validations.", low=1)
+    eval_blocks: int = option(200, "Most blocks of the validation data to look at while training.", low=1)
+    save_every: int = option(200, "Updates between checkpoints.", low=1)
+    keep_checkpoints: int = option(2, "Newest checkpoints to keep, besides the best one.", low=1)
+    seed: int = option(0, "Seed of the initial weights, the order of the data and dropout.", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One generated text.
+
+    Attributes:
+        prompt: the prompt as the user gave it.
+        text: what follows it (for models that continue; others give the whole text).
+        index: which of the prompt's completions this is, from 0.
+        prompt_index: the prompt's place in the user's input, from 0.
+        finish_reason: `stop` (end of text or a stop string), `length` (max_new_tokens or the context's end).
+        tokens: tokens generated.
+        seed: the seed behind it, or `None` where nothing was drawn.
+        exact: whether the same seed gives this text at every batch size and order.
+        seconds: from the start of its batch to its end.
+    """
+
+    prompt: str
+    text: str
+    index: int = 0
+    prompt_index: int = 0
+    finish_reason: str = "stop"
+    tokens: int = 0
+    seed: int | None = None
+    exact: bool = True
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Growth of one completion; the pieces of a completion joined are its text.
+
+    Attributes:
+        prompt_index: the prompt's place in the user's input, from 0.
+        index: which of the prompt's completions this is, from 0.
+        text: what was added.
+        completion: with the last piece, the whole result.
+    """
+
+    prompt_index: int
+    index: int
+    text: str
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One report of a training run.
+
+    Attributes:
+        step: updates made so far.
+        total: updates that the run will make.
+        logs: named figures: `loss`, `learning_rate`, `grad_norm`, and `eval_…` after a validation.
+        message: something the user should read, or empty.
+    """
+
+    step: int
+    total: int
+    logs: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""

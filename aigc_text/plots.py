@@ -1,0 +1,46 @@
+"""Pictures of runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def curves(metrics: Path, picture: Path) -> None:
+    """Draws the losses of a `metrics.jsonl` over the updates, validation as points, the learning rate below."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    series = _series(metrics)
+    losses = {k: v for k, v in series.items() if k.endswith("loss") or k.endswith("bits_per_byte")}
+    rates = {k: v for k, v in series.items() if k == "learning_rate"}
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, height_ratios=(4, 1), layout="constrained")
+    for name, (steps, values) in losses.items():
+        marker = "o-" if name.startswith("eval_") else "-"
+        top.plot(steps, values, marker, label=name, markersize=3, linewidth=1, alpha=0.6 if marker == "-" else 1)
+    for steps, values in rates.values():
+        bottom.plot(steps, values, color="gray", linewidth=1)
+    top.set_ylabel("nats a token, bits a byte")
+    bottom.set_ylabel("learning rate")
+    bottom.set_xlabel("update")
+    if losses:
+        top.legend(frameon=False)
+    top.grid(alpha=0.3)
+    temporary = picture.with_name(f".{picture.name}.tmp")
+    figure.savefig(temporary, format="png", dpi=120)
+    plt.close(figure)
+    temporary.replace(picture)
+
+
+def _series(metrics: Path) -> dict[str, tuple[list[int], list[float]]]:
+    found: dict[str, tuple[list[int], list[float]]] = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        for name, value in record.items():
+            if name != "step" and isinstance(value, (int, float)):
+                steps, values = found.setdefault(name, ([], []))
+                steps.append(record["step"])
+                values.append(value)
+    return found

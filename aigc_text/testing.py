@@ -1,0 +1,220 @@
+"""The contract that every backend keeps, built in or not: `check_backend` tries it and says what fails."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .backend import Backend, TransformersBackend
+from .errors import OptionError, UserError
+from .options import Completion, GenerationOptions, TrainingOptions
+
+SHARED = {"seed"}  # means the same in generation and in training
+LENGTH = 12  # tokens of a test text
+
+
+class ContractError(UserError, AssertionError):
+    """A backend does not do what the interface promises."""
+
+
+def check_backend(
+    backend: str | type[Backend] | Backend, model: str | None = None, prompts: Sequence[str] | None = None
+) -> Iterator[str]:
+    """Holds a backend to the contract; yields the name of each part that it kept.
+
+    Args:
+        backend: a name (as for `load`), a class, or a loaded backend.
+        model: for a name or a class.
+        prompts: three texts or more to try it with, if the default ones do not suit it.
+
+    Raises:
+        ContractError: naming the first part that is broken.
+    """
+    loaded = _loaded(backend, model)
+    tried = list(prompts or ["the cat sat on", "once", "and the dog saw the"])
+    if not loaded.capabilities.prompts:
+        tried = [""] * len(tried)
+    for check in _CHECKS:
+        outcome = check(loaded, tried)
+        if outcome is not False:
+            yield (check.__doc__ or "").strip().rstrip(".")
+
+
+def _loaded(backend: str | type[Backend] | Backend, model: str | None) -> Backend:
+    from .api import load
+
+    if isinstance(backend, str):
+        return load(backend, model)
+    loaded = backend if isinstance(backend, Backend) else backend.from_pretrained(model)
+    loaded.name = loaded.name or type(loaded).__name__
+    return loaded
+
+
+def _demand(condition: bool, backend: Backend, what: str) -> None:
+    if not condition:
+        raise ContractError(f"backend {backend.name!r} breaks the contract: {what}", "See docs/plugins.md.")
+
+
+def _texts(backend: Backend, prompts: Sequence[str], **options: Any) -> list[Completion]:
+    return list(backend.generate(prompts, **{"max_new_tokens": LENGTH, "seed": 7, **options}))
+
+
+def _options(backend: Backend, prompts: Sequence[str]) -> None:
+    """Options: one meaning for each name, documented, unknown ones refused."""
+    _demand(issubclass(type(backend).Options, GenerationOptions), backend, "Options does not derive GenerationOptions")
+    names = set(backend.Options.fields())
+    others = set(TrainingOptions.fields())
+    if isinstance(backend, TransformersBackend):
+        config = backend.model.config
+        others |= {n for n in names if n in vars(config) or n in getattr(type(config), "__annotations__", {})}
+    clash = sorted(names & others - SHARED)
+    _demand(not clash, backend, f"{clash} are both generation options and training or configuration options")
+    for name, field in backend.Options.fields().items():
+        _demand(bool(field.metadata.get("help")), backend, f"option {name!r} has no help")
+    try:
+        backend.resolve(None, {"no_such_option": 1})
+    except OptionError:
+        return
+    _demand(False, backend, "an unknown option is not refused")
+
+
+def _generates(backend: Backend, prompts: Sequence[str]) -> None:
+    """Generates a text for each prompt, in order, within its length."""
+    made = _texts(backend, prompts)
+    _demand(all(isinstance(c, Completion) for c in made), backend, "generate does not yield Completion")
+    _demand([c.prompt for c in made] == list(prompts), backend, "generate does not keep the order of the prompts")
+    _demand([c.prompt_index for c in made] == list(range(len(prompts))), backend, "prompt_index is wrong")
+    _demand(all(0 < c.tokens <= LENGTH for c in made), backend, "max_new_tokens is not kept")
+    _demand(all(c.finish_reason in ("stop", "length") for c in made), backend, "finish_reason is not stop or length")
+    _demand(any(c.text for c in made), backend, "all texts are empty")
+    _demand(len(_texts(backend, [""])) == 1, backend, "an empty prompt does not generate")
+
+
+def _seeds(backend: Backend, prompts: Sequence[str]) -> None:
+    """Seeds: the same one gives the same text, alone or among others; other ones give others."""
+    options = _sampling(backend)
+    together = [c.text for c in _texts(backend, prompts, **options)]
+    _demand(together == [c.text for c in _texts(backend, prompts, **options)], backend, "a seed does not repeat itself")
+    alone = _texts(backend, prompts[:1], **options)[0]
+    if alone.exact:
+        _demand(alone.text == together[0], backend, "a text depends on the prompts beside it")
+    many = {c.text for s in range(6) for c in _texts(backend, prompts[:1], **{**options, "seed": s})}
+    _demand(len(many) > 1, backend, "six seeds give the same text")
+
+
+def _sampling(backend: Backend) -> dict[str, Any]:
+    return {"do_sample": True} if "do_sample" in (backend.takes or backend.Options.fields()) else {}
+
+
+def _samples(backend: Backend, prompts: Sequence[str]) -> None:
+    """Several samples of a prompt, in order, each with a draw of its own."""
+    options = _sampling(backend)
+    made = _texts(backend, prompts[:2], num_return_sequences=3, **options)
+    places = [(c.prompt_index, c.index) for c in made]
+    _demand(places == [(i, j) for i in range(2) for j in range(3)], backend, f"samples come as {places}")
+    first = _texts(backend, prompts[:1], **options)[0]
+    if first.exact:
+        _demand(first.text == made[0].text, backend, "sample 0 of 3 is not the text of one sample")
+    _demand(len({c.text for c in _texts(backend, prompts[:1], num_return_sequences=6, **options)}) > 1, backend,
+            "six samples are the same")  # fmt: skip
+
+
+def _streams(backend: Backend, prompts: Sequence[str]) -> None:
+    """Stream equals generate."""
+    made = _texts(backend, prompts)
+    for n, prompt in enumerate(prompts[:1]):
+        streamed = "".join(backend.stream(prompt, max_new_tokens=LENGTH, seed=7))
+        if made[n].exact:
+            _demand(streamed == made[n].text, backend, f"stream gives {streamed!r}, generate {made[n].text!r}")
+    joined: dict[int, str] = {}
+    for piece in backend.pieces(prompts, max_new_tokens=LENGTH, seed=7):
+        joined[piece.prompt_index] = joined.get(piece.prompt_index, "") + piece.text
+        if piece.completion is not None:
+            same = joined[piece.prompt_index] == piece.completion.text
+            _demand(same, backend, "the pieces of a text are not its text")
+
+
+def _stops(backend: Backend, prompts: Sequence[str]) -> None:
+    """Stop strings: the text ends before the first, with finish reason stop."""
+    whole = max(_texts(backend, prompts), key=lambda c: len(c.text))
+    half = len(whole.text) // 2
+    stop = whole.text[half : half + 3]
+    cut = _texts(backend, prompts, stop_strings=(stop,))[whole.prompt_index]
+    expected = whole.text[: whole.text.index(stop)]
+    _demand(cut.text == expected, backend, f"with stop string {stop!r} it gives {cut.text!r}, not {expected!r}")
+    _demand(cut.finish_reason == "stop", backend, "a stop string does not give finish_reason stop")
+
+
+def _batches(backend: Backend, prompts: Sequence[str]) -> bool | None:
+    """Batch size and order of work change nothing."""
+    if not isinstance(backend, TransformersBackend):
+        return False
+    options = {**_sampling(backend), "num_return_sequences": 2}
+    alone = _texts(backend, prompts, batch_size=1, **options)
+    if not alone[0].exact:
+        return False
+    for size in (2, 4, 7):
+        made = _texts(backend, prompts, batch_size=size, **options)
+        same = [c.text for c in made] == [c.text for c in alone]
+        _demand(same, backend, f"batches of {size} give other texts than batches of 1")
+    places = [(c.prompt_index, c.index, c.prompt) for c in alone]
+    resolved = backend.resolve(None, {**options, "max_new_tokens": LENGTH, "seed": 7})
+    pieces = backend.decode(reversed(places), resolved, 4)
+    shuffled = {(p.prompt_index, p.index): p.completion.text for p in pieces if p.completion is not None}
+    same = shuffled == {(c.prompt_index, c.index): c.text for c in alone}
+    _demand(same, backend, "the order of work changes the texts")
+    return None
+
+
+def _saves(backend: Backend, prompts: Sequence[str]) -> bool | None:
+    """Saved, loaded, same text."""
+    from .api import load
+    from .registry import list_backends
+
+    if not backend.capabilities.saving:
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "saved"
+        backend.save_pretrained(folder)
+        known = backend.name in list_backends() or ".py:" in backend.name
+        again = load(str(folder)) if known else type(backend).from_pretrained(str(folder))
+        same = [c.text for c in _texts(again, prompts)] == [c.text for c in _texts(backend, prompts)]
+        _demand(same, backend, "after saving and loading it gives another text")
+        _demand(not known or again.name == backend.name, backend, "the saved folder does not name its backend")
+    return None
+
+
+def _trains(backend: Backend, prompts: Sequence[str]) -> bool | None:
+    """Trains: two updates with a finite loss, in place."""
+    from . import trainer
+
+    if not (isinstance(backend, TransformersBackend) and backend.capabilities.training):
+        return False
+    options = TrainingOptions(max_steps=2, batch_size=2, block_size=8, warmup_steps=0, precision="fp32")
+    texts = [" ".join(prompts) + " and the cat saw the dog and the dog saw the cat on the mat"] * 8
+    before = [p.detach().clone() for p in backend.model.parameters()]
+    model = backend.model.float().train()
+    evaluate = backend.validator(texts, options)
+    run = trainer.train(model, backend.objective(options), backend.batches(texts, options), options, evaluate=evaluate)
+    reports = list(run)
+    figures = [v for r in reports for v in r.logs.values()]
+    _demand(len(reports) == 2 and all(map(math.isfinite, figures)), backend, "two updates do not give finite figures")
+    moved = any(not a.equal(b) for a, b in zip(before, backend.model.parameters(), strict=True))
+    _demand(moved, backend, "training does not change the model")
+    return None
+
+
+_CHECKS: list[Callable[[Backend, Sequence[str]], bool | None]] = [
+    _options,
+    _generates,
+    _seeds,
+    _samples,
+    _streams,
+    _stops,
+    _batches,
+    _saves,
+    _trains,  # last, since it changes the model
+]

@@ -1,0 +1,343 @@
+"""The only training loop.
+
+It knows no tokenizer, reads no files but its checkpoints and draws nothing: it takes a module, batches, an
+`Objective` and an `evaluate(model)` callable, and reports `Progress`. Everything that a family does differently
+(several optimizers, schedules of its own, roll-backs) is in its `Objective`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from . import checkpoint, optimizers
+from .errors import TrainingError
+from .objective import Objective, Step, Verdict
+from .options import Progress, TrainingOptions
+
+Evaluate = Callable[[nn.Module], Mapping[str, float]]
+
+
+def train(
+    model: nn.Module,
+    objective: Objective,
+    batches: Iterable[Any],
+    options: TrainingOptions,
+    *,
+    evaluate: Evaluate | None = None,
+    checkpoints: Path | None = None,
+    resume: bool = False,
+    best: str = "eval_loss",
+) -> Iterator[Progress]:
+    """Trains `model` in place and yields a report after each update.
+
+    Args:
+        model: any module; it is called as the objective sees fit.
+        objective: what is minimised, with its parameter groups and optimizers.
+        batches: micro-batches (tensors in a mapping or sequence, rows first), begun anew when they run out.
+            If it has `from_step(n)`, that gives the batches from the n-th on; else a resumed run skips n of them.
+        options: steps, rates, precision, seed.
+        evaluate: figures of the model, called in evaluation mode every `options.eval_every` updates and at the end.
+        checkpoints: folder for `step-N` checkpoints; none are written without it.
+        resume: go on from the newest whole checkpoint if there is one.
+        best: the figure of `evaluate` whose lowest value marks the best checkpoint.
+
+    Raises:
+        TrainingError: a loss or gradient that is not finite (nothing was updated), or no batches.
+        DamagedError: there are checkpoints, and none of them is whole.
+    """
+    run = _Run(model, objective, batches, options, evaluate, checkpoints, best)
+    yield from run.start(resume)
+    yield from run.steps()
+
+
+@dataclass
+class _State:
+    """What the loop itself must remember; plain values, saved as JSON."""
+
+    step: int = 0
+    scale: float = 1.0
+    best: float = math.inf
+    best_step: int = -1
+    stopped: str = ""
+
+
+class _Run:
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        batches: Iterable[Any],
+        options: TrainingOptions,
+        evaluate: Evaluate | None,
+        checkpoints: Path | None,
+        best: str,
+    ) -> None:
+        self.options, self.objective, self.batches = options, objective, batches
+        self.evaluate, self.folder, self.best = evaluate, checkpoints, best
+        self.accelerator = _accelerator(options, groups=len(objective.groups(model)))
+        self.state = _State()
+        built = objective.optimizers(model, options)
+        self.groups = list(built)
+        if options.compile:
+            model.compile()
+        self.model = self.accelerator.prepare(model)
+        self.optimizers = {g: [self.accelerator.prepare_optimizer(o) for o in built[g]] for g in self.groups}
+        self.parameters = {g: [p for o in built[g] for h in o.param_groups for p in h["params"]] for g in self.groups}
+        for o in self._all_optimizers():
+            for h in o.param_groups:
+                h["initial_lr"] = h["lr"]
+
+    def start(self, resume: bool) -> Iterator[Progress]:
+        messages: list[str] = []
+        found = None
+        if self.folder is not None and self.accelerator.is_main_process:
+            checkpoint.sweep(self.folder)
+        if resume and self.folder is not None:
+            found = checkpoint.latest(self.folder, messages.append)
+            if found is None and checkpoint.steps(self.folder):
+                raise TrainingError(
+                    f"no checkpoint in {self.folder} is whole: {messages[-1].split(';')[0]}",
+                    "Train again into another folder with --output.",
+                )
+        if found is not None:
+            self._load(found)
+            messages.append(f"resumed from step {self.state.step}")
+        for message in messages:
+            yield self._progress({}, message)
+
+    def steps(self) -> Iterator[Progress]:
+        stream = self._stream(self.state.step)
+        while self.state.step < self.options.max_steps and not self.state.stopped:
+            logs = self._update(stream)
+            self.state.step += 1
+            message = ""
+            last = self.state.step == self.options.max_steps
+            if self.evaluate is not None and (last or self.state.step % self.options.eval_every == 0):
+                logs, message = self._evaluate(logs)
+            if last or self.state.stopped or self.state.step % self.options.save_every == 0:
+                self._save()
+            yield self._progress(logs, message)
+        self._release()
+
+    def _release(self) -> None:
+        """Gives the module back as it was: neither compiled nor wrapped for mixed precision."""
+        bare = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False, keep_torch_compile=False)
+        bare._compiled_call_impl = None  # what nn.Module.compile() sets
+        bare.eval()
+
+    # One update
+
+    def _update(self, stream: Iterator[Any]) -> dict[str, float]:
+        """All groups' updates of one step, each from `gradient_accumulation_steps` micro-batches."""
+        step, device = self.state.step, self.accelerator.device
+        micro = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
+        self._seed(step)
+        weights = torch.tensor([self.objective.weight(b) for b in micro], dtype=torch.float64)
+        total = self.accelerator.reduce(weights.sum().to(device, torch.float32), "sum").item()
+        # Averaging over processes divides by their number; multiplied back here so that targets weigh the same.
+        shares = [w * self.accelerator.num_processes / max(total, 1e-12) for w in weights.tolist()]
+        runs = [self.objective.steps(self.model, _to(b, device), step) for b in micro]
+        factor = self.state.scale * optimizers.rate(step, self.options)
+        logs: dict[str, float] = {"learning_rate": self.options.learning_rate * factor}
+        # The micro-batches advance in lockstep: a group is updated from all of them before any goes on.
+        while losses := [s for s in (self._backward(r, n, shares, logs) for n, r in enumerate(runs)) if s is not None]:
+            self._apply(losses[0].group, factor, logs)
+        return logs
+
+    def _backward(self, run: Iterator[Step], n: int, shares: list[float], logs: dict[str, float]) -> Step | None:
+        last = n == len(shares) - 1
+        with self.accelerator.no_sync(self.model) if not last else _nothing():
+            found = next(run, None)
+            if found is None:
+                return None
+            self.accelerator.backward(found.loss * shares[n])
+        prefix = f"{found.group}_" if len(self.groups) > 1 else ""
+        for name, value in {"loss": found.loss, **found.logs}.items():
+            part = self.accelerator.reduce(torch.as_tensor(value).detach().float() * shares[n], "mean").item()
+            logs[prefix + name] = logs.get(prefix + name, 0.0) + part if n else part
+        return found
+
+    def _apply(self, group: str, factor: float, logs: dict[str, float]) -> None:
+        prefix = f"{group}_" if len(self.groups) > 1 else ""
+        limit = self.options.max_grad_norm or math.inf
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters[group], limit))
+        if not (math.isfinite(norm) and math.isfinite(logs[prefix + "loss"])):
+            raise TrainingError(
+                f"step {self.state.step + 1}: loss {logs[prefix + 'loss']:g} with gradient norm {norm:g} of group "
+                f"{group!r} is not finite; the weights were not updated",
+                "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save.",
+            )
+        logs[prefix + "grad_norm"] = norm
+        for o in self.optimizers[group]:
+            for h in o.param_groups:
+                h["lr"] = h["initial_lr"] * factor
+            o.step()
+        self.model.zero_grad(set_to_none=True)  # of all groups: one group's loss reaches another's parameters
+
+    # Validation and what follows from it
+
+    def _evaluate(self, logs: dict[str, float]) -> tuple[dict[str, float], str]:
+        assert self.evaluate is not None
+        self.model.eval()
+        with torch.no_grad():
+            found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in self._measure().items()}
+        self.model.train()
+        logs = {**logs, **found}
+        verdict = self.objective.after_eval(logs)
+        if logs.get(self.best, math.inf) < self.state.best:
+            self.state.best, self.state.best_step = logs[self.best], self.state.step
+            self._save()
+        return logs, self._follow(verdict)
+
+    def _measure(self) -> Mapping[str, float]:
+        assert self.evaluate is not None
+        return self.evaluate(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+
+    def _follow(self, verdict: Verdict) -> str:
+        messages = []
+        if verdict.roll_back and self.folder is not None and self.state.best_step >= 0:
+            now = self.state
+            self._load(self.folder / f"step-{now.best_step}")
+            self.state = now  # the step count goes on; only what was learned is taken back
+            messages.append(f"rolled back to step {now.best_step}")
+        if verdict.scale_rate != 1.0:
+            self.state.scale *= verdict.scale_rate
+            messages.append(f"learning rate times {verdict.scale_rate:g}")
+        for group in verdict.reset:
+            self._reset(group)
+            messages.append(f"{group} reset")
+        if verdict.stop:
+            self.state.stopped = verdict.stop
+            messages.append(f"stopped: {verdict.stop}")
+        return "; ".join(messages)
+
+    def _reset(self, group: str) -> None:
+        self._seed(self.state.step)
+        self.objective.reset(self.accelerator.unwrap_model(self.model), group)
+        for o in self.optimizers[group]:
+            o.state.clear()
+
+    # Data and randomness: functions of (seed, step), so that nothing of them needs saving
+
+    def _stream(self, step: int) -> Iterator[Any]:
+        """This process's share of every micro-batch from the `step`-th update on, without end."""
+        skip = step * self.options.gradient_accumulation_steps
+        if hasattr(self.batches, "from_step"):
+            source: Iterator[Any] = iter(self.batches.from_step(skip))
+            skip = 0
+        else:
+            source = iter(self.batches)
+        while True:
+            empty = True
+            for batch in source:
+                empty = False
+                if skip:
+                    skip -= 1
+                    continue
+                yield _share(batch, self.accelerator.process_index, self.accelerator.num_processes)
+            if empty:
+                raise TrainingError("there are no batches to train on", "Is the data shorter than one block?")
+            source = iter(self.batches)
+
+    def _seed(self, step: int) -> None:
+        key = f"{self.options.seed}/{step}/{self.accelerator.process_index}".encode()
+        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+        torch.manual_seed(seed)
+        random.seed(seed)
+
+    # Checkpoints
+
+    def _save(self) -> None:
+        if self.folder is None or (self.folder / f"step-{self.state.step}").exists():
+            return
+        if self.accelerator.is_main_process:
+            checkpoint.save(self.folder / f"step-{self.state.step}", self._write)
+            best = self.folder / f"step-{self.state.best_step}"
+            checkpoint.prune(self.folder, self.options.keep_checkpoints, also=best)
+        self.accelerator.wait_for_everyone()
+
+    def _write(self, folder: Path) -> None:
+        from safetensors.torch import save_model
+
+        save_model(self._bare(), str(folder / "model.safetensors"))
+        torch.save([o.state_dict() for o in self._all_optimizers()], folder / "optimizers.pt")
+        torch.save(self.objective.state_dict(), folder / "objective.pt")
+        (folder / "trainer.json").write_text(json.dumps(asdict(self.state)) + "\n", encoding="utf-8")
+
+    def _load(self, folder: Path) -> None:
+        from safetensors.torch import load_model
+
+        load_model(self._bare(), str(folder / "model.safetensors"))
+        kept = torch.load(folder / "optimizers.pt", weights_only=True, map_location="cpu")
+        for o, state in zip(self._all_optimizers(), kept, strict=True):
+            o.load_state_dict(state)
+        self.objective.load_state_dict(torch.load(folder / "objective.pt", weights_only=True, map_location="cpu"))
+        self.state = _State(**json.loads((folder / "trainer.json").read_text(encoding="utf-8")))
+
+    def _bare(self) -> nn.Module:
+        return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _all_optimizers(self) -> list[Any]:
+        return [o for g in self.groups for o in self.optimizers[g]]
+
+    def _progress(self, logs: Mapping[str, float], message: str) -> Progress:
+        return Progress(step=self.state.step, total=self.options.max_steps, logs=dict(logs), message=message)
+
+
+def _accelerator(options: TrainingOptions, groups: int) -> Accelerator:
+    from accelerate.state import AcceleratorState
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    # The state is shared by all Accelerators of a process, and would keep the first one's precision.
+    AcceleratorState._reset_state()
+    # With several groups each phase leaves the others' parameters unused; with one that would be a mistake.
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=groups > 1)]
+    return Accelerator(mixed_precision="bf16" if _bf16(options.precision) else "no", kwargs_handlers=handlers)
+
+
+def _bf16(precision: str) -> bool:
+    """Whether to compute in bf16; `auto` wants hardware with bf16 matrix units, where it is faster."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported()
+
+
+class _nothing:
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
+
+
+def _to(batch: Any, device: torch.device) -> Any:
+    if torch.is_tensor(batch):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {k: _to(v, device) for k, v in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(_to(v, device) for v in batch)
+    return batch
+
+
+def _share(batch: Any, rank: int, world: int) -> Any:
+    """The rows of a global batch that belong to one process."""
+    if world == 1:
+        return batch
+    if torch.is_tensor(batch) and batch.ndim:
+        return batch[rank::world]
+    if isinstance(batch, Mapping):
+        return {k: _share(v, rank, world) for k, v in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(_share(v, rank, world) for v in batch)
+    return batch
