@@ -391,7 +391,7 @@ class TransformersBackend(Backend):
     ) -> list[int]:
         if not options.truncate_prompt:
             raise OptionError(
-                f"prompt {prompt_index + 1} has {len(tokens)} tokens, the model's context is {room} for prompt and text",
+                f"prompt {prompt_index + 1} has {len(tokens)} tokens, the context is {room} for prompt and text",
                 "Shorten it, or cut it on the left with --truncate-prompt.",
             )
         return tokens[-max(room - limit, room // 2, 1) :]

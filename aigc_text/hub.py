@@ -133,9 +133,8 @@ def load_causal_lm(
     name = where["pretrained_model_name_or_path"]
     _quiet(name)
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            **where, dtype=dtype, use_safetensors=True, output_loading_info=True
-        )
+        loading: Any = AutoModelForCausalLM.from_pretrained
+        model, info = loading(**where, dtype=dtype, use_safetensors=True, output_loading_info=True)
         tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # transformers and its helpers raise many kinds for a bad model
         raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error

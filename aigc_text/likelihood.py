@@ -27,7 +27,7 @@ class BlockValidation:
 
         rows = blocks(encode(tokenizer, texts, tokenizer.eos_token_id), block_size, most)
         self.rows = torch.from_numpy(rows.astype(np.int64))  # (n, T)
-        self.utf8_bytes = sum(len(tokenizer.decode(row[1:]).encode()) for row in rows)
+        self.utf8_bytes = sum(len(str(tokenizer.decode(row[1:])).encode()) for row in rows)
 
     def __call__(self, model: Any) -> dict[str, float]:
         scored = self.rows.shape[1] - 1

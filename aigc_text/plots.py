@@ -14,7 +14,7 @@ def curves(metrics: Path, picture: Path) -> None:
     from matplotlib import pyplot as plt
 
     series = _series(metrics)
-    losses = {k: v for k, v in series.items() if k.endswith("loss") or k.endswith("bits_per_byte")}
+    losses = {k: v for k, v in series.items() if k.endswith(("loss", "bits_per_byte"))}
     rates = {k: v for k, v in series.items() if k == "learning_rate"}
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, height_ratios=(4, 1), layout="constrained")
     for name, (steps, values) in losses.items():

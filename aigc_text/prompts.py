@@ -40,7 +40,7 @@ def read_prompts(path: str | Path, template: str | None = None) -> Iterator[str]
         else:
             raise DataError(
                 f"{where} has no text field {COLUMN!r}.{nearest(COLUMN, record)}",
-                f"Fields found: {', '.join(record)}. Name them in --template, such as --template '{{{next(iter(record), 'topic')}}}'",
+                f"Fields found: {', '.join(record)}. Use them: --template '{{{next(iter(record), 'topic')}}}'",
             )
     if not found:
         raise DataError(f"{path} holds no prompt", 'Write one JSON object a line: {"prompt": "…"}')

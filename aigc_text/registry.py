@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,7 +126,7 @@ def _from_file(spec: str) -> type[Backend]:
     assert loader is not None and loader.loader is not None
     module = importlib.util.module_from_spec(loader)
     sys.modules[loader.name] = module  # dataclasses and pickling look a class's module up
-    _import(what, "Mend the file.", lambda: loader.loader.exec_module(module))  # type: ignore[union-attr]
+    _import(what, "Mend the file.", partial(loader.loader.exec_module, module))
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
         raise BackendError(

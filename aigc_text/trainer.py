@@ -176,7 +176,7 @@ class _Run:
             raise TrainingError(
                 f"step {self.state.step + 1}: loss {logs[prefix + 'loss']:g} with gradient norm {norm:g} of group "
                 f"{group!r} is not finite; the weights were not updated",
-                "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save.",
+                "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save",
             )
         logs[prefix + "grad_norm"] = norm
         for o in self.optimizers[group]:

@@ -95,7 +95,8 @@ class CausalLM(TransformersBackend):
             checkpoint.verify(folder)
         model, tokenizer = hub.load_causal_lm(where, dtype, trust_remote_code)
         try:
-            backend = cls(model.to(device), tokenizer)
+            moved: Any = model
+            backend = cls(moved.to(device), tokenizer)
         except RuntimeError as error:
             raise OptionError(f"device {device!r} cannot be used: {error}", "Use --device cpu.") from error
         if folder.is_dir():

@@ -71,7 +71,7 @@ def command(
     # Everything that can be wrong in the input is found before a model is loaded.
     prompts = _prompts(prompt, prompts_file, template)
     GenerationOptions.parse(given(values))
-    loading = given(dict(revision=revision, dtype=dtype, device=device, trust_remote_code=trust_remote_code))
+    loading = given({"revision": revision, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code})
     with _destination(output, overwrite) as stream:
         loaded = load(backend, model, **loading)
         wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}

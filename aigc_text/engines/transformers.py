@@ -46,22 +46,23 @@ class TransformersEngine(Engine):
         config = copy.deepcopy(config)
         config.num_return_sequences, config.num_beams, config.stop_strings = 1, 1, None
         config.max_new_tokens = max(row.limit for row in rows)
-        run = self.model.generate(
+        generate: Any = self.model.generate
+        return generate(
             **self._inputs(rows),
             generation_config=config,
             custom_generate=_steps,
             limits=torch.tensor([row.limit for row in rows]),
             keys=torch.tensor([row.key or 0 for row in rows], device=self.model.device) if config.do_sample else None,
         )
-        return run
 
     def beams(self, row: Row, config: GenerationConfig) -> list[list[Event]]:
         config = copy.deepcopy(config)
         config.max_new_tokens, config.stop_strings = row.limit, None
         inputs = self._inputs([row])
+        generate: Any = self.model.generate
         with torch.random.fork_rng():
             torch.manual_seed((row.key or 0) & (2**63 - 1))  # beam sampling draws through torch's own generator
-            found = self.model.generate(**inputs, generation_config=config)
+            found = generate(**inputs, generation_config=config)
         start = inputs["input_ids"].shape[1] if self.prompt_counts() else 1
         return [self._events(ids[start:].tolist(), config) for ids in found]
 
@@ -97,7 +98,7 @@ def _ends(config: GenerationConfig) -> set[int]:
 
 @torch.inference_mode()  # generate's own no_grad has ended by the time that this generator runs
 def _steps(
-    model: PreTrainedModel,
+    model: Any,
     input_ids: torch.Tensor,
     logits_processor: Any,
     stopping_criteria: Any,
