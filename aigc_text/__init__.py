@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .api import generate, load
-    from .backend import Backend, Capabilities, TransformersBackend
+    from .backend import Backend, Capabilities
     from .errors import UserError
     from .options import Completion, GenerationOptions, Piece, Progress, TrainingOptions
     from .registry import list_backends, register_backend
     from .run import train
+    from .transformers_backend import TransformersBackend
 
 __version__ = "0.1.0"
 
@@ -28,7 +29,7 @@ _HOME = {
     "Piece": "options",
     "Progress": "options",
     "TrainingOptions": "options",
-    "TransformersBackend": "backend",
+    "TransformersBackend": "transformers_backend",
     "UserError": "errors",
     "generate": "api",
     "list_backends": "registry",

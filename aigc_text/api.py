@@ -10,8 +10,9 @@ from .errors import BackendError, OptionError, nearest
 from .registry import get_backend
 
 if TYPE_CHECKING:
-    from .backend import Backend, TransformersBackend
+    from .backend import Backend
     from .options import Completion, GenerationOptions
+    from .transformers_backend import TransformersBackend
 
 DEFAULT_BACKEND = "gpt2"
 
@@ -76,7 +77,7 @@ def from_scratch(
         BackendError: the backend cannot be trained.
         OptionError: no such field of the configuration, or sizes that do not fit.
     """
-    from .backend import TransformersBackend
+    from .transformers_backend import TransformersBackend
 
     cls = get_backend(backend)
     if not (issubclass(cls, TransformersBackend) and cls.capabilities.training):

@@ -10,13 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .errors import ModelError, one_line
+from .errors import ModelError, OptionError, nearest, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WAIT = 2.0  # seconds that a dead network may cost
 BUNDLED = Path(__file__).parent / "bundled"
+DTYPES = {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "float32": "float32",
+    "bfloat16": "bfloat16",
+    "float16": "float16",
+}
 BACKEND_KEY = "aigc_text_backend"  # in config.json: the backend that the folder belongs to
 
 
@@ -119,23 +127,23 @@ def locate(model: str, revision: str | None) -> dict[str, Any]:
     )
 
 
-def load_causal_lm(
-    where: dict[str, Any], dtype: Any, trust_remote_code: bool
+def load_model(
+    where: dict[str, Any], auto_class: str, dtype: Any, trust_remote_code: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads model and tokenizer; only from safetensors, and only if every tensor is there and fits.
 
     Raises:
         ModelError: what is wrong with the model, in one line.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
     _quiet(name)
     try:
-        loading: Any = AutoModelForCausalLM.from_pretrained
+        loading: Any = getattr(transformers, auto_class).from_pretrained
         model, info = loading(**where, dtype=dtype, use_safetensors=True, output_loading_info=True)
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # transformers and its helpers raise many kinds for a bad model
         raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
@@ -171,3 +179,33 @@ def _loading_cure(error: Exception) -> str:
     if "safetensors" in text:
         return "Only safetensors are read; convert the weights: model.save_pretrained(folder) from their own code."
     return "Check the folder or the id; --debug shows where it failed."
+
+
+def choose_device(device: str | None) -> str:
+    """The device asked for, or the best there is.
+
+    Raises:
+        OptionError: torch does not know the device, or the machine has none of it.
+    """
+    import torch
+
+    if device is None:
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0][:100]
+        raise OptionError(f"device {device!r} cannot be used: {reason}", "Allowed: cpu, cuda, cuda:N, mps") from None
+    return device
+
+
+def choose_dtype(dtype: str | None, device: str) -> Any:
+    """The torch dtype of a name; without one fp32 on the CPU (exact) and bf16 on CUDA where it is native."""
+    import torch
+
+    if dtype is None:
+        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in DTYPES:
+        raise OptionError(f"unknown dtype {dtype!r}.{nearest(dtype, DTYPES)}", "Allowed: fp32, bf16, fp16")
+    return getattr(torch, DTYPES[dtype])

@@ -23,8 +23,9 @@ from .errors import BackendError, TrainingError
 from .options import Progress, TrainingOptions
 
 if TYPE_CHECKING:
-    from .backend import Backend, TransformersBackend
+    from .backend import Backend
     from .trainer import Evaluate
+    from .transformers_backend import TransformersBackend
 
 
 class RunFolder:
@@ -126,7 +127,7 @@ def train(
         TrainingError: the folder is taken, or the loss is not finite.
     """
     from .api import load
-    from .backend import TransformersBackend
+    from .transformers_backend import TransformersBackend
 
     base = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)} if options else {}
     chosen: TrainingOptions = TrainingOptions.parse({**base, **overrides})

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .backend import Backend, TransformersBackend
+from .backend import Backend
 from .errors import OptionError, UserError
 from .options import Completion, GenerationOptions, TrainingOptions
+from .transformers_backend import TransformersBackend
 
 SHARED = {"seed"}  # means the same in generation and in training
 LENGTH = 12  # tokens of a test text

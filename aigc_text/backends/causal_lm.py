@@ -4,105 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import checkpoint, hub
-from ..backend import TransformersBackend
-from ..errors import ModelError, OptionError, nearest
+from ..errors import OptionError, nearest
 from ..options import GenerationOptions, option
+from ..transformers_backend import TransformersBackend
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Self
 
-DTYPES = {
-    "fp32": "float32",
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "float32": "float32",
-    "bfloat16": "bfloat16",
-    "float16": "float16",
-}
-
 
 class CausalLM(TransformersBackend):
-    """What `gpt2` and `code` share: loading, the default model and its stand-in, training from scratch."""
-
-    #: The hub id used without `model`, if it is cached or can be downloaded.
-    hub_id: ClassVar[str]
-    #: The folder under `bundled/` that stands in for it.
-    bundled: ClassVar[str]
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        model: str | None = None,
-        *,
-        revision: str | None = None,
-        dtype: str | None = None,
-        device: str | None = None,
-        trust_remote_code: bool = False,
-        **unknown: Any,
-    ) -> Self:
-        """Loads a causal language model.
-
-        Args:
-            model: a hub id or a folder: exactly that or an error. `None` is the backend's hub model if it is in
-                the cache or can be downloaded, else the small bundled one, with a notice on standard error.
-            revision: of the hub model: a branch, tag or commit.
-            dtype: `fp32`, `bf16` or `fp16`; by default fp32 on the CPU and bf16 on an accelerator that has it.
-            device: `cpu`, `cuda`, `mps` …; by default the best there is.
-            trust_remote_code: run code that comes with the model.
-
-        Raises:
-            ModelError: not found, not reachable, damaged, or not a causal language model.
-            OptionError: an unknown dtype, device or argument.
-        """
-        if unknown:
-            name = next(iter(unknown))
-            known = ("revision", "dtype", "device", "trust_remote_code")
-            raise OptionError(f"no loading option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
-        place = choose_device(device)
-        kind = choose_dtype(dtype, place)
-        if model is None:
-            return cls._default(revision, kind, place)
-        return cls._load(hub.locate(model, revision), kind, place, trust_remote_code)
-
-    @classmethod
-    def _default(cls, revision: str | None, dtype: Any, device: str) -> Self:
-        """The hub model, or the bundled one and a notice that says why."""
-        try:
-            return cls._load(hub.locate(cls.hub_id, revision), dtype, device, False)
-        except ModelError as error:
-            reason = error.message
-        print(
-            f"Notice: the small bundled model {cls.bundled!r} speaks: {reason}.\n"
-            f"For the real one, with a network: hf download {cls.hub_id}",
-            file=sys.stderr,
-        )
-        backend = cls._load(hub.locate(str(hub.BUNDLED / cls.bundled), None), dtype, device, False)
-        backend.source = f"bundled:{cls.bundled}"
-        return backend
-
-    @classmethod
-    def _load(cls, where: dict[str, Any], dtype: Any, device: str, trust_remote_code: bool) -> Self:
-        folder = Path(where["pretrained_model_name_or_path"])
-        if (folder / checkpoint.MANIFEST).is_file():
-            checkpoint.verify(folder)
-        model, tokenizer = hub.load_causal_lm(where, dtype, trust_remote_code)
-        try:
-            moved: Any = model
-            backend = cls(moved.to(device), tokenizer)
-        except RuntimeError as error:
-            raise OptionError(f"device {device!r} cannot be used: {error}", "Use --device cpu.") from error
-        if folder.is_dir():
-            backend.source = str(folder)
-            backend.revision = checkpoint.fingerprint(folder)
-        return backend
+    """What `gpt2` and `code` share: training from scratch."""
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
@@ -140,36 +56,6 @@ def _typed(value: Any, like: Any) -> Any:
         return json.loads(value.lower())
     except ValueError:
         return value
-
-
-def choose_device(device: str | None) -> str:
-    """The device asked for, or the best there is.
-
-    Raises:
-        OptionError: torch does not know the device, or the machine has none of it.
-    """
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise OptionError(f"device {device!r} cannot be used: {reason}", "Allowed: cpu, cuda, cuda:N, mps") from None
-    return device
-
-
-def choose_dtype(dtype: str | None, device: str) -> Any:
-    """The torch dtype of a name; without one fp32 on the CPU (exact) and bf16 on CUDA where it is native."""
-    import torch
-
-    if dtype is None:
-        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    if dtype not in DTYPES:
-        raise OptionError(f"unknown dtype {dtype!r}.{nearest(dtype, DTYPES)}", "Allowed: fp32, bf16, fp16")
-    return getattr(torch, DTYPES[dtype])
 
 
 class GPT2(CausalLM):

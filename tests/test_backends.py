@@ -1,0 +1,146 @@
+"""Every backend is held to the contract: the built-in ones over six architectures, and two moulds not built yet."""
+
+import pytest
+import tiny
+import torch
+
+from aigc_text import load
+from aigc_text.backend import Backend, Capabilities
+from aigc_text.engines import Engine, Event
+from aigc_text.options import Completion
+from aigc_text.testing import ContractError, check_backend
+from aigc_text.transformers_backend import TransformersBackend
+
+
+@pytest.mark.parametrize("kind", tiny.CAUSAL)
+@pytest.mark.parametrize("name", ["gpt2", "code"])
+def test_causal_models_keep_the_contract(kind, name, tmp_path):
+    kept = list(check_backend(name, str(tiny.save(kind, tmp_path / kind))))
+    assert len(kept) == 9
+
+
+@pytest.mark.parametrize("name", ["gpt2", "code"])
+def test_bundled_models_keep_the_contract(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert len(list(check_backend(name))) == 9
+
+
+class Seq2Seq(TransformersBackend):
+    """An encoder-decoder: the text does not go on from the prompt."""
+
+    capabilities = Capabilities(continues=False, streaming=True, training=True, saving=True)
+    auto_class = "AutoModelForSeq2SeqLM"
+
+    def validator(self, texts, options):
+        return lambda model: {"loss": 0.0}
+
+
+class MaskedEngine(Engine):
+    """Writes left to right: appends a mask and takes what the model puts into it."""
+
+    def __init__(self, model, mask):
+        self.model, self.mask = model, mask
+
+    def config(self, **options):
+        from transformers import GenerationConfig
+
+        return GenerationConfig(**options)
+
+    @torch.no_grad()
+    def decode(self, rows, config):
+        from aigc_text.sampling import gumbel
+
+        texts = [list(row.tokens) for row in rows]
+        live = list(range(len(rows)))
+        made = 0
+        while live:
+            events = []
+            for n in live:
+                scores = self.model(torch.tensor([[*texts[n][-40:], self.mask]])).logits[0, -1].float()
+                if rows[n].key is not None:
+                    scores = scores + gumbel(torch.tensor([rows[n].key]), made, len(scores))[0]
+                texts[n].append(int(scores.argmax()))
+                events.append(Event(n, texts[n][-1], "length" if made + 1 == rows[n].limit else None))
+            made += 1
+            closed = yield events
+            live = [] if made == max(r.limit for r in rows) else [n for n in live if n not in (closed or [])]
+
+
+class Masked(TransformersBackend):
+    """A masked language model on an engine of its own."""
+
+    capabilities = Capabilities(streaming=True, training=True, saving=True)
+    auto_class = "AutoModelForMaskedLM"
+
+    def engine(self):
+        return MaskedEngine(self.model, self.pad())
+
+    def validator(self, texts, options):
+        return lambda model: {"loss": 0.0}
+
+
+@pytest.mark.parametrize(("kind", "cls"), [("t5", Seq2Seq), ("bert", Masked)])
+def test_other_moulds_keep_the_contract(kind, cls):
+    tokens = tiny.tokenizer()
+    assert len(list(check_backend(cls(tiny.model(kind, tokens), tokens)))) == 9
+
+
+class Careless(Backend):
+    """Breaks one promise at a time."""
+
+    broken = ""
+
+    @classmethod
+    def from_pretrained(cls, model=None, **kwargs):
+        return cls()
+
+    def generate(self, prompts, options=None, **overrides):
+        options = self.resolve(options, overrides) if self.broken != "refusal" else options
+        stops = (getattr(options, "stop_strings", None) or ()) if self.broken != "stop" else ()
+        seed = (getattr(options, "seed", None) or 0) if self.broken != "seed" else 3
+        n = (getattr(options, "num_return_sequences", None) or 1) if self.broken != "samples" else 1
+        for i, prompt in enumerate(prompts if self.broken != "order" else list(prompts)[::-1]):
+            for j in range(n):
+                text = f" words number {seed} {i} {j} follow"
+                cut = min([text.index(s) for s in stops if s in text], default=len(text))
+                finish = "stop" if cut < len(text) else "length"
+                tokens = 6 if self.broken != "length" else 99
+                yield Completion(
+                    prompt=prompt,
+                    text=text[:cut],
+                    prompt_index=i,
+                    index=j,
+                    seed=seed,
+                    tokens=tokens,
+                    finish_reason=finish,
+                )
+
+
+def test_a_careful_plain_backend_passes():
+    assert len(list(check_backend(Careless))) == 6
+
+
+@pytest.mark.parametrize("broken", ["refusal", "stop", "seed", "samples", "order", "length"])
+def test_the_contract_catches(broken):
+    with pytest.raises(ContractError, match="breaks the contract"):
+        list(check_backend(type("Broken", (Careless,), {"broken": broken})))
+
+
+def test_the_contract_catches_one_name_for_two_options(tmp_path):
+    from dataclasses import dataclass
+
+    from aigc_text.options import GenerationOptions, option
+
+    @dataclass(frozen=True, kw_only=True)
+    class Clashing(GenerationOptions):
+        learning_rate: float | None = option(None, "A training option's name.")
+
+    with pytest.raises(ContractError, match="learning_rate"):
+        list(check_backend(type("Broken", (Careless,), {"Options": Clashing})))
+
+
+def test_a_folder_knows_its_backend(tmp_path):
+    folder = tmp_path / "saved"
+    load("code", str(tiny.save("gpt2", tmp_path / "plain"))).save_pretrained(folder)
+    assert load(str(folder)).name == "code"
+    assert load(model=str(folder)).name == "code"
