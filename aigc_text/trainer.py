@@ -119,13 +119,13 @@ class _Run:
     def steps(self) -> Iterator[Progress]:
         stream = self._stream(self.state.step)
         while self.state.step < self.options.max_steps and not self.state.stopped:
-            logs = self._update(stream)
+            logs, message, best = self._update(stream), "", False
             self.state.step += 1
-            message = ""
             last = self.state.step == self.options.max_steps
             if self.evaluate is not None and (last or self.state.step % self.options.eval_every == 0):
-                logs, message = self._evaluate(logs)
-            if last or self.state.stopped or self.state.step % self.options.save_every == 0:
+                logs, message, best = self._validate(logs)
+            # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
+            if last or best or self.state.stopped or self.state.step % self.options.save_every == 0:
                 self._save()
             yield self._progress(logs, message)
         self._release()
@@ -134,6 +134,7 @@ class _Run:
         """Gives the module back as it was: neither compiled nor wrapped for mixed precision."""
         bare = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False, keep_torch_compile=False)
         bare._compiled_call_impl = None  # what nn.Module.compile() sets
+        bare.__dict__.pop("forward", None)  # and what Accelerate leaves of its wrapping
         bare.eval()
 
     # One update
@@ -187,26 +188,23 @@ class _Run:
 
     # Validation and what follows from it
 
-    def _evaluate(self, logs: dict[str, float]) -> tuple[dict[str, float], str]:
+    def _validate(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
+        """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
         assert self.evaluate is not None
         self.model.eval()
         with torch.no_grad():
-            found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in self._measure().items()}
+            figures = self.evaluate(self._bare())
         self.model.train()
+        found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in figures.items()}
         logs = {**logs, **found}
-        verdict = self.objective.after_eval(logs)
-        if logs.get(self.best, math.inf) < self.state.best:
+        best = logs.get(self.best, math.inf) < self.state.best
+        if best:
             self.state.best, self.state.best_step = logs[self.best], self.state.step
-            self._save()
-        return logs, self._follow(verdict)
-
-    def _measure(self) -> Mapping[str, float]:
-        assert self.evaluate is not None
-        return self.evaluate(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+        return logs, self._follow(self.objective.after_eval(logs)), best
 
     def _follow(self, verdict: Verdict) -> str:
         messages = []
-        if verdict.roll_back and self.folder is not None and self.state.best_step >= 0:
+        if verdict.roll_back and self.folder is not None and 0 <= self.state.best_step < self.state.step:
             now = self.state
             self._load(self.folder / f"step-{now.best_step}")
             self.state = now  # the step count goes on; only what was learned is taken back
