@@ -182,7 +182,7 @@ def _train(
     from . import plots, trainer
 
     model = backend.model.float().train()  # master weights in fp32; bf16 is for the computation alone
-    last: dict[str, float] = {}
+    first = True
     with folder.metrics.open("a", encoding="utf-8") as log:
         for progress in trainer.train(
             model,
@@ -193,21 +193,18 @@ def _train(
             checkpoints=folder.checkpoints,
             resume=folder.resume,
         ):
-            if folder.resume and not last:
-                _forget_after(folder.metrics, progress.step if not progress.logs else progress.step - 1)
-            last.update(progress.logs)
-            line = {
-                "step": progress.step,
-                **progress.logs,
-                **({"message": progress.message} if progress.message else {}),
-            }
-            log.write(json.dumps(line, ensure_ascii=False) + "\n")
-            log.flush()
+            if first and folder.resume:
+                _forget_after(folder.metrics, progress.step - (1 if progress.logs else 0))
+            first = False
+            if progress.logs:
+                message = {"message": progress.message} if progress.message else {}
+                log.write(json.dumps({"step": progress.step, **progress.logs, **message}, ensure_ascii=False) + "\n")
+                log.flush()
             if any(k.startswith("eval_") for k in progress.logs):
                 plots.curves(folder.metrics, folder.path / "curves.png")
             yield progress
     plots.curves(folder.metrics, folder.path / "curves.png")
-    folder.deliver(backend, _card(backend, options, last))
+    folder.deliver(backend, _card(backend, options, _last_figures(folder.metrics)))
 
 
 def _forget_after(metrics: Path, step: int) -> None:
@@ -223,6 +220,14 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # a line cut off by a kill
         return float("inf")
+
+
+def _last_figures(metrics: Path) -> dict[str, float]:
+    """The newest value of every figure."""
+    found: dict[str, float] = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines():
+        found.update({k: v for k, v in json.loads(line).items() if isinstance(v, (int, float))})
+    return found
 
 
 def _card(backend: TransformersBackend, options: TrainingOptions, last: dict[str, float]) -> str:

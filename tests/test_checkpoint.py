@@ -1,0 +1,105 @@
+"""Folders are whole or not there, and a byte that changed is noticed."""
+
+import json
+
+import pytest
+
+from aigc_text import checkpoint
+from aigc_text.errors import DamagedError, TrainingError
+
+
+def write(folder):
+    (folder / "a.bin").write_bytes(bytes(range(256)))
+    (folder / "b.json").write_text('{"x": 1}')
+
+
+def test_a_saved_folder_verifies(tmp_path):
+    checkpoint.save(tmp_path / "step-1", write)
+    checkpoint.verify(tmp_path / "step-1")
+    sums = json.loads((tmp_path / "step-1" / "manifest.json").read_text())
+    assert sorted(sums) == ["a.bin", "b.json"]
+
+
+@pytest.mark.parametrize("name", ["a.bin", "b.json"])
+def test_every_changed_byte_is_named_with_both_sums(tmp_path, name):
+    folder = tmp_path / "step-1"
+    checkpoint.save(folder, write)
+    raw = (folder / name).read_bytes()
+    old = checkpoint.sha256(folder / name)
+    for place in range(0, len(raw), 7):
+        (folder / name).write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
+        new = checkpoint.sha256(folder / name)
+        with pytest.raises(DamagedError) as caught:
+            checkpoint.verify(folder)
+        assert name in caught.value.message and old in caught.value.message and new in caught.value.message
+
+
+def test_a_missing_file_is_named(tmp_path):
+    checkpoint.save(tmp_path / "step-1", write)
+    (tmp_path / "step-1" / "a.bin").unlink()
+    with pytest.raises(DamagedError, match="a.bin is missing"):
+        checkpoint.verify(tmp_path / "step-1")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a.bin": 3}'])
+def test_a_broken_manifest_is_damage(tmp_path, text):
+    checkpoint.save(tmp_path / "step-1", write)
+    (tmp_path / "step-1" / "manifest.json").write_text(text)
+    with pytest.raises(DamagedError):
+        checkpoint.verify(tmp_path / "step-1")
+
+
+def test_an_edited_readme_is_no_damage(tmp_path):
+    checkpoint.save(tmp_path / "m", lambda f: (write(f), (f / "README.md").write_text("x")))
+    (tmp_path / "m" / "README.md").write_text("edited")
+    checkpoint.verify(tmp_path / "m")
+
+
+def test_a_failing_write_leaves_nothing(tmp_path):
+    def fail(folder):
+        write(folder)
+        raise OSError("No space left on device")
+
+    checkpoint.save(tmp_path / "step-1", write)
+    with pytest.raises(OSError):
+        checkpoint.save(tmp_path / "step-2", fail)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
+
+
+def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
+    order = []
+    flush, rename = checkpoint.flush, checkpoint.os.rename
+    monkeypatch.setattr(checkpoint, "flush", lambda p: (order.append(p.name), flush(p)))
+    monkeypatch.setattr(checkpoint.os, "rename", lambda a, b: (order.append("rename"), rename(a, b)))
+    checkpoint.save(tmp_path / "step-1", write)
+    assert order == ["a.bin", "b.json", "manifest.json", ".step-1.tmp", "rename", tmp_path.name]
+
+
+def test_latest_passes_over_damage_and_says_so(tmp_path):
+    for n in (1, 2, 10):
+        checkpoint.save(tmp_path / f"step-{n}", write)
+    (tmp_path / "step-10" / "a.bin").write_bytes(b"")
+    said = []
+    assert checkpoint.latest(tmp_path, said.append) == tmp_path / "step-2"
+    assert len(said) == 1 and "step-10/a.bin is damaged" in said[0]
+
+
+def test_prune_keeps_the_newest_and_the_named(tmp_path):
+    for n in range(1, 6):
+        checkpoint.save(tmp_path / f"step-{n}", write)
+    checkpoint.prune(tmp_path, 2, also=tmp_path / "step-1")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-4", "step-5"]
+
+
+def test_sweep_removes_what_a_kill_left(tmp_path):
+    (tmp_path / ".step-3.tmp").mkdir()
+    (tmp_path / ".step-1.old").mkdir()
+    checkpoint.save(tmp_path / "step-2", write)
+    checkpoint.sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["step-2"]
+
+
+def test_a_folder_is_locked_once(tmp_path):
+    with checkpoint.Lock(tmp_path / "run"), pytest.raises(TrainingError, match="another run"):
+        checkpoint.Lock(tmp_path / "run")
+    checkpoint.Lock(tmp_path / "run").__exit__()

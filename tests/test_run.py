@@ -1,0 +1,156 @@
+"""A run from data to a folder that can be loaded, through Python and the command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import tiny
+
+from aigc_text import checkpoint, load, train
+from aigc_text.api import from_scratch
+from aigc_text.cli import main
+from aigc_text.errors import BackendError, DamagedError, DataError, ModelError, OptionError, TrainingError
+from aigc_text.run import hold_out
+
+SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
+
+
+@pytest.fixture
+def data(tmp_path):
+    path = tmp_path / "data.txt"
+    path.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(tiny.save("gpt2", tmp_path / "model"))
+
+
+def command(*words):
+    """Runs the command line in this process; its exit code."""
+    sys.argv = ["aigc-text", *map(str, words)]
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def test_a_run_leaves_a_model_its_figures_and_a_picture(tmp_path, data, model):
+    out = tmp_path / "out"
+    reports = list(train(load("gpt2", model), data, out, max_steps=8, **SMALL))
+    assert [r.step for r in reports] == list(range(1, 9))
+    assert {"config.json", "manifest.json", "metrics.jsonl", "curves.png", "README.md", "options.json"} <= {
+        p.name for p in out.iterdir()
+    }
+    checkpoint.verify(out)
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 9))
+    assert lines[7]["eval_bits_per_byte"] < lines[3]["eval_bits_per_byte"]
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    trained = load(str(out))
+    assert trained.name == "gpt2"
+    assert len(list(trained.generate(["the cat"], max_new_tokens=5, seed=1))) == 1
+
+
+def test_fine_tuning_learns_the_text(tmp_path, data, model):
+    reports = list(
+        train(load("gpt2", model), data, tmp_path / "out", max_steps=150, **{**SMALL, "learning_rate": 1e-2})
+    )
+    assert reports[-1].logs["loss"] < 0.5 * reports[0].logs["loss"]
+
+
+def test_a_damaged_model_is_not_loaded(tmp_path, data, model):
+    out = tmp_path / "out"
+    list(train(load("gpt2", model), data, out, max_steps=2, **SMALL))
+    path = out / "model.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(DamagedError, match=r"model\.safetensors is damaged"):
+        load(str(out))
+
+
+def test_an_unfinished_run_says_how_to_go_on(tmp_path, data, model):
+    out = tmp_path / "out"
+    run = train(load("gpt2", model), data, out, max_steps=4, save_every=1, **SMALL)
+    next(run), next(run)
+    run.close()
+    with pytest.raises(ModelError, match="--resume"):
+        load(str(out))
+
+
+def test_a_run_is_not_overwritten_and_resumes_only_as_it_was(tmp_path, data, model):
+    out = tmp_path / "out"
+    list(train(load("gpt2", model), data, out, max_steps=2, **SMALL))
+    with pytest.raises(TrainingError, match="holds a run already"):
+        list(train(load("gpt2", model), data, out, max_steps=2, **SMALL))
+    with pytest.raises(TrainingError, match="started with max_steps=2, not 3"):
+        list(train(load("gpt2", model), data, out, max_steps=3, resume=True, **SMALL))
+
+
+def test_a_folder_of_a_run_that_never_began_stays_free(tmp_path, model):
+    (tmp_path / "short.txt").write_text("too short", encoding="utf-8")
+    with pytest.raises(DataError, match="fewer than one block"):
+        list(train(load("gpt2", model), tmp_path / "short.txt", tmp_path / "out", max_steps=2, **SMALL))
+    (tmp_path / "long.txt").write_text("long enough " * 300, encoding="utf-8")
+    list(train(load("gpt2", model), tmp_path / "long.txt", tmp_path / "out", max_steps=2, **SMALL))
+
+
+def test_a_block_longer_than_the_context_is_refused(tmp_path, data, model):
+    with pytest.raises(OptionError, match="more than the model's context of 64"):
+        list(train(load("gpt2", model), data, tmp_path / "out", max_steps=2, **{**SMALL, "block_size": 65}))
+
+
+def test_hold_out_takes_the_end():
+    assert hold_out(["a", "b", "c", "d"], 0.25) == (["a", "b", "c"], ["d"])
+    assert hold_out(["abcdefghij"], 0.2) == (["abcdefgh"], ["ij"])
+    assert hold_out(["a", "b"], 0.0) == (["a", "b"], [])
+
+
+def test_from_scratch_reads_the_configuration_and_is_seeded(data):
+    one, two, other = (
+        from_scratch("gpt2", tiny.SENTENCES, vocab_size=300, seed=s, n_layer="1", n_embd="16", n_head="2")
+        for s in (1, 1, 2)
+    )
+    assert one.model.config.n_layer == 1
+    first = [next(b.model.parameters()) for b in (one, two, other)]
+    assert first[0].equal(first[1]) and not first[0].equal(first[2])
+    with pytest.raises(OptionError, match="n_layers.*Did you mean 'n_layer'"):
+        from_scratch("gpt2", tiny.SENTENCES, n_layers=1)
+    with pytest.raises(OptionError, match="no such GPT-2"):
+        from_scratch("gpt2", tiny.SENTENCES, n_embd=30, n_head=4)
+
+
+def test_the_command_line_trains_from_scratch_and_generates(tmp_path, data, capsys):
+    out = tmp_path / "out"
+    sizes = ["-o", "n_layer=1", "-o", "n_embd=16", "-o", "n_head=2", "-o", "n_positions=32", "--vocab-size", 300]
+    options = ["--max-steps", 4, "--batch-size", 2, "--eval-every", 2, "--precision", "fp32"]
+    assert command("train", "--from-scratch", *sizes, "--data", data, "--output", out, *options) == 0
+    told = capsys.readouterr()
+    assert told.out == "" and "step 4 of 4" in told.err
+    assert command("generate", "--model", out, "--prompt", "the", "--max-new-tokens", 4, "--format", "jsonl") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["backend"] == "gpt2" and record["tokens"] <= 4
+    assert command("train", "--from-scratch", *sizes, "--data", data, "--output", out, *options, "--resume") == 0
+
+
+def test_a_second_run_is_refused_before_torch_is_imported(tmp_path, data):
+    lock = checkpoint.Lock(tmp_path / "out")
+    code = (
+        "import sys; from aigc_text.cli import main\n"
+        f"sys.argv = ['aigc-text', 'train', '--data', {str(data)!r}, '--output', {str(tmp_path / 'out')!r}]\n"
+        "try: main()\n"
+        "except SystemExit as e: print(e.code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lock.__exit__()
+    assert done.stdout.split() == ["2", "False"]
+    assert "another run is writing" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_backend_that_cannot_train_says_so(tmp_path, data):
+    from test_backends import Careless
+
+    with pytest.raises(BackendError, match="cannot be trained"):
+        list(train(Careless(), data, tmp_path / "out", max_steps=1))
