@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -33,11 +34,15 @@ class Options:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
-            if isinstance(value, list):
-                value = tuple(value)
+            if value is None and f.default is None:
+                continue
+            kind, several = value_type(type(self), f.name)
+            if several:
+                # One text is one item: taken for a sequence it would be its letters.
+                value = tuple(value) if isinstance(value, (list, tuple)) else (value,)
                 object.__setattr__(self, f.name, value)
-            if value is not None:
-                _check(f, value, value_type(type(self), f.name)[0])
+            for item in value if several else (value,):
+                _check(f, item, kind)
 
     @classmethod
     def fields(cls) -> dict[str, dataclasses.Field[Any]]:
@@ -78,12 +83,11 @@ def value_type(cls: type[Options], name: str) -> tuple[type, bool]:
     return annotation, False
 
 
-def _check(f: dataclasses.Field[Any], value: Any, kind: type) -> None:
+def _check(f: dataclasses.Field[Any], item: Any, kind: type) -> None:
     allowed = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}[kind]
-    for item in value if isinstance(value, tuple) else (value,):
-        right = isinstance(item, allowed) and (kind is bool or not isinstance(item, bool))
-        if not right or not _inside(f.metadata, item):
-            raise OptionError(f"{f.name} cannot be {item!r}", f"Allowed for {f.name}: {describe_range(f, kind)}")
+    right = isinstance(item, allowed) and (kind is bool or not isinstance(item, bool))
+    if not right or not _inside(f.metadata, item):
+        raise OptionError(f"{f.name} cannot be {item!r}", f"Allowed for {f.name}: {describe_range(f, kind)}")
 
 
 def _inside(m: Mapping[str, Any], item: Any) -> bool:
@@ -95,7 +99,7 @@ def _inside(m: Mapping[str, Any], item: Any) -> bool:
         (m["low"] is None or item >= m["low"])
         and (m["above"] is None or item > m["above"])
         and (m["high"] is None or item <= m["high"])
-        and item == item  # not a number is in no range
+        and abs(item) < math.inf  # nor is not-a-number, and JSON has neither
     )
 
 
