@@ -49,6 +49,8 @@ def read_jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
+            if r"\u" in line:  # an escape can name half a character, which no tokenizer and no file takes
+                json.dumps(record, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{path}:{number} is not valid JSON: {error}", "Each line must be one JSON object."
@@ -86,8 +88,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 try:
                     yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
                 except UnicodeDecodeError as error:
+                    wrong = error.object[error.start]  # its own copy of the line, for it counts without the mark
                     raise DataError(
-                        f"{path}:{number} is not UTF-8: byte {raw[error.start]:#04x} at column {error.start + 1}",
+                        f"{path}:{number} is not UTF-8: byte {wrong:#04x} at column {error.start + 1}",
                         f"Convert it: iconv -f GB18030 -t UTF-8 {path.name} > new.txt (or from what it really is).",
                     ) from None
     except FileNotFoundError:
