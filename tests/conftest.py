@@ -1,0 +1,34 @@
+"""What several test files share: nothing reaches the network, and one tiny model on disk."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub, and for the processes that tests start
+
+SENTENCES = [
+    "Once upon a time there was a cat who sat on a mat.",
+    "The dog saw the cat, and the cat saw the dog.",
+    "def add(a, b):\n    return a + b\n",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random GPT-2 of two layers and a context of 64, as transformers saves it."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    from aigc_text.tokenizer import train_bpe
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
+    tokenizer = train_bpe(SENTENCES, 300, context=64)
+    end = tokenizer.eos_token_id
+    ends = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    config = GPT2Config(vocab_size=len(tokenizer), n_layer=2, n_embd=32, n_head=2, n_positions=64, **ends)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
