@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,13 +70,18 @@ def list_backends() -> dict[str, Origin]:
     for origin in _plugins():
         if origin.name in found:
             first = found[origin.name]
-            warnings.warn(
-                f"backend {origin.name!r} of {origin.distribution} is left out: {first.distribution} has that name",
-                stacklevel=2,
+            _warn_once(
+                f"backend {origin.name!r} of {origin.distribution} is left out: {first.distribution} has that name"
             )
             continue
         found[origin.name] = origin
     return {**found, **_registered}
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Said once a process, however often the backends are listed and whatever resets Python's own memory of it."""
+    warnings.warn(text, stacklevel=3)
 
 
 def _plugins() -> Iterator[Origin]:
@@ -130,7 +135,7 @@ def _from_file(spec: str) -> type[Backend]:
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
         raise BackendError(
-            f"{what}: no class {attribute!r}.{nearest(attribute, classes)}", f"Found: {', '.join(classes)}"
+            f"{what}: no class {attribute!r}.{nearest(attribute, classes)}", f"Found: {', '.join(classes) or 'none'}"
         )
     return _checked(getattr(module, attribute), what)
 

@@ -115,6 +115,6 @@ def _quiet_libraries() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
-    ours = os.path.dirname(os.path.dirname(__file__))
+    ours = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")  # not aigc_text_markov.py beside it
     if os.path.abspath(filename).startswith(ours):
         click.echo(f"Warning: {visible(' '.join(str(message).split()))}", err=True)
