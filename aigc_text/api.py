@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from . import hub
 from .errors import BackendError, OptionError, nearest
-from .registry import get_backend
+from .registry import get_backend, list_backends
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -32,9 +33,7 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
         BackendError: unknown or broken backend, or one that is not the model's.
         ModelError: no such model.
     """
-    from . import hub
-
-    if model is None and backend is not None and ".py:" not in backend and hub.is_folder(backend):
+    if model is None and backend is not None and _is_model(backend):
         backend, model = None, backend
     own = hub.backend_of(model) if model is not None else None
     if backend is not None and own is not None and own != backend:
@@ -48,6 +47,11 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
     loaded = cls.from_pretrained(model, **kwargs)
     loaded.name = name
     return loaded
+
+
+def _is_model(name: str) -> bool:
+    """Whether a folder stands where a backend's name may; a name is a name even where a folder is called so."""
+    return ".py:" not in name and name not in list_backends() and hub.is_folder(name)
 
 
 def _refuse_unknown(cls: type[Backend], name: str, kwargs: dict[str, Any]) -> None:

@@ -35,6 +35,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         ModelError: there is none, or it is not a JSON object.
     """
     path = folder / "config.json"
+    if folder.is_file():
+        raise ModelError(f"{folder} is a file, not a model's folder", "Give the folder that holds config.json.")
     if not folder.exists():
         raise ModelError(f"there is no folder {folder}", "Give a hub id (owner/name) or a folder with config.json.")
     try:
@@ -57,7 +59,7 @@ def _runs_in(folder: Path) -> str:
 
 def is_folder(model: str) -> bool:
     """Whether a model is meant as a folder rather than as a hub id."""
-    return Path(model).exists() or model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
+    return os.path.exists(model) or model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
 
 
 def backend_of(model: str) -> str | None:
