@@ -168,8 +168,8 @@ def hold_out(texts: list[str], share: float) -> tuple[list[str], list[str]]:
     if len(texts) == 1:
         cut = int(len(texts[0]) * (1 - share))
         return [texts[0][:cut]], [texts[0][cut:]]
-    cut = max(1, round(len(texts) * (1 - share)))
-    return texts[:cut], texts[cut:] or texts[-1:]
+    cut = min(max(1, round(len(texts) * (1 - share))), len(texts) - 1)  # at least one of each, and none in both
+    return texts[:cut], texts[cut:]
 
 
 def _train(
