@@ -143,8 +143,11 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         import fcntl
 
-        folder.mkdir(parents=True, exist_ok=True)
-        self._stream = (folder / ".lock").open("a+")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._stream = (folder / ".lock").open("a+")
+        except OSError as error:
+            raise TrainingError(f"{folder} cannot be written: {error.strerror}", "Choose another --output.") from None
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
