@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ..errors import UserError
+from ..errors import UserError, nearest
 from .terminal import visible
 
 COMMANDS = {
@@ -28,23 +28,32 @@ class _Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
-            return None
+            ctx.fail(f"unknown command {name!r}.{nearest(name, COMMANDS)}")
         module = importlib.import_module(f".{name}", __name__)
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as gone:  # click would answer it with exit code 1
+            raise _ReaderGone from gone
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # from the table, so that --help imports no command
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Lazy, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="aigc-text")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
     """Generate text and code with whatever model fits."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main() -> None:
@@ -58,7 +67,7 @@ def main() -> None:
     try:
         code = _run(debug)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         # The reader has gone; what is still buffered must not raise again while Python shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
@@ -81,8 +90,6 @@ def _run(debug: bool) -> int:
     except _Terminated:
         click.echo("Terminated", err=True)
         return 143
-    except BrokenPipeError:
-        raise
     except Exception as error:
         what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:300])
         return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
@@ -99,6 +106,10 @@ def _fail(message: str, cure: str, code: int, debug: bool) -> int:
 
 
 class _Terminated(BaseException):
+    pass
+
+
+class _ReaderGone(BaseException):
     pass
 
 

@@ -16,7 +16,7 @@ import click
 from ..errors import DataError, OptionError
 from ..options import Completion, GenerationOptions, Piece
 from .parameters import given, key_values, options_of
-from .terminal import notice, visible, write
+from .terminal import begun, notice, visible, write
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -71,10 +71,10 @@ def command(
     # Everything that can be wrong in the input is found before a model is loaded.
     prompts = _prompts(prompt, prompts_file, template)
     GenerationOptions.parse(given(values))
+    wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
     loading = given({"revision": revision, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code})
     with _destination(output, overwrite) as stream:
         loaded = load(backend, model, **loading)
-        wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
         options = loaded.resolve(None, wanted)
         if options.seed is None:
             options = loaded.resolve(options, {"seed": secrets.randbits(31)})
@@ -83,7 +83,8 @@ def command(
         if output:
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
         if form == "text":
-            _write_texts(stream, pieces, prompts if echo and loaded.capabilities.continues else None, options)
+            several = len(prompts) > 1 or (options.num_return_sequences or 1) > 1
+            _write_texts(stream, pieces, prompts if echo and loaded.capabilities.continues else None, several)
         else:
             _write_records(stream, pieces, form, loaded, options)
 
@@ -125,8 +126,10 @@ def _destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         yield sys.stdout
         return
     path, partial = Path(output), Path(f"{output}.partial")
+    if os.path.isdir(path):
+        raise OptionError(f"{path} is a folder", "Give a file's name with --output.")
     for taken in (path, partial):
-        if taken.exists() and not overwrite:
+        if os.path.exists(taken) and not overwrite:
             raise OptionError(f"{taken} exists already", "Choose another --output, or replace it with --overwrite.")
     try:
         stream = partial.open("w", encoding="utf-8", newline="\n")
@@ -149,6 +152,7 @@ def _destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
 
 def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:
     """Shows a bar on standard error while texts go to a file."""
+    pieces = begun(pieces)
     with click.progressbar(length=total, file=sys.stderr, label="generating") as bar:
         for piece in pieces:
             yield piece
@@ -156,11 +160,8 @@ def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:
                 bar.update(1)
 
 
-def _write_texts(
-    stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, options: GenerationOptions
-) -> None:
+def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, several: bool) -> None:
     """One text after the other as they grow, under a heading each if there are several."""
-    several = len(prompts or ()) > 1 or (options.num_return_sequences or 1) > 1
     shown: tuple[int, int] | None = None
     for piece in pieces:
         place = (piece.prompt_index, piece.index)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import TextIO
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import TextIO, TypeVar
 
 import click
+
+T = TypeVar("T")
 
 _PICTURES = {**{i: 0x2400 + i for i in range(32)}, 0x7F: 0x2421}  # ␛ for escape, and so on
 _KEPT = {ord("\n"), ord("\t")}
@@ -31,6 +35,12 @@ def write(stream: TextIO, text: str) -> None:
     """Writes at once: made visible on a terminal, byte for byte elsewhere."""
     stream.write(visible(text) if stream.isatty() else text)
     stream.flush()
+
+
+def begun(items: Iterable[T]) -> Iterator[T]:
+    """The same items, the first of them made already: what fails at once must fail before a bar is drawn."""
+    items = iter(items)
+    return chain(list(islice(items, 1)), items)
 
 
 def notice(text: str) -> None:

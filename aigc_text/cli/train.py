@@ -9,14 +9,20 @@ import click
 
 from ..options import Progress, TrainingOptions
 from .parameters import given, key_values, options_of
-from .terminal import notice
+from .terminal import begun, notice
 
 
 @click.command()
 @click.option("--backend", help="Which backend trains.  [default: the model's own, else gpt2]")
 @click.option("--model", help="What to start from: a hub id or folder; by default the backend's own model.")
 @click.option("--from-scratch", is_flag=True, help="Start from random weights and a tokenizer trained on the data.")
-@click.option("--vocab-size", default=4096, show_default=True, help="Entries of a tokenizer trained from scratch.")
+@click.option(
+    "--vocab-size",
+    type=click.IntRange(257),
+    default=4096,
+    show_default=True,
+    help="Entries of a tokenizer trained from scratch.",
+)
 @click.option("--data", multiple=True, required=True, help="Text or JSONL file; may be repeated.")
 @click.option("--validation", help="File to validate on; by default a share of the data is held out.")
 @click.option("--text-column", default="text", show_default=True, help="The text's field in JSONL.")
@@ -102,7 +108,7 @@ def _fresh(
 
 
 def _show(runs: Any, total: int) -> None:
-    width = len(str(total))
+    width, runs = len(str(total)), begun(runs)
     with click.progressbar(length=total, file=sys.stderr, label="training", item_show_func=_figures) as bar:
         for progress in runs:
             if progress.message:
