@@ -194,7 +194,7 @@ def choose_device(device: str | None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a value must come back: "meta" takes tensors and has none
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0][:100]
         raise OptionError(f"device {device!r} cannot be used: {reason}", "Allowed: cpu, cuda, cuda:N, mps") from None

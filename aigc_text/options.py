@@ -152,6 +152,11 @@ class GenerationOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        low, high = self.min_new_tokens, self.max_new_tokens
+        if low is not None and high is not None and low > high:
+            raise OptionError(
+                f"min_new_tokens={low} is more than max_new_tokens={high}", "Lower the one, raise the other."
+            )
         n = self.num_return_sequences or 1
         if n > 1 and self.do_sample is False and (self.num_beams or 1) == 1:
             raise OptionError(

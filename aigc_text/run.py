@@ -36,6 +36,8 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, resume: bool = False) -> None:
+        if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
+            raise TrainingError("the run's folder has an empty name", "Name one with --output.")
         self.path, self.resume = Path(path), resume
         if self.path.is_file():
             raise TrainingError(f"{path} is a file, not a folder", "Choose another folder with --output.")

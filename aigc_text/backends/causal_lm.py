@@ -43,8 +43,10 @@ class CausalLM(TransformersBackend):
         try:
             made = GPT2Config(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, pad_token_id=end, **fields)
             model = GPT2LMHeadModel(made)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise OptionError(f"no such GPT-2 can be built: {error}", "n_embd must be a multiple of n_head.") from error
+        except Exception as error:  # transformers and its helpers raise many kinds for a bad configuration
+            cause = f"{type(error).__name__}: {error}"[:200]
+            cure = "See the fields of GPT2Config; n_embd must be a multiple of n_head."
+            raise OptionError(f"no such GPT-2 can be built: {cause}", cure) from error
         return cls(model, tokenizer)
 
 

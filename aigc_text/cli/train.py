@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import Any
 
@@ -102,7 +103,11 @@ def _fresh(
 ) -> Any:
     from ..api import DEFAULT_BACKEND, from_scratch
     from ..data import read_texts
+    from ..errors import OptionError
 
+    for name in config:
+        if name in inspect.signature(from_scratch).parameters:
+            raise OptionError(f"-o {name} is no field of a model's config", "See: aigc-text train --help")
     texts = (t for f in data for t in read_texts(f, text_column, sample_by))
     return from_scratch(backend or DEFAULT_BACKEND, texts, vocab_size=vocab_size, seed=options.seed, **config)
 
