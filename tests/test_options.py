@@ -120,6 +120,12 @@ def test_several_texts_without_sampling_are_refused():
     assert GenerationOptions(num_return_sequences=3).do_sample is None  # the model's own default decides later
 
 
+def test_fewest_tokens_above_most_tokens_are_refused():
+    with pytest.raises(OptionError, match="min_new_tokens=9 is more than max_new_tokens=8"):
+        GenerationOptions(min_new_tokens=9, max_new_tokens=8)
+    assert GenerationOptions(min_new_tokens=8, max_new_tokens=8).min_new_tokens == 8
+
+
 def test_lists_become_tuples():
     options = GenerationOptions(stop_strings=["a", "b"])
     assert options.stop_strings == ("a", "b")
