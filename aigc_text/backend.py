@@ -116,7 +116,7 @@ class Backend(ABC):
             if name not in known:
                 raise OptionError(
                     f"backend {self.name or type(self).__name__!r} has no option {name!r}.{nearest(name, known)}",
-                    f"Allowed: {', '.join(known)}",
+                    f"{_who_takes(name)}Allowed: {', '.join(known)}",
                 )
         result: GenerationOptions = self.Options.parse({**base, **overrides})
         return result
@@ -132,3 +132,11 @@ class Backend(ABC):
             BackendError: this backend cannot save.
         """
         raise BackendError(f"backend {self.name!r} cannot save its model", "See: aigc-text backends")
+
+
+def _who_takes(option: str) -> str:
+    """The built-in backends that do take an option; plugins are not imported to be asked."""
+    from .registry import built_in
+
+    takers = [name for name, backend in built_in().items() if option in (backend.takes or backend.Options.fields())]
+    return f"{option} is an option of: {', '.join(takers)}. " if takers else ""

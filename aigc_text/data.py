@@ -99,6 +99,16 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise DataError(f"{path} cannot be read: {error.strerror}", "Give a file that you may read.") from None
 
 
+def check_files(paths: Iterable[str | Path]) -> None:
+    """Opens each file, so that a wrong name is told before a model is loaded.
+
+    Raises:
+        DataError: a file that is missing or cannot be read.
+    """
+    for path in paths:
+        next(_lines(Path(path)), None)
+
+
 def _siblings(path: Path) -> str:
     names = [p.name for p in path.parent.glob("*")] if path.parent.is_dir() else []
     return nearest(path.name, names).strip() or f"Looked in {path.parent.resolve()}."

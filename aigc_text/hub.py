@@ -63,10 +63,14 @@ def is_folder(model: str) -> bool:
 
 
 def backend_of(model: str) -> str | None:
-    """The backend that a model folder names, or `None` for a hub id or a folder that does not say."""
-    if not is_folder(model) or Path(model).is_file():
+    """The backend that a model folder names, or `None` where there is no folder or it does not say.
+
+    Whether a backend can make something of the rest (a file, a folder of another form) is its own affair.
+    """
+    folder = Path(model).expanduser()
+    if not (is_folder(model) and (folder / "config.json").is_file()):
         return None
-    name = read_config(Path(model).expanduser()).get(BACKEND_KEY)
+    name = read_config(folder).get(BACKEND_KEY)
     return name if isinstance(name, str) else None
 
 

@@ -84,6 +84,11 @@ def _warn_once(text: str) -> None:
     warnings.warn(text, stacklevel=3)
 
 
+def built_in() -> dict[str, type[Backend]]:
+    """The built-in backends' classes. Imports their files, but neither torch nor transformers."""
+    return {name: EntryPoint(name, value, GROUP).load() for name, (value, _) in _BUILT_IN.items()}
+
+
 def _plugins() -> Iterator[Origin]:
     allowed = os.environ.get(PLUGINS)
     names = None if allowed is None else {n.strip() for n in allowed.split(",")}

@@ -47,6 +47,7 @@ class CausalLM(TransformersBackend):
             cause = f"{type(error).__name__}: {error}"[:200]
             cure = "See the fields of GPT2Config; n_embd must be a multiple of n_head."
             raise OptionError(f"no such GPT-2 can be built: {cause}", cure) from error
+        tokenizer.model_max_length = made.n_positions
         return cls(model, tokenizer)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import signal
 import sys
@@ -62,6 +63,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     _quiet_libraries()
+    _set_encodings()
     # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code.
     signal.signal(signal.SIGTERM, _terminated)
     try:
@@ -115,6 +117,13 @@ class _ReaderGone(BaseException):
 
 def _terminated(*_: Any) -> None:
     raise _Terminated
+
+
+def _set_encodings() -> None:
+    """UTF-8 for files and pipes whatever the locale; a terminal that cannot show a character gets a question mark."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 def _quiet_libraries() -> None:

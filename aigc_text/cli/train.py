@@ -58,9 +58,11 @@ def command(
 
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
+    from ..data import check_files
     from ..run import RunFolder, train
 
     options = TrainingOptions.parse(given(values))
+    check_files([*data, *([validation] if validation else [])])
     folder = RunFolder(output, resume)  # before torch is imported: a second run is refused at once
     try:
         loaded = (

@@ -1,0 +1,236 @@
+"""Whole characters, stop strings, order, limits; the same text in every batch."""
+
+import random
+
+import pytest
+import tiny
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aigc_text import load
+from aigc_text.decoding import Detokenizer, StopMatcher, in_order
+from aigc_text.errors import OptionError
+from aigc_text.options import Completion, Piece
+
+TOKENS = tiny.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory):
+    return load("gpt2", str(tiny.save("gpt2", tmp_path_factory.mktemp("decoding") / "model")))
+
+
+# Characters
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(0, len(TOKENS) - 1), max_size=30))
+def test_pieces_joined_are_the_whole_decoded(ids):
+    characters = Detokenizer(TOKENS)
+    pieces = [characters.push(i) for i in ids]
+    assert "".join(pieces) + characters.flush() == TOKENS.decode(ids, skip_special_tokens=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=12))
+def test_no_piece_is_half_a_character(text):
+    ids = TOKENS(text)["input_ids"]
+    characters = Detokenizer(TOKENS)
+    shown = ""
+    for i in ids:
+        shown += characters.push(i)
+        assert text.startswith(shown) or "\ufffd" in text
+    assert shown + characters.flush() == text
+
+
+def test_an_emoji_of_several_tokens_comes_at_once():
+    ids = TOKENS("🦄")["input_ids"]
+    characters = Detokenizer(TOKENS, TOKENS("a ")["input_ids"])
+    assert len(ids) > 1
+    assert [characters.push(i) for i in ids] == [""] * (len(ids) - 1) + ["🦄"]
+
+
+def test_bytes_that_never_make_a_character_come_at_the_end():
+    first = TOKENS("🦄")["input_ids"][0]
+    characters = Detokenizer(TOKENS)
+    assert characters.push(first) == ""
+    assert characters.flush() == "\ufffd"
+
+
+# Stop strings
+
+
+def cut(text, strings):
+    """The reference: the first completed stop string ends the text; of two completed at once, the longer."""
+    for end in range(1, len(text) + 1):
+        ended = [s for s in strings if text[:end].endswith(s)]
+        if ended:
+            return text[: end - max(map(len, ended))], True
+    return text, False
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.text("ab\n", max_size=20),
+    st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=3),
+    st.randoms(),
+)
+def test_the_text_is_cut_the_same_however_it_is_divided(text, strings, draw):
+    matcher, shown, stopped, rest = StopMatcher(strings), "", False, text
+    expected, ends = cut(text, strings)
+    while rest and not stopped:
+        n = draw.randint(1, len(rest))
+        part, stopped = matcher.push(rest[:n])
+        shown, rest = shown + part, rest[n:]
+        assert expected.startswith(shown)  # nothing is shown that a stop string takes back
+    assert (shown if stopped else shown + matcher.flush(), stopped) == (expected, ends)
+
+
+def test_half_a_stop_string_is_held_back_and_given_at_the_end():
+    matcher = StopMatcher(["END"])
+    assert matcher.push("the EN") == ("the ", False)
+    assert matcher.push("emy") == ("ENemy", False)
+    assert matcher.push("E") == ("", False)
+    assert matcher.flush() == "E"
+
+
+def test_stop_strings_across_tokens_are_never_shown(backend):
+    whole = next(iter(backend.generate(["the cat"], max_new_tokens=30, seed=4, do_sample=True))).text
+    for place in range(2, len(whole) - 4, 5):
+        stop = whole[place : place + 4]
+        pieces = list(backend.pieces(["the cat"], max_new_tokens=30, seed=4, do_sample=True, stop_strings=(stop,)))
+        made = pieces[-1].completion
+        assert "".join(p.text for p in pieces) == made.text == whole[: whole.index(stop)]
+        assert made.finish_reason == "stop"
+
+
+# Order
+
+
+def piece(i, j, text, last=False):
+    done = Completion(prompt="", text=text, prompt_index=i, index=j) if last else None
+    return Piece(prompt_index=i, index=j, text=text, completion=done)
+
+
+def test_texts_come_one_after_the_other():
+    places = [(i, j) for i in range(3) for j in range(2)]
+    coming = [piece(i, j, f"{i}{j}{n}", n == 2) for n in range(3) for i, j in reversed(places)]
+    given_back = [p.text for p in in_order(coming, 2)]
+    assert given_back == [f"{i}{j}{n}" for i, j in places for n in range(3)]
+
+
+def test_the_first_text_is_not_held_back():
+    seen = []
+
+    def coming():
+        yield piece(0, 0, "a")
+        seen.append("asked again")
+        yield piece(0, 0, "b", True)
+
+    assert next(in_order(coming(), 1)).text == "a" and seen == []
+
+
+# The same text in every batch
+
+
+WORDS = ["the", "cat", "sat", "on", "a", "mat", "once", "upon", "time", "king"]
+PROMPTS = [" ".join(random.Random(n).choices(WORDS, k=n % 9 + 1)) for n in range(40)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"do_sample": True},
+        {"do_sample": True, "top_k": 5, "temperature": 1.4, "repetition_penalty": 1.3},
+        {"do_sample": True, "no_repeat_ngram_size": 2, "top_p": 0.9},
+        {"do_sample": False},
+        {"num_beams": 3, "do_sample": False},
+    ],
+    ids=str,
+)
+def test_batch_size_never_changes_the_text(backend, options):
+    def texts(size):
+        return [c.text for c in backend.generate(PROMPTS, max_new_tokens=10, seed=3, batch_size=size, **options)]
+
+    alone = texts(1)
+    assert len(set(alone)) > 5
+    for size in (2, 4, 7):
+        assert texts(size) == alone
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_order_of_work_never_changes_the_text(dtype, tmp_path):
+    backend = load("gpt2", str(tiny.save("gpt2", tmp_path / "m")), dtype=dtype)
+    options = backend.resolve(None, {"max_new_tokens": 8, "seed": 11, "do_sample": True, "num_return_sequences": 3})
+    expected = {(c.prompt_index, c.index): c.text for c in backend.generate(PROMPTS, options, batch_size=1)}
+    places = [(i, j, PROMPTS[i]) for i, j in expected]
+    for size in (2, 4, 7):
+        random.Random(size).shuffle(places)
+        made = {(p.prompt_index, p.index): p.completion for p in backend.decode(places, options, size) if p.completion}
+        assert all(c.exact for c in made.values())
+        assert {k: c.text for k, c in made.items()} == expected
+
+
+def test_a_share_of_the_work_gives_the_same_texts(backend):
+    options = backend.resolve(None, {"max_new_tokens": 8, "seed": 5, "do_sample": True})
+    expected = [c.text for c in backend.generate(PROMPTS, options)]
+    share = [(i, 0, PROMPTS[i]) for i in range(1, 40, 2)]
+    made = {p.prompt_index: p.completion.text for p in backend.decode(share, options) if p.completion}
+    assert made == {i: expected[i] for i in range(1, 40, 2)}
+
+
+def test_greedy_text_is_that_of_transformers_generate(backend):
+    for prompt in PROMPTS[:10]:
+        ids = torch.tensor([backend.tokenizer(prompt)["input_ids"]])
+        plain = backend.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12)
+        expected = backend.tokenizer.decode(plain[0, ids.shape[1] :], skip_special_tokens=True)
+        assert next(iter(backend.generate([prompt], do_sample=False, max_new_tokens=12))).text == expected
+
+
+def test_sampled_tokens_follow_the_model(backend):
+    """First tokens of many samples against the model's own probabilities."""
+    ids = torch.tensor([backend.tokenizer("the cat")["input_ids"]])
+    wanted = backend.model(ids).logits[0, -1].softmax(-1)
+    top = int(wanted.argmax())
+    options = {
+        "max_new_tokens": 1,
+        "do_sample": True,
+        "top_k": 0,
+        "top_p": 1.0,
+        "num_return_sequences": 3000,
+        "seed": 1,
+    }
+    made = [c.text for c in backend.generate(["the cat"], batch_size=500, **options)]
+    share = made.count(backend.tokenizer.decode([top])) / 3000
+    assert share == pytest.approx(float(wanted[top]), abs=0.03)
+
+
+# Limits
+
+
+def test_a_prompt_longer_than_the_context_gives_both_lengths(backend):
+    with pytest.raises(OptionError, match=r"prompt 2 has \d+ tokens, the context is 64"):
+        list(backend.generate(["the cat", "the cat sat " * 40], max_new_tokens=4))
+
+
+def test_a_long_prompt_is_cut_on_its_left(backend):
+    long = "the dog " * 40 + "the cat sat"
+    made = list(backend.generate([long], max_new_tokens=4, truncate_prompt=True, do_sample=False))[0]
+    assert made.prompt == long and 0 < made.tokens <= 4
+    kept = backend.tokenizer(long)["input_ids"][-60:]
+    plain = backend.model.generate(torch.tensor([kept]), do_sample=False, max_new_tokens=4)
+    assert made.text == backend.tokenizer.decode(plain[0, 60:], skip_special_tokens=True)
+
+
+def test_texts_end_where_the_context_ends(backend):
+    prompts = ["the cat sat on", "a"]
+    made = list(backend.generate(prompts, max_new_tokens=500, seed=2, do_sample=True, batch_size=2))
+    for c in made:
+        used = len(backend.tokenizer(c.prompt)["input_ids"]) + c.tokens
+        assert used == 64 if c.finish_reason == "length" else used <= 64
+
+
+def test_what_cannot_be_promised_says_so(tmp_path):
+    backend = load("gpt2", str(tiny.save("gpt2", tmp_path / "m")), dtype="fp16")
+    assert not next(iter(backend.generate(["a"], max_new_tokens=2, seed=1))).exact
