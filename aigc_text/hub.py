@@ -145,16 +145,22 @@ def load_model(
 
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
-    _quiet(name)
+    _quiet(bool(where.get("local_files_only")))
     try:
         loading: Any = getattr(transformers, auto_class).from_pretrained
-        model, info = loading(**where, dtype=dtype, use_safetensors=True, output_loading_info=True)
+        model, info = loading(
+            **where,
+            dtype=dtype,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
+        )
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # transformers and its helpers raise many kinds for a bad model
         raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := info.get(kind):
-            first = sorted(str(w[0] if isinstance(w, tuple) else w) for w in wrong)[0]
+            first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]
             raise ModelError(
                 f"model {name!r}: {len(wrong)} tensor(s) {kind.removesuffix('_keys')}, the first is {first}",
                 "The weights do not belong to its config.json; download or save the model again.",
@@ -164,11 +170,11 @@ def load_model(
     return model, tokenizer
 
 
-def _quiet(name: str) -> None:
+def _quiet(local: bool) -> None:
     """No bars for what takes a moment; a download keeps its own."""
     from transformers.utils import logging
 
-    if Path(name).is_dir():
+    if local:
         logging.disable_progress_bar()
     else:
         logging.enable_progress_bar()
