@@ -505,6 +505,15 @@ def test_backends_show_tells_all_options_with_their_help(run):
     assert options["stop_at_function_end"]["help"]
 
 
+def test_backends_show_tells_no_option_that_the_backend_refuses(run):
+    shown = run("backends", "show", f"{MARKOV}:Markov").out
+    shared, own = shown.split("Options of its own (-o name=value):")
+    assert "  max_new_tokens: " in shared and "temperature" not in shown
+    assert own.startswith("\n  restart: Chance of jumping")
+    assert "restart" in json.loads(run("backends", "show", f"{MARKOV}:Markov", "--json").out)["options"]
+    assert "temperature" not in run("backends", "show", f"{MARKOV}:Markov", "--json").out
+
+
 def test_backends_check_holds_a_backend_to_the_contract(run, refused, plain):
     kept = run("backends", "check", f"{MARKOV}:Markov")
     assert kept.code == 0, kept.err

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..options import Options, describe_range, value_type
+from ..options import GenerationOptions, Options, describe_range, value_type
 from ..registry import get_backend, list_backends
 
 
@@ -47,22 +47,30 @@ def command(ctx: click.Context, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show a backend's capabilities and all its options."""
     backend = get_backend(name)
+    names = backend.takes or tuple(backend.Options.fields())
     about = (backend.__doc__ or "").strip().splitlines()
     if as_json:
         found = {
             "name": name,
             "about": about[0] if about else "",
             "capabilities": dataclasses.asdict(backend.capabilities),
-            "options": {n: _describe(backend.Options, n) for n in backend.Options.fields()},
+            "options": {n: _describe(backend.Options, n) for n in names},
         }
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
     click.echo(f"{name}: {about[0] if about else ''}")
     click.echo(f"Capabilities: {', '.join(backend.capabilities.words())}")
-    click.echo("Options (on the command line --name, or -o name=value):")
-    for n in backend.Options.fields():
-        about_option = _describe(backend.Options, n)
-        click.echo(f"  {n}: {about_option['help']} ({about_option['allowed']})")
+    shared = GenerationOptions.fields()
+    _list("Options (--name on the command line):", backend.Options, [n for n in names if n in shared])
+    _list("Options of its own (-o name=value):", backend.Options, [n for n in names if n not in shared])
+
+
+def _list(heading: str, options: type[Options], names: list[str]) -> None:
+    if names:
+        click.echo(heading)
+    for n in names:
+        about = _describe(options, n)
+        click.echo(f"  {n}: {about['help']} ({about['allowed']})")
 
 
 def _describe(options: type[Options], name: str) -> dict[str, str]:
