@@ -14,6 +14,7 @@ from .options import Completion, GenerationOptions, TrainingOptions
 from .transformers_backend import TransformersBackend
 
 SHARED = {"seed"}  # means the same in generation and in training
+DEMANDED = {"max_new_tokens", "num_return_sequences", "stop_strings", "seed"}  # options that every backend takes
 LENGTH = 12  # tokens of a test text
 
 
@@ -67,6 +68,9 @@ def _options(backend: Backend, prompts: Sequence[str]) -> None:
     """Options: one meaning for each name, documented, unknown ones refused."""
     _demand(issubclass(type(backend).Options, GenerationOptions), backend, "Options does not derive GenerationOptions")
     names = set(backend.Options.fields())
+    takes = set(backend.takes or names)
+    _demand(takes <= names, backend, f"takes names what is no option of it: {sorted(takes - names)}")
+    _demand(takes >= DEMANDED, backend, f"takes leaves out {sorted(DEMANDED - takes)}, which every backend takes")
     others = set(TrainingOptions.fields())
     if isinstance(backend, TransformersBackend):
         config = backend.model.config

@@ -139,6 +139,15 @@ def test_the_contract_catches_one_name_for_two_options(tmp_path):
         list(check_backend(type("Broken", (Careless,), {"Options": Clashing})))
 
 
+@pytest.mark.parametrize(
+    ("takes", "says"),
+    [(("max_new_tokens", "num_return_sequences", "seed"), "stop_strings"), (("max_new_tokenz",), "max_new_tokenz")],
+)
+def test_the_contract_tells_what_every_backend_takes(takes, says):
+    with pytest.raises(ContractError, match=says):
+        list(check_backend(type("Broken", (Careless,), {"takes": takes})))
+
+
 def test_a_folder_knows_its_backend(tmp_path):
     folder = tmp_path / "saved"
     load("code", str(tiny.save("gpt2", tmp_path / "plain"))).save_pretrained(folder)
