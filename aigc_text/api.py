@@ -36,6 +36,13 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
     if model is None and backend is not None and _is_model(backend):
         backend, model = None, backend
     own = hub.backend_of(model) if model is not None else None
+    if own is not None and ".py:" in own:
+        if backend is None:  # a folder from elsewhere must not choose which code is run
+            raise BackendError(
+                f"the model in {model} names a file of code as its backend: {own!r}",
+                f"If you trust that file: --backend {own}",
+            )
+        own = None  # a path is no lasting name, so whoever was named by the user gets the model
     if backend is not None and own is not None and own != backend:
         raise BackendError(
             f"the model in {model} belongs to backend {own!r}, not {backend!r}",

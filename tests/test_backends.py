@@ -7,6 +7,7 @@ import torch
 from aigc_text import load
 from aigc_text.backend import Backend, Capabilities
 from aigc_text.engines import Engine, Event
+from aigc_text.errors import BackendError
 from aigc_text.options import Completion
 from aigc_text.testing import ContractError, check_backend
 from aigc_text.transformers_backend import TransformersBackend
@@ -153,3 +154,15 @@ def test_a_folder_knows_its_backend(tmp_path):
     load("code", str(tiny.save("gpt2", tmp_path / "plain"))).save_pretrained(folder)
     assert load(str(folder)).name == "code"
     assert load(model=str(folder)).name == "code"
+
+
+def test_a_folder_cannot_choose_a_file_of_code_to_run(tmp_path):
+    folder, code = tmp_path / "saved", tmp_path / "mine.py"
+    code.write_text("from aigc_text.backends.causal_lm import GPT2\nclass Mine(GPT2): pass\n")
+    load(f"{code}:Mine", str(tiny.save("gpt2", tmp_path / "plain"))).save_pretrained(folder)
+    code.write_text("raise SystemExit('was run')")
+    with pytest.raises(BackendError, match="names a file of code") as refused:
+        load(str(folder))
+    assert refused.value.cure == f"If you trust that file: --backend {code}:Mine"
+    code.rename(tmp_path / "moved.py").write_text("from aigc_text.backends.causal_lm import GPT2 as Mine")
+    assert load(f"{tmp_path}/moved.py:Mine", str(folder)).name == f"{tmp_path}/moved.py:Mine"
