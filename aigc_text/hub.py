@@ -87,6 +87,14 @@ def is_cached(model: str, revision: str | None) -> bool:
         raise ModelError(f"{model!r} is neither a folder nor a hub id: {error}", "Write owner/name.") from None
 
 
+def commit_of(model: str, revision: str | None) -> str:
+    """The commit of a hub model in the cache, from the name of its snapshot; empty if it is not there."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else ""
+
+
 def is_reachable() -> bool:
     """Whether the hub (or the proxy before it) takes a connection within `WAIT` seconds; never so when offline."""
     from huggingface_hub import constants

@@ -50,7 +50,6 @@ class TransformersBackend(Backend):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.source = str(model.name_or_path or "")
-        self.revision = str(getattr(model.config, "_commit_hash", None) or "")
         self.precision = str(model.dtype).removeprefix("torch.")
 
     @classmethod
@@ -127,6 +126,8 @@ class TransformersBackend(Backend):
         if folder.is_dir():
             backend.source = str(folder)
             backend.revision = checkpoint.fingerprint(folder)
+        else:
+            backend.revision = hub.commit_of(str(where["pretrained_model_name_or_path"]), where.get("revision"))
         return backend
 
     # What a family may change
