@@ -31,6 +31,7 @@ class Request:
         prompt_index, index: its place; with the seed they name its random stream.
         row: what the engine gets.
         stop_strings: where the text ends.
+        skip: characters at the start of the text that are not shown (white space of the prompt, see `healing`).
     """
 
     prompt: str
@@ -38,6 +39,7 @@ class Request:
     index: int
     row: Row
     stop_strings: Sequence[str] = ()
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class _Text:
         self.request, self.how = request, how
         self.characters = Detokenizer(tokenizer, request.row.tokens if how.continues else ())
         self.matcher = StopMatcher(request.stop_strings)
-        self.text, self.tokens, self.done = "", 0, False
+        self.text, self.tokens, self.done, self.skip = "", 0, False, request.skip
         self.started = time.perf_counter()
 
     def push(self, event: Event) -> Piece | None:
@@ -161,6 +163,7 @@ class _Text:
         grown = "" if ended else self.characters.push(event.token)
         if event.finish is not None:
             grown += self.characters.flush()
+        grown, self.skip = grown[self.skip :], max(0, self.skip - len(grown))
         shown, stopped = self.matcher.push(grown)
         if event.finish is not None and not stopped:
             shown += self.matcher.flush()

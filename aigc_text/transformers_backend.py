@@ -6,10 +6,11 @@ import dataclasses
 import secrets
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import checkpoint, decoding, hub
+from . import checkpoint, decoding, healing, hub
 from .backend import Backend, Capabilities
 from .errors import BackendError, ModelError, OptionError, nearest
 from .options import Completion, GenerationOptions, Piece
@@ -154,6 +155,15 @@ class TransformersBackend(Backend):
             return ids
         starts = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.pad())
         return [next(i for i in starts if i is not None)]
+
+    def held_back(self, prompt: str, options: GenerationOptions) -> str:
+        """White space at the prompt's end that the text must begin with instead; see `healing`."""
+        white = healing.end_of(prompt) if self.capabilities.continues else ""
+        return white if white and self._token_texts is not None else ""
+
+    @cached_property
+    def _token_texts(self) -> list[str] | None:
+        return healing.token_texts(self.tokenizer)
 
     def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
         """Where a prompt's text ends."""
@@ -320,6 +330,7 @@ class TransformersBackend(Backend):
             index=index,
             row=self._row(engine, config, options, place, seed),
             stop_strings=self.stop_strings(prompt, options),
+            skip=len(self.held_back(prompt, options)),
         )
 
     def _row(
@@ -339,7 +350,8 @@ class TransformersBackend(Backend):
                 f"backend {self.name!r} takes no prompts, prompt {prompt_index + 1} is {prompt[:40]!r}",
                 "Leave the prompt out for unconditional generation.",
             )
-        tokens = self.prompt_tokens(prompt, options)
+        white = self.held_back(prompt, options)
+        tokens = self.prompt_tokens(prompt[: len(prompt) - len(white)], options)
         limit, room = config.max_new_tokens, engine.context()
         if room is not None and engine.prompt_counts():
             if len(tokens) >= room:
@@ -347,7 +359,8 @@ class TransformersBackend(Backend):
             limit = min(limit, room - len(tokens))
         # Beams of a prompt are one search, so its completions share a stream.
         key = stream_key(seed, prompt_index, 0 if (config.num_beams or 1) > 1 else index) if seed is not None else None
-        return Row(tokens, key, limit, self.row_inputs(prompt, options, key))
+        allowed = healing.Beginning(self._token_texts or [], white) if white else None
+        return Row(tokens, key, limit, self.row_inputs(prompt, options, key), allowed)
 
     def _truncated(
         self, tokens: list[int], room: int, limit: int, options: GenerationOptions, prompt_index: int

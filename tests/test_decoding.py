@@ -1,6 +1,7 @@
 """Whole characters, stop strings, order, limits; the same text in every batch."""
 
 import random
+import re
 
 import pytest
 import tiny
@@ -188,6 +189,15 @@ def test_greedy_text_is_that_of_transformers_generate(backend):
         assert next(iter(backend.generate([prompt], do_sample=False, max_new_tokens=12))).text == expected
 
 
+def test_a_model_saved_without_its_cache_gives_the_same_text(backend, tmp_path):
+    backend.model.generation_config.use_cache = backend.model.config.use_cache = False
+    backend.save_pretrained(tmp_path / "saved")
+    backend.model.generation_config.use_cache = backend.model.config.use_cache = True
+    without = load("gpt2", str(tmp_path / "saved"))
+    made = [[c.text for c in b.generate(PROMPTS[:5], max_new_tokens=12, seed=1)] for b in (backend, without)]
+    assert made[0] == made[1]
+
+
 def test_sampled_tokens_follow_the_model(backend):
     """First tokens of many samples against the model's own probabilities."""
     ids = torch.tensor([backend.tokenizer("the cat")["input_ids"]])
@@ -204,6 +214,42 @@ def test_sampled_tokens_follow_the_model(backend):
     made = [c.text for c in backend.generate(["the cat"], batch_size=500, **options)]
     share = made.count(backend.tokenizer.decode([top])) / 3000
     assert share == pytest.approx(float(wanted[top]), abs=0.03)
+
+
+# White space at the end of a prompt
+
+
+@pytest.mark.parametrize("white", [" ", "\n", "\n    ", " \n\t ", "  "])
+@pytest.mark.parametrize("options", [{"do_sample": True, "seed": 3}, {"do_sample": False}, {"num_beams": 2}], ids=str)
+def test_a_text_goes_on_after_the_prompts_white_space(backend, white, options):
+    """The model sees the prompt without it, and begins with it: what is shown is the rest."""
+    [healed] = backend.generate([f"the cat{white}"], max_new_tokens=10, **options)
+    places, resolved = [(0, 0, f"the cat{white}")], backend.resolve(None, {"max_new_tokens": 10, **options})
+    engine = backend.engine()
+    row = backend._row(engine, backend.generation_config(engine, resolved), resolved, places[0], 3)
+    assert backend.tokenizer.decode(row.tokens) == "the cat"
+    made = engine.beams(row, backend.generation_config(engine, resolved))[0] if "num_beams" in options else None
+    if made is not None:
+        whole = backend.tokenizer.decode([e.token for e in made], skip_special_tokens=True)
+        assert whole == white + healed.text
+    assert healed.prompt == f"the cat{white}"
+    allowed = row.allowed([])
+    assert allowed.any() and not allowed.all()
+
+
+def test_a_tokenizers_seam_does_not_show():
+    """A model that learnt one text by heart goes on from every cut of it, also after white space."""
+    from aigc_text.api import from_scratch
+    from aigc_text.options import TrainingOptions
+    from aigc_text.trainer import train
+
+    text = "def f(x):\n    return x\n\ndef g(y):\n    return y\n\n" * 3
+    made = from_scratch("code", [text], vocab_size=290, n_layer=1, n_embd=32, n_head=2, n_positions=64)
+    options = TrainingOptions(max_steps=150, learning_rate=1e-2, batch_size=4, block_size=32, precision="fp32")
+    list(train(made.model.train(), made.objective(options), made.batches([text] * 4, options), options))
+    for cut in ("def f(x):", "def f(x):\n", "def f(x):\n    "):
+        [done] = made.generate([cut], do_sample=False, max_new_tokens=12)
+        assert re.fullmatch(r"def f\(x\):\n    return [xy]\n", cut + done.text)  # and there the function ends
 
 
 # Limits

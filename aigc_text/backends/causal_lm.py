@@ -111,6 +111,9 @@ class Code(CausalLM):
         begin = [self.tokenizer.bos_token_id] if _adds_bos(self.tokenizer) else []
         return [*begin, before, *head, after, *tail, middle]  # prefix-suffix-middle order
 
+    def held_back(self, prompt: str, options: GenerationOptions) -> str:
+        return "" if getattr(options, "suffix", None) is not None else super().held_back(prompt, options)
+
     def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
         asked = options.stop_strings or ()
         wanted = getattr(options, "stop_at_function_end", None) is not False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,8 @@ class Row:
         tokens: the prompt's ids, at least one.
         key: the random stream (`sampling.stream_key`), or `None` to take the arg max.
         limit: most tokens to generate.
+        allowed: given the ids generated so far, which tokens may follow, (V,) of bool; `None` is all. Once it has
+            answered `None` for a row it is not asked again.
         inputs: further inputs of the model for this row, without the batch dimension (a latent, a prefix).
     """
 
@@ -27,6 +29,7 @@ class Row:
     key: int | None
     limit: int
     inputs: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    allowed: Callable[[Sequence[int]], torch.Tensor | None] | None = None
 
 
 class Event(NamedTuple):

@@ -40,6 +40,7 @@ class TransformersEngine(Engine):
         merged.update(**self.model.generation_config.to_dict(), defaults_only=True, allow_custom_entries=True)
         merged.update(**merged._get_default_generation_params(), defaults_only=True)
         merged.max_length = None  # lengths are counted in new tokens, row by row
+        merged.use_cache = True  # some are saved with the setting that they were trained with
         return merged
 
     def decode(self, rows: Sequence[Row], config: GenerationConfig) -> Generator[list[Event], list[int] | None, None]:
@@ -52,6 +53,7 @@ class TransformersEngine(Engine):
             generation_config=config,
             custom_generate=_steps,
             limits=torch.tensor([row.limit for row in rows]),
+            allowed={n: row.allowed for n, row in enumerate(rows) if row.allowed is not None},
             keys=torch.tensor([row.key or 0 for row in rows], device=self.model.device) if config.do_sample else None,
         )
 
@@ -59,11 +61,11 @@ class TransformersEngine(Engine):
         config = copy.deepcopy(config)
         config.max_new_tokens, config.stop_strings = row.limit, None
         inputs = self._inputs([row])
+        start = inputs["input_ids"].shape[1] if self.prompt_counts() else 1
         generate: Any = self.model.generate
         with torch.random.fork_rng():
             torch.manual_seed((row.key or 0) & (2**63 - 1))  # beam sampling draws through torch's own generator
-            found = generate(**inputs, generation_config=config)
-        start = inputs["input_ids"].shape[1] if self.prompt_counts() else 1
+            found = generate(**inputs, generation_config=config, prefix_allowed_tokens_fn=_prefix(row, start))
         return [self._events(ids[start:].tolist(), config) for ids in found]
 
     def _events(self, ids: list[int], config: GenerationConfig) -> list[Event]:
@@ -91,6 +93,23 @@ class TransformersEngine(Engine):
         return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device), **more}
 
 
+def _prefix(row: Row, start: int) -> Any:
+    """What `row.allowed` says in the form that beam search asks for."""
+    if row.allowed is None:
+        return None
+    allowed, every = row.allowed, None
+
+    def ids(_: int, made: torch.Tensor) -> list[int]:
+        nonlocal every
+        mask = allowed(made[start:].tolist())
+        if mask is not None:
+            every = every or list(range(len(mask)))
+            return mask.nonzero()[:, 0].tolist()
+        return every or []
+
+    return ids
+
+
 def _ends(config: GenerationConfig) -> set[int]:
     ends = config.eos_token_id
     return set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
@@ -104,6 +123,7 @@ def _steps(
     stopping_criteria: Any,
     generation_config: GenerationConfig,
     limits: torch.Tensor,
+    allowed: dict[int, Any],
     keys: torch.Tensor | None = None,
     **state: Any,
 ) -> Generator[list[Event], list[int] | None, None]:
@@ -112,13 +132,16 @@ def _steps(
     ends, both = _ends(generation_config), model.config.is_encoder_decoder
     over = torch.zeros(len(rows), dtype=torch.bool)  # only used where rows cannot be dropped
     while len(rows) and not over.all():
-        first = input_ids.shape[1] == start
+        first, cached = input_ids.shape[1] == start, state.get("use_cache")
         inputs = model.prepare_inputs_for_generation(
-            input_ids, next_sequence_length=None if first else 1, is_first_iteration=first, **state
+            input_ids, next_sequence_length=1 if cached and not first else None, is_first_iteration=first, **state
         )
         out = model(**inputs, return_dict=True)
         state = model._update_model_kwargs_for_generation(out, state, is_encoder_decoder=both)
-        scores = logits_processor(input_ids, out.logits[:, -1].float())  # (B, V)
+        logits = out.logits[:, -1].float()  # (B, V)
+        if allowed:
+            _rule_out(logits, rows.tolist(), input_ids[:, start:].tolist(), allowed)
+        scores = logits_processor(input_ids, logits)  # (B, V)
         made = input_ids.shape[1] - start
         if keys is not None:
             scores = scores + gumbel(keys[rows.to(keys.device)], made, scores.shape[1])
@@ -137,6 +160,19 @@ def _steps(
             rows, input_ids, state = _drop(rows, input_ids, state, keep.to(input_ids.device))
             _drop_processors(logits_processor, keep)
             over = torch.zeros(len(rows), dtype=torch.bool)
+
+
+def _rule_out(logits: torch.Tensor, rows: list[int], made: list[list[int]], allowed: dict[int, Any]) -> None:
+    """Sets the scores of tokens that may not follow to minus infinity; forgets rows that are free from here on."""
+    for n, row in enumerate(rows):
+        if row in allowed:
+            mask = allowed[row](made[n])
+            if mask is None:
+                del allowed[row]
+            else:
+                # A model may have more scores than its tokenizer has tokens.
+                logits[n, : len(mask)].masked_fill_(~mask.to(logits.device), -torch.inf)
+                logits[n, len(mask) :] = -torch.inf
 
 
 def _droppable(state: dict[str, Any]) -> bool:

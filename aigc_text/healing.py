@@ -1,0 +1,57 @@
+"""Prompts that end in white space, which a tokenizer would otherwise cut where no training text was ever cut.
+
+Byte-level BPE glues white space to what follows it: `\\n    return` is two tokens, `\\n···` and `·return`. After a
+prompt that ends with `\\n` such a model has never seen an indentation follow. So the white space is taken off the prompt, and
+the text must begin with it ("token healing", Lundberg 2023); it is not shown again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+WHITE = " \t\r\n"
+
+
+def end_of(prompt: str) -> str:
+    """The white space that a prompt ends with; nothing for one that is white space only."""
+    kept = prompt.rstrip(WHITE)
+    return prompt[len(kept) :] if kept else ""
+
+
+def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
+    """The text of each token, or `None` if tokens have no text of their own (not byte-level)."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    if core is None or "ByteLevel" not in repr(core.decoder):
+        return None
+    special = set(tokenizer.all_special_ids)
+    return ["" if i in special else str(tokenizer.decode([i])) for i in range(len(tokenizer))]
+
+
+class Beginning:
+    """Which tokens may follow those made so far, so that a text begins with `wanted`."""
+
+    def __init__(self, texts: Sequence[str], wanted: str) -> None:
+        self.texts, self.wanted = texts, wanted
+
+    def __call__(self, made: Sequence[int]) -> torch.Tensor | None:
+        """(V,) of bool, or `None` once the text has begun as it must.
+
+        Args:
+            made: ids generated so far.
+        """
+        left = self.wanted
+        for token in made:
+            left = left[len(self.texts[token]) :]
+            if not left:
+                return None
+        return self._mask(left)
+
+    def _mask(self, left: str) -> torch.Tensor:
+        import torch
+
+        return torch.tensor([t.startswith(left) or (t != "" and left.startswith(t)) for t in self.texts])
