@@ -1,8 +1,8 @@
 """Prompts that end in white space, which a tokenizer would otherwise cut where no training text was ever cut.
 
 Byte-level BPE glues white space to what follows it: `\\n    return` is two tokens, `\\n···` and `·return`. After a
-prompt that ends with `\\n` such a model has never seen an indentation follow. So the white space is taken off the prompt, and
-the text must begin with it ("token healing", Lundberg 2023); it is not shown again.
+prompt that ends with `\\n` such a model has never seen an indentation follow. So the white space is taken off the
+prompt, and the text must begin with it ("token healing", Lundberg 2023); it is not shown again.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 import pytest
 import tiny
 import torch
+from transformers import GenerationConfig
 
 from aigc_text import load
 from aigc_text.backend import Backend, Capabilities
 from aigc_text.engines import Engine, Event
-from aigc_text.errors import BackendError
+from aigc_text.errors import BackendError, OptionError
 from aigc_text.options import Completion
 from aigc_text.testing import ContractError, check_backend
 from aigc_text.transformers_backend import TransformersBackend
@@ -147,6 +148,24 @@ def test_the_contract_catches_one_name_for_two_options(tmp_path):
 def test_the_contract_tells_what_every_backend_takes(takes, says):
     with pytest.raises(ContractError, match=says):
         list(check_backend(type("Broken", (Careless,), {"takes": takes})))
+
+
+def test_several_samples_of_a_model_that_samples_by_itself(tmp_path):
+    folder = tiny.save("gpt2", tmp_path / "m")
+    config = GenerationConfig.from_pretrained(folder)
+    config.update(do_sample=True, temperature=0.9, max_new_tokens=5)
+    config.save_pretrained(folder)
+    made = list(load("gpt2", str(folder)).generate(["a"], num_return_sequences=3))
+    assert [c.index for c in made] == [0, 1, 2] and max(c.tokens for c in made) == 5
+
+
+def test_several_texts_without_sampling_are_refused(tmp_path):
+    folder = tiny.save("gpt2", tmp_path / "m")
+    config = GenerationConfig.from_pretrained(folder)
+    config.do_sample = False
+    config.save_pretrained(folder)
+    with pytest.raises(OptionError, match="num_return_sequences=3 without sampling"):
+        list(load("gpt2", str(folder)).generate(["a"], num_return_sequences=3))
 
 
 def test_a_folder_knows_its_backend(tmp_path):

@@ -36,9 +36,14 @@ class TransformersEngine(Engine):
 
     def config(self, **options: Any) -> GenerationConfig:
         """Merged here, not inside `generate`, so that what is reported is what is used."""
-        merged = GenerationConfig(**{k: v for k, v in options.items() if v is not None})
-        merged.update(**self.model.generation_config.to_dict(), defaults_only=True, allow_custom_entries=True)
-        merged.update(**merged._get_default_generation_params(), defaults_only=True)
+        merged = copy.deepcopy(self.model.generation_config)
+        # One by one, not through update(): a part of the options alone need not make sense yet.
+        for name, value in options.items():
+            if value is not None:
+                setattr(merged, name, value)
+        for name, value in merged._get_default_generation_params().items():
+            if getattr(merged, name, None) is None:
+                setattr(merged, name, value)
         merged.max_length = None  # lengths are counted in new tokens, row by row
         merged.use_cache = True  # some are saved with the setting that they were trained with
         return merged
