@@ -222,8 +222,8 @@ def test_prompts_that_are_not_utf8_are_refused(refused, tiny_gpt2):
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(refused, generate, tiny_gpt2):
-    long = "z " * 60
-    refused("generate", "--model", tiny_gpt2, "--prompt", long, says=["120 tokens", "64", "--truncate-prompt"])
+    long = "z " * 59 + "z"
+    refused("generate", "--model", tiny_gpt2, "--prompt", long, says=["119 tokens", "64", "--truncate-prompt"])
     assert generate("--prompt", long, "--truncate-prompt", "--no-echo").out
 
 
