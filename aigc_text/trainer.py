@@ -124,10 +124,13 @@ class _Run:
             last = self.state.step == self.options.max_steps
             if self.evaluate is not None and (last or self.state.step % self.options.eval_every == 0):
                 logs, message, best = self._validate(logs)
-            # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
-            if last or best or self.state.stopped or self.state.step % self.options.save_every == 0:
-                self._save()
-            yield self._progress(logs, message)
+            try:
+                # Reported before it is saved: a run killed in between reports the step once more, never not at all.
+                yield self._progress(logs, message)
+            finally:
+                # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
+                if last or best or self.state.stopped or self.state.step % self.options.save_every == 0:
+                    self._save()
         self._release()
 
     def _release(self) -> None:

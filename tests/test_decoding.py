@@ -201,8 +201,9 @@ def test_a_model_saved_without_its_cache_gives_the_same_text(backend, tmp_path):
 def test_sampled_tokens_follow_the_model(backend):
     """First tokens of many samples against the model's own probabilities."""
     ids = torch.tensor([backend.tokenizer("the cat")["input_ids"]])
-    wanted = backend.model(ids).logits[0, -1].softmax(-1)
-    top = int(wanted.argmax())
+    wanted = backend.model(ids).logits[0, -1].detach().softmax(-1)
+    # The likeliest token that has a text of its own; halves of characters all look alike.
+    top = next(i for i in wanted.argsort(descending=True).tolist() if backend.tokenizer.decode([i]).isalpha())
     options = {
         "max_new_tokens": 1,
         "do_sample": True,
