@@ -194,14 +194,16 @@ def bundle(recipe: Recipe, output: Path, folder: Path, files: list[Path], valid:
 
 def card(recipe: Recipe, backend, output: Path, files: list[Path], valid: Path) -> str:
     held_out = list(read_texts(valid))
-    found = measure(backend.model, backend.tokenizer, held_out, context=recipe.context)
+    rows = [
+        figures(recipe, backend, f, f"{primed_xz(files, held_out):.3f}" if f == valid else "–")
+        for f in dict.fromkeys([valid, *(valid.parent.parent / name / "valid.jsonl" for name in recipe.data)])
+    ]
     options = json.loads((output / "options.json").read_text("utf-8"))
     seen = options["max_steps"] * options["batch_size"] * options["block_size"]
     samples = [next(iter(backend.generate([recipe.prompt], seed=s))) for s in range(5)]
     shown = "\n\n".join(f"seed {s.seed}:\n\n```\n{s.prompt}{s.text}\n```" for s in samples)
     note = (output / "NOTE.md").read_text("utf-8") if (output / "NOTE.md").exists() else ""
     return CARD.format(
-        folder=recipe.data[0],
         name={"gpt2": "gpt2-tales", "code": "gpt2-python"}[recipe.backend],
         kind={"gpt2": "English prose", "code": "Python"}[recipe.backend],
         parameters=sum(p.numel() for p in backend.model.parameters()),
@@ -211,16 +213,20 @@ def card(recipe: Recipe, backend, output: Path, files: list[Path], valid: Path) 
         licence=recipe.licence,
         seen=f"{seen:,}",
         steps=options["max_steps"],
-        bits=f"{found.bits_per_byte:.4f}",
-        perplexity=f"{found.perplexity:.2f}",
-        tokens=f"{found.tokens:,}",
-        bytes=f"{found.utf8_bytes:,}",
-        xz=f"{primed_xz(files, held_out):.3f}",
+        rows="\n".join(rows),
         note=note,
         samples=shown,
         backend=recipe.backend,
         sampling=", ".join(f"{k} {v}" for k, v in recipe.sampling.items()),
     )
+
+
+def figures(recipe: Recipe, backend, valid: Path, xz: str) -> str:
+    """A row of the card's table."""
+    found = measure(backend.model, backend.tokenizer, read_texts(valid), context=recipe.context)
+    name = f"{valid.parent.name}/{valid.name}"
+    counts = f"{found.tokens:,} | {found.utf8_bytes:,}"
+    return f"| `{name}` | {counts} | {found.bits_per_byte:.4f} | {found.perplexity:.2f} | {xz} |"
 
 
 def primed_xz(files: list[Path], held_out: list[str]) -> float:
@@ -244,13 +250,12 @@ teaching and tests. It knows little and invents freely.
     aigc-text generate --backend {backend}
 
 Trained from scratch by `scripts/pretrain.py` on: {data}. Licences of the text: {licence}. Weights: Apache-2.0.
-Tokens seen: {seen} in {steps:,} updates (Muon and AdamW, bf16, one CPU core). Seed 0.
+Tokens seen: {seen} in {steps:,} updates (Muon and AdamW, bf16). Seed 0.
 
 {note}
-| held-out text | figure | of this model | xz primed with the training text |
-|---|---|---|---|
-| `{folder}/valid.jsonl` | bits per byte | {bits} | {xz} |
-| the same | perplexity a token ({tokens} tokens, {bytes} bytes) | {perplexity} | – |
+| held-out text | tokens | bytes | bits per byte | perplexity | xz primed with the training text, bits per byte |
+|---|---|---|---|---|---|
+{rows}
 
 Exact likelihood, end of text counted, in windows of {context} tokens that move by half; measured with the fp16 weights
 computed in fp32. Made by `python scripts/pretrain.py … --bundle`. Generation defaults: {sampling}.
