@@ -78,7 +78,7 @@ for case in range(MOMENTS):
     inside = case < INSIDE
     pid = child(out, False, die_at=draw.randrange(1, 40) if inside else None)
     if not inside:
-        time.sleep(draw.uniform(0.02, 0.95) * length)
+        time.sleep(draw.uniform(0.02, 0.8) * length)
         os.kill(pid, signal.SIGKILL)
     killed = os.WIFSIGNALED(wait(pid))
     steps = [p.name for p in checkpoint.steps(out / "checkpoints")] if (out / "checkpoints").exists() else []
