@@ -249,7 +249,8 @@ teaching and tests. It knows little and invents freely.
 
     aigc-text generate --backend {backend}
 
-Trained from scratch by the project's own trainer, with the recipe of `scripts/pretrain.py`, on: {data}. Licences of the text: {licence}. Weights: Apache-2.0.
+Trained from scratch by the project's own trainer, with the recipe of `scripts/pretrain.py`, on: {data}.
+Licences of the text: {licence}. Weights: Apache-2.0.
 Tokens seen: {seen} in {steps:,} updates (Muon and AdamW, bf16). Seed 0.
 
 {note}
