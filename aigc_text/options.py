@@ -171,33 +171,85 @@ class GenerationOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(Options):
-    """How to train. Everything that changes the result is here, and is saved with the run."""
+    """How to train. Everything that changes the result is here, and is saved with the run.
 
+    A backend with options of its own derives a class from this one and names it as its `TrainingOptions`.
+    """
+
+    # Length
     max_steps: int = option(1000, "Updates in all; the schedule ends there.", low=1)
-    batch_size: int = option(8, "Rows of one micro-batch.", low=1)
+    epochs: float | None = option(None, "Passes over the data, instead of max_steps.", above=0)
+    batch_size: int = option(8, "Rows of one micro-batch, over all processes.", low=1)
     gradient_accumulation_steps: int = option(1, "Micro-batches of one update.", low=1)
+
+    # Data
+    text_column: str = option("text", "The text's column in JSONL, CSV, Parquet and datasets.")
+    prompt_column: str | None = option(None, "Column of prompts: the loss counts the completion only.")
+    completion_column: str | None = option(None, "Column of completions, with prompt_column.")
+    sample_by: str = option("document", "What one text of a plain file is.", choices=("document", "paragraph", "line"))
+    streaming: bool = option(False, "Read the data while training; for what does not fit in memory.")
+    packing: bool | None = option(
+        None, "Cut the joined texts into full rows; off, each text is a row, grouped by length. Default: the backend's."
+    )
     block_size: int | None = option(None, "Tokens a row; by default the model's context, at most 512.", low=8)
+    augment: tuple[str, ...] | None = option(
+        None, "Vary the data anew in each pass: word_dropout=RATE, span_masking=RATE or fim=RATE; may be repeated."
+    )
+    validation_split: float = option(
+        0.05, "Share of the texts (of one text: its end) held out where no validation file is given.", low=0, high=0.5
+    )
+
+    # Optimizer and learning rate
     learning_rate: float = option(
         1e-4, "The highest learning rate; 1e-4 suits fine-tuning, 1e-3 and more a small model from scratch.", above=0
     )
     optimizer: str = option(
-        "adamw", "AdamW, or Muon for the hidden matrices with AdamW for the rest.", choices=("adamw", "muon")
+        "adamw",
+        "AdamW; Muon for the hidden matrices with AdamW for the rest; SGD; or SGD that averages its weights.",
+        choices=("adamw", "muon", "sgd", "asgd"),
     )
-    weight_decay: float = option(0.1, "Decoupled weight decay of matrices.", low=0)
+    weight_decay: float = option(0.1, "Weight decay of matrices (decoupled with AdamW and Muon).", low=0)
     adam_beta2: float = option(0.99, "AdamW's decay of squared gradients.", low=0, high=1)
-    schedule: str = option("cosine", "The learning rate after the warm-up.", choices=("cosine", "linear", "constant"))
+    momentum: float | None = option(None, "Momentum of SGD (default 0) and Muon (default 0.95).", low=0, high=1)
+    average_from: int = option(0, "Update from which ASGD averages its weights.", low=0)
+    schedule: str = option(
+        "cosine", "The learning rate after the warm-up.", choices=("cosine", "linear", "constant", "plateau")
+    )
     warmup_steps: int = option(20, "Updates over which the learning rate rises.", low=0)
     min_rate: float = option(0.0, "The learning rate's end, as a share of the highest.", low=0, high=1)
+    plateau_factor: float = option(
+        0.5, "Schedule plateau: multiplies the rate when the validation no longer improves.", above=0, high=1
+    )
+    plateau_patience: int = option(2, "Schedule plateau: validations without improvement before that.", low=1)
     max_grad_norm: float = option(1.0, "Clip each group's gradient to this norm; 0 turns it off.", low=0)
+    group: tuple[str, ...] | None = option(
+        None, "NAME.OPTION=VALUE: another optimizer or rate for one parameter group; may be repeated."
+    )
+
+    # LoRA
+    lora_rank: int | None = option(None, "Train a LoRA adapter of this rank and leave the model as it is.", low=1)
+    lora_alpha: float | None = option(
+        None, "Scale of the adapter is alpha / rank; by default alpha is 2 rank.", above=0
+    )
+    lora_dropout: float = option(0.0, "Dropout before the adapter.", low=0, high=0.9)
+    lora_targets: tuple[str, ...] | None = option(
+        None, "Layers that get an adapter, by the end of their name; by default all linear ones."
+    )
+
+    # Hardware
     precision: str = option(
         "auto", "auto is bf16 where the hardware computes in it, else fp32.", choices=("auto", "bf16", "fp32")
     )
     compile: bool = option(False, "Compile the model with torch.compile (needs a C++ compiler on the CPU).")
-    validation_split: float = option(
-        0.05, "Share of the texts (of one text: its end) held out where no validation file is given.", low=0, high=0.5
-    )
+
+    # Looking and saving
     eval_every: int = option(200, "Updates between validations.", low=1)
     eval_blocks: int = option(200, "Most blocks of the validation data to look at while training.", low=1)
+    early_stopping: int | None = option(
+        None, "Stop after this many validations without improvement, and keep the best weights.", low=1
+    )
+    samples: int = option(0, "Texts to generate at each validation, written to samples.jsonl.", low=0)
+    sample_prompts: tuple[str, ...] | None = option(None, "Prompts of these texts; may be repeated.")
     save_every: int = option(200, "Updates between checkpoints.", low=1)
     keep_checkpoints: int = option(2, "Newest checkpoints to keep, besides the best one.", low=1)
     seed: int = option(0, "Seed of the initial weights, the order of the data and dropout.", low=0)

@@ -104,8 +104,6 @@ def train(
     validation: str | Path | None = None,
     options: TrainingOptions | None = None,
     resume: bool = False,
-    text_column: str = "text",
-    sample_by: str = "document",
     **overrides: Any,
 ) -> Iterator[Progress]:
     """Trains a backend's model on local text and writes a run's folder. An iterator: take `list(train(…))` or watch.
@@ -117,8 +115,6 @@ def train(
         validation: a file of the same kind; without one a share of the data is held out.
         options: how; `overrides` set single fields of it.
         resume: go on where a run in `output` was killed; it ends with the very weights of an unbroken run.
-        text_column: the text's field in JSONL.
-        sample_by: `document`, `paragraph` or `line`: what one text of a plain file is.
 
     Yields:
         A report for each update.
@@ -142,8 +138,8 @@ def train(
                 "Those that can have 'training' in: aigc-text backends",
             )
         files = [data] if isinstance(data, (str, Path)) else list(data)
-        texts = [t for f in files for t in read_texts(f, text_column, sample_by)]
-        held_out = list(read_texts(validation, text_column, sample_by)) if validation else None
+        texts = [t for f in files for t in read_texts(f, chosen.text_column, chosen.sample_by)]
+        held_out = list(read_texts(validation, chosen.text_column, chosen.sample_by)) if validation else None
         if held_out is None:
             texts, held_out = hold_out(texts, chosen.validation_split)
         started_with = {
@@ -151,8 +147,6 @@ def train(
             "model": loaded.source,
             "data": [str(f) for f in files],
             "validation": str(validation) if validation else None,
-            "text_column": text_column,
-            "sample_by": sample_by,
             **dataclasses.asdict(chosen),
         }
         batches = loaded.batches(texts, chosen)

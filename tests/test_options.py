@@ -81,7 +81,7 @@ def test_none_is_refused_where_a_field_has_no_model_default():
 
 def test_choices_are_named():
     with pytest.raises(OptionError) as refused:
-        TrainingOptions(optimizer="sgd")
+        TrainingOptions(optimizer="sdg")
     assert "adamw, muon" in refused.value.cure
 
 

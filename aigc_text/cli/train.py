@@ -26,14 +26,6 @@ from .terminal import begun, notice
 )
 @click.option("--data", multiple=True, required=True, help="Text or JSONL file; may be repeated.")
 @click.option("--validation", help="File to validate on; by default a share of the data is held out.")
-@click.option("--text-column", default="text", show_default=True, help="The text's field in JSONL.")
-@click.option(
-    "--sample-by",
-    type=click.Choice(["document", "paragraph", "line"]),
-    default="document",
-    show_default=True,
-    help="What one text of a plain file is.",
-)
 @click.option("--output", required=True, help="The run's folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder, from its last whole checkpoint.")
 @click.option("--device", help="cpu, cuda, …; by default the best there is.")
@@ -46,8 +38,6 @@ def command(
     vocab_size: int,
     data: tuple[str, ...],
     validation: str | None,
-    text_column: str,
-    sample_by: str,
     output: str,
     resume: bool,
     device: str | None,
@@ -66,7 +56,7 @@ def command(
     folder = RunFolder(output, resume)  # before torch is imported: a second run is refused at once
     try:
         loaded = (
-            _fresh(backend, data, text_column, sample_by, vocab_size, options, key_values(config))
+            _fresh(backend, data, vocab_size, options, key_values(config))
             if from_scratch
             else _pretrained(backend, model, device, config)
         )
@@ -76,8 +66,6 @@ def command(
             folder,
             validation=validation,
             options=options,
-            text_column=text_column,
-            sample_by=sample_by,
         )
         _show(runs, options.max_steps)
     finally:
@@ -97,8 +85,6 @@ def _pretrained(backend: str | None, model: str | None, device: str | None, conf
 def _fresh(
     backend: str | None,
     data: tuple[str, ...],
-    text_column: str,
-    sample_by: str,
     vocab_size: int,
     options: TrainingOptions,
     config: dict[str, str],
@@ -110,7 +96,7 @@ def _fresh(
     for name in config:
         if name in inspect.signature(from_scratch).parameters:
             raise OptionError(f"-o {name} is no field of a model's config", "See: aigc-text train --help")
-    texts = (t for f in data for t in read_texts(f, text_column, sample_by))
+    texts = (t for f in data for t in read_texts(f, options.text_column, options.sample_by))
     return from_scratch(backend or DEFAULT_BACKEND, texts, vocab_size=vocab_size, seed=options.seed, **config)
 
 
