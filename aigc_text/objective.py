@@ -46,7 +46,7 @@ class Verdict:
 
 
 class Objective:
-    """Base of all objectives: one parameter group named `model`, AdamW or Muon, and nothing to remember.
+    """Base of all objectives: one parameter group named `model`, an optimizer by name, and nothing to remember.
 
     Subclasses must write `steps`. State that a resumed run needs (an annealing phase, a carried recurrent
     state, a moving average) goes through `state_dict` and `load_state_dict` and so into the checkpoint.
@@ -60,7 +60,7 @@ class Objective:
         """The optimizers of each group; all of a group's step together."""
         from .optimizers import build
 
-        return {name: build(model, parameters, options) for name, parameters in self.groups(model).items()}
+        return {n: build(model, parameters, options.for_group(n)) for n, parameters in self.groups(model).items()}
 
     def weight(self, batch: Any) -> float:
         """How much a batch counts in the mean when several are accumulated: its number of targets."""

@@ -211,7 +211,7 @@ class TrainingOptions(Options):
     weight_decay: float = option(0.1, "Weight decay of matrices (decoupled with AdamW and Muon).", low=0)
     adam_beta2: float = option(0.99, "AdamW's decay of squared gradients.", low=0, high=1)
     momentum: float | None = option(None, "Momentum of SGD (default 0) and Muon (default 0.95).", low=0, high=1)
-    average_from: int = option(0, "Update from which ASGD averages its weights.", low=0)
+    average_from: int = option(1, "Update from which ASGD averages its weights.", low=1)
     schedule: str = option(
         "cosine", "The learning rate after the warm-up.", choices=("cosine", "linear", "constant", "plateau")
     )
@@ -253,6 +253,61 @@ class TrainingOptions(Options):
     save_every: int = option(200, "Updates between checkpoints.", low=1)
     keep_checkpoints: int = option(2, "Newest checkpoints to keep, besides the best one.", low=1)
     seed: int = option(0, "Seed of the initial weights, the order of the data and dropout.", low=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.prompt_column is None) != (self.completion_column is None):
+            raise OptionError(
+                "prompt_column and completion_column go together",
+                "Give both: --prompt-column question --completion-column answer",
+            )
+        for text in self.group or ():
+            _split_group(text)
+
+    def for_group(self, name: str) -> TrainingOptions:
+        """The options of one parameter group: these, with what `group` says about it on top."""
+        found = [_split_group(text) for text in self.group or ()]
+        own = {option: value for group, option, value in found if group == name}
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        result: TrainingOptions = type(self).parse({**plain, **own}) if own else self
+        return result
+
+    def check_groups(self, names: Sequence[str]) -> None:
+        """Refuses options of a group that the objective does not have.
+
+        Raises:
+            OptionError: no such group.
+        """
+        for text in self.group or ():
+            name = _split_group(text)[0]
+            if name not in names:
+                cure = f"Groups of this backend: {', '.join(names)}"
+                raise OptionError(f"group {text!r}: there is no group {name!r}.{nearest(name, names)}", cure)
+
+
+#: What may differ from one parameter group to another.
+GROUP_OPTIONS = (
+    "learning_rate",
+    "optimizer",
+    "weight_decay",
+    "adam_beta2",
+    "momentum",
+    "average_from",
+    "max_grad_norm",
+)
+
+
+def _split_group(text: str) -> tuple[str, str, str]:
+    """`generator.learning_rate=1e-4` as (group, option, value)."""
+    left, equals, value = text.partition("=")
+    name, _, option = left.rpartition(".")
+    if not (name and equals and value):
+        raise OptionError(f"group {text!r} is not of the form NAME.OPTION=VALUE", "E.g. model.learning_rate=1e-4")
+    option = option.replace("-", "_")
+    if option not in GROUP_OPTIONS:
+        cure = f"Allowed: {', '.join(GROUP_OPTIONS)}"
+        raise OptionError(f"group {text!r}: {option!r} is no option of a group.{nearest(option, GROUP_OPTIONS)}", cure)
+    return name, option, value
 
 
 @dataclass(frozen=True, kw_only=True)

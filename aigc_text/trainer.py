@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from . import checkpoint, optimizers
-from .errors import TrainingError
+from .errors import OptionError, TrainingError
 from .objective import Objective, Step, Verdict
 from .options import Progress, TrainingOptions
 
@@ -48,11 +48,14 @@ def train(
             If it has `from_step(n)`, that gives the batches from the n-th on; else a resumed run skips n of them.
         options: steps, rates, precision, seed.
         evaluate: figures of the model, called in evaluation mode every `options.eval_every` updates and at the end.
-        checkpoints: folder for `step-N` checkpoints; none are written without it.
+        checkpoints: folder for `step-N` checkpoints; none are written without it, and then early stopping cannot
+            give the best weights back.
         resume: go on from the newest whole checkpoint if there is one.
         best: the figure of `evaluate` whose lowest value marks the best checkpoint.
 
     Raises:
+        OptionError: options of a group that the objective does not have; early stopping or a plateau schedule
+            without `evaluate`.
         TrainingError: a loss or gradient that is not finite (nothing was updated), or no batches.
         DamagedError: there are checkpoints, and none of them is whole.
     """
@@ -70,6 +73,8 @@ class _State:
     best: float = math.inf
     best_step: int = -1
     stopped: str = ""
+    bad: int = 0  # validations since the best one
+    waited: int = 0  # since the best one or the last time that a plateau lowered the rate
 
 
 class _Run:
@@ -87,6 +92,12 @@ class _Run:
         self.evaluate, self.folder, self.best = evaluate, checkpoints, best
         self.accelerator = _accelerator(options, groups=len(objective.groups(model)))
         self.state = _State()
+        if evaluate is None and (options.early_stopping or options.schedule == "plateau"):
+            what = "early_stopping" if options.early_stopping else "schedule=plateau"
+            raise OptionError(f"{what} needs a validation, and none is given", "Give a file with --validation.")
+        names = list(objective.groups(model))
+        options.check_groups(names)
+        self.of_group = {name: options.for_group(name) for name in names}
         built = objective.optimizers(model, options)
         self.groups = list(built)
         if options.compile:
@@ -131,6 +142,9 @@ class _Run:
                 # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
                 if last or best or self.state.stopped or self.state.step % self.options.save_every == 0:
                     self._save()
+        if self.options.early_stopping and self._take_back_best():
+            yield self._progress({}, f"the weights are those of step {self.state.best_step}, the best")
+        optimizers.settle(self._all_optimizers())
         self._release()
 
     def _release(self) -> None:
@@ -153,7 +167,7 @@ class _Run:
         shares = [w * self.accelerator.num_processes / max(total, 1e-12) for w in weights.tolist()]
         runs = [self.objective.steps(self.model, _to(b, device), step) for b in micro]
         factor = self.state.scale * optimizers.rate(step, self.options)
-        logs: dict[str, float] = {"learning_rate": self.options.learning_rate * factor}
+        logs = {self._prefix(g) + "learning_rate": o.learning_rate * factor for g, o in self.of_group.items()}
         # The micro-batches advance in lockstep: a group is updated from all of them before any goes on.
         while losses := [s for s in (self._backward(r, n, shares, logs) for n, r in enumerate(runs)) if s is not None]:
             self._apply(losses[0].group, factor, logs)
@@ -166,15 +180,15 @@ class _Run:
             if found is None:
                 return None
             self.accelerator.backward(found.loss * shares[n])
-        prefix = f"{found.group}_" if len(self.groups) > 1 else ""
+        prefix = self._prefix(found.group)
         for name, value in {"loss": found.loss, **found.logs}.items():
             part = self.accelerator.reduce(torch.as_tensor(value).detach().float() * shares[n], "mean").item()
             logs[prefix + name] = logs.get(prefix + name, 0.0) + part if n else part
         return found
 
     def _apply(self, group: str, factor: float, logs: dict[str, float]) -> None:
-        prefix = f"{group}_" if len(self.groups) > 1 else ""
-        limit = self.options.max_grad_norm or math.inf
+        prefix = self._prefix(group)
+        limit = self.of_group[group].max_grad_norm or math.inf
         norm = float(self.accelerator.clip_grad_norm_(self.parameters[group], limit))
         if not (math.isfinite(norm) and math.isfinite(logs[prefix + "loss"])):
             raise TrainingError(
@@ -189,13 +203,16 @@ class _Run:
             o.step()
         self.model.zero_grad(set_to_none=True)  # of all groups: one group's loss reaches another's parameters
 
+    def _prefix(self, group: str) -> str:
+        return f"{group}_" if len(self.groups) > 1 else ""
+
     # Validation and what follows from it
 
     def _validate(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
         """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
         assert self.evaluate is not None
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), optimizers.averaged(self._all_optimizers()):
             figures = self.evaluate(self._bare())
         self.model.train()
         found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in figures.items()}
@@ -203,15 +220,33 @@ class _Run:
         best = logs.get(self.best, math.inf) < self.state.best
         if best:
             self.state.best, self.state.best_step = logs[self.best], self.state.step
-        return logs, self._follow(self.objective.after_eval(logs)), best
+        messages = [self._follow(self.objective.after_eval(logs)), self._follow(self._patience(best))]
+        return logs, "; ".join(filter(None, messages)), best
+
+    def _patience(self, best: bool) -> Verdict:
+        """The plateau schedule and early stopping, which all objectives share."""
+        state, options = self.state, self.options
+        state.bad, state.waited = (0, 0) if best else (state.bad + 1, state.waited + 1)
+        if options.early_stopping and state.bad >= options.early_stopping:
+            return Verdict(stop=f"{self.best} has not improved since step {state.best_step}")
+        if options.schedule == "plateau" and state.waited >= options.plateau_patience:
+            state.waited = 0
+            return Verdict(scale_rate=max(options.plateau_factor, options.min_rate / state.scale))
+        return Verdict()
+
+    def _take_back_best(self) -> bool:
+        """Loads the best checkpoint, where the last weights are not the best; the step count stays."""
+        if self.folder is None or not 0 <= self.state.best_step < self.state.step:
+            return False
+        now = self.state
+        self._load(self.folder / f"step-{now.best_step}")
+        self.state = now
+        return True
 
     def _follow(self, verdict: Verdict) -> str:
         messages = []
-        if verdict.roll_back and self.folder is not None and 0 <= self.state.best_step < self.state.step:
-            now = self.state
-            self._load(self.folder / f"step-{now.best_step}")
-            self.state = now  # the step count goes on; only what was learned is taken back
-            messages.append(f"rolled back to step {now.best_step}")
+        if verdict.roll_back and self._take_back_best():
+            messages.append(f"rolled back to step {self.state.best_step}")
         if verdict.scale_rate != 1.0:
             self.state.scale *= verdict.scale_rate
             messages.append(f"learning rate times {verdict.scale_rate:g}")

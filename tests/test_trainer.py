@@ -73,7 +73,7 @@ def test_the_learning_rate_warms_up_and_follows_its_schedule():
     assert rates == pytest.approx([1e-2 * e for e in expected])
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd", "asgd"])
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
 def test_a_resumed_run_ends_with_the_very_weights(tmp_path, stop_after, optimizer):
     opts = options(optimizer=optimizer, save_every=1)
