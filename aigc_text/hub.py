@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 WAIT = 2.0  # seconds that a dead network may cost
 BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED_PREFIX = "bundled:"  # `bundled:gpt2-tales` names a model that ships with the package
 DTYPES = {
     "fp32": "float32",
     "bf16": "bfloat16",
@@ -25,6 +27,7 @@ DTYPES = {
     "bfloat16": "bfloat16",
     "float16": "float16",
 }
+ADAPTER_CONFIG = "adapter_config.json"  # of peft: the folder holds a LoRA adapter, not a whole model
 BACKEND_KEY = "aigc_text_backend"  # in config.json: the backend that the folder belongs to
 
 
@@ -57,8 +60,22 @@ def _runs_in(folder: Path) -> str:
     return f"Models inside it: {', '.join(inside[:5])}" if inside else "Give the folder that holds config.json."
 
 
+def folder_of(model: str) -> Path:
+    """The folder that a model's name stands for."""
+    if model.startswith(BUNDLED_PREFIX):
+        name, known = model.removeprefix(BUNDLED_PREFIX), [p.name for p in BUNDLED.iterdir() if p.is_dir()]
+        if name not in known:
+            raise ModelError(
+                f"there is no bundled model {name!r}.{nearest(name, known)}", f"Bundled: {', '.join(known)}"
+            )
+        return BUNDLED / name
+    return Path(model).expanduser()
+
+
 def is_folder(model: str) -> bool:
     """Whether a model is meant as a folder rather than as a hub id."""
+    if model.startswith(BUNDLED_PREFIX):
+        return True
     return os.path.exists(model) or model.startswith((".", "/", "~")) or model.count("/") > 1 or "\\" in model
 
 
@@ -67,7 +84,7 @@ def backend_of(model: str) -> str | None:
 
     Whether a backend can make something of the rest (a file, a folder of another form) is its own affair.
     """
-    folder = Path(model).expanduser()
+    folder = folder_of(model)
     if not (is_folder(model) and (folder / "config.json").is_file()):
         return None
     name = read_config(folder).get(BACKEND_KEY)
@@ -127,8 +144,9 @@ def locate(model: str, revision: str | None) -> dict[str, Any]:
         ModelError: it is no folder, not in the cache, and the hub cannot be reached.
     """
     if is_folder(model):
-        folder = Path(model).expanduser()
-        read_config(folder)
+        folder = folder_of(model)
+        if not (folder / ADAPTER_CONFIG).is_file():
+            read_config(folder)
         return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
     found = {"pretrained_model_name_or_path": model, "revision": revision or "main"}
     if is_cached(model, revision):
@@ -142,11 +160,19 @@ def locate(model: str, revision: str | None) -> dict[str, Any]:
 
 
 def load_model(
-    where: dict[str, Any], auto_class: str, dtype: Any, trust_remote_code: bool
+    where: dict[str, Any],
+    auto_class: str,
+    dtype: Any,
+    trust_remote_code: bool,
+    changes: Mapping[str, Any] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads model and tokenizer; only from safetensors, and only if every tensor is there and fits.
 
+    Args:
+        changes: fields of the model's configuration to set otherwise, such as its dropout.
+
     Raises:
+        OptionError: a changed field that the configuration does not have.
         ModelError: what is wrong with the model, in one line.
     """
     import transformers
@@ -156,14 +182,18 @@ def load_model(
     _quiet(bool(where.get("local_files_only")))
     try:
         loading: Any = getattr(transformers, auto_class).from_pretrained
+        config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
         model, info = loading(
             **where,
+            config=config,
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
+    except OptionError:
+        raise
     except Exception as error:  # transformers and its helpers raise many kinds for a bad model
         raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
@@ -176,6 +206,26 @@ def load_model(
     if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no special token to begin or end a text", "Add an eos_token.")
     return model, tokenizer
+
+
+def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
+    known = config.to_dict()
+    for name, value in changes.items():
+        if name not in known:
+            kind = type(config).__name__
+            raise OptionError(f"{kind} has no field {name!r}.{nearest(name, known)}", "E.g. -o attn_pdrop=0.1")
+        setattr(config, name, typed(value, known[name]))
+    return config
+
+
+def typed(value: Any, like: Any) -> Any:
+    """Text from the command line as the type of a configuration's field; what cannot be read stays text."""
+    if not isinstance(value, str) or isinstance(like, str):
+        return value
+    try:
+        return json.loads(value.lower())
+    except ValueError:
+        return value
 
 
 def _quiet(local: bool) -> None:

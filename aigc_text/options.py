@@ -244,6 +244,7 @@ class TrainingOptions(Options):
 
     # Looking and saving
     eval_every: int = option(200, "Updates between validations.", low=1)
+    eval_on_start: bool = option(False, "Validate before the first update too.")
     eval_blocks: int = option(200, "Most blocks of the validation data to look at while training.", low=1)
     early_stopping: int | None = option(
         None, "Stop after this many validations without improvement, and keep the best weights.", low=1

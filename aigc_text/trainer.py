@@ -12,6 +12,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -128,9 +129,14 @@ class _Run:
             yield self._progress({}, message)
 
     def steps(self) -> Iterator[Progress]:
+        if self.options.eval_on_start and self.evaluate is not None and self.state.step == 0 > self.state.best_step:
+            logs, message, _ = self._validate({})
+            self._save()  # it may turn out to be the best
+            yield self._progress(logs, message)
         stream = self._stream(self.state.step)
         while self.state.step < self.options.max_steps and not self.state.stopped:
-            logs, message, best = self._update(stream), "", False
+            with _memory(self.options):
+                logs, message, best = self._update(stream), "", False
             self.state.step += 1
             last = self.state.step == self.options.max_steps
             if self.evaluate is not None and (last or self.state.step % self.options.eval_every == 0):
@@ -349,6 +355,22 @@ def _bf16(precision: str) -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+@contextmanager
+def _memory(options: TrainingOptions) -> Iterator[None]:
+    """Turns a lack of memory into an error that names what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)):
+            raise
+        twice = 2 * options.gradient_accumulation_steps
+        less = f"Halve --batch-size and set --gradient-accumulation-steps {twice} for the same result, or lower"
+        raise TrainingError(
+            f"out of memory with batch_size={options.batch_size} and block_size={options.block_size or 'its default'}",
+            f"{less if options.batch_size > 1 else 'Lower'} --block-size.",
+        ) from error
 
 
 class _nothing:

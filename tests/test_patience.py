@@ -8,7 +8,7 @@ from test_trainer import Net, Regression, data, options, run, weights
 from torch import nn
 
 from aigc_text import optimizers, trainer
-from aigc_text.errors import OptionError
+from aigc_text.errors import OptionError, TrainingError
 from aigc_text.objective import Objective, Step
 
 
@@ -127,3 +127,25 @@ def test_embeddings_and_the_output_are_not_muons():
     adamw, muon = optimizers.build(model, list(model.parameters()), options(optimizer="muon"))
     assert [p is model["hidden"].weight for g in muon.param_groups for p in g["params"]] == [True]
     assert sum(len(g["params"]) for g in adamw.param_groups) == 2
+
+
+def test_a_start_that_is_never_beaten_is_what_early_stopping_gives_back(tmp_path):
+    opts = options(early_stopping=2, eval_on_start=True, max_steps=9, eval_every=1)
+    model = Net()
+    start = weights(model)
+    reports = run(model, opts=opts, evaluate=figures(1, 2, 3), checkpoints=tmp_path)
+    assert [r.step for r in reports] == [0, 1, 2, 2]
+    assert reports[0].logs == {"eval_loss": 1}
+    assert weights(model).equal(start)
+
+
+def test_a_lack_of_memory_says_what_to_lower():
+    class Greedy(Regression):
+        def steps(self, model, batch, step):
+            torch.empty(10**15)
+            yield Step("model", model(**batch))
+
+    with pytest.raises(TrainingError) as refused:
+        run(Net(), Greedy(), opts=options(gradient_accumulation_steps=3))
+    assert refused.value.message == "out of memory with batch_size=4 and block_size=its default"
+    assert "--gradient-accumulation-steps 6" in refused.value.cure

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from .. import hub
 from ..errors import OptionError, nearest
 from ..options import GenerationOptions, option
 from ..transformers_backend import TransformersBackend
@@ -37,7 +37,7 @@ class CausalLM(TransformersBackend):
         for name in config:
             if name not in known:
                 raise OptionError(f"GPT2Config has no field {name!r}.{nearest(name, known)}", "E.g. -o n_layer=6")
-        config = {k: _typed(v, known[k]) for k, v in config.items()}
+        config = {k: hub.typed(v, known[k]) for k, v in config.items()}
         end = tokenizer.eos_token_id
         fields = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, **config}
         try:
@@ -49,16 +49,6 @@ class CausalLM(TransformersBackend):
             raise OptionError(f"no such GPT-2 can be built: {cause}", cure) from error
         tokenizer.model_max_length = made.n_positions
         return cls(model, tokenizer)
-
-
-def _typed(value: Any, like: Any) -> Any:
-    """Text from the command line as the type of a configuration's default; what cannot be read stays text."""
-    if not isinstance(value, str) or isinstance(like, str):
-        return value
-    try:
-        return json.loads(value.lower())
-    except ValueError:
-        return value
 
 
 class GPT2(CausalLM):

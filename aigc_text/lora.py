@@ -1,0 +1,151 @@
+"""LoRA (Hu et al. 2022) through peft: a small trained difference beside a model that stays as it is.
+
+The adapter's layers are put into the backend's own model, so generation, training and likelihood see no other model.
+A folder with an adapter names its base, and loading finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import hub
+from .errors import ModelError, OptionError, one_line
+
+if TYPE_CHECKING:
+    from .options import TrainingOptions
+    from .transformers_backend import TransformersBackend
+
+BASE_KEY = "aigc_text_base"  # in the adapter's config.json: the hash or commit of the base that it was trained on
+
+
+def attach(backend: TransformersBackend, options: TrainingOptions) -> None:
+    """Freezes the backend's model and adds an adapter to be trained, or goes on with the one it has.
+
+    Raises:
+        OptionError: peft is missing, no such layers, or the model has an adapter of another rank.
+    """
+    peft = _peft()
+    if backend.adapter is not None:
+        _go_on(backend, options)
+        return
+    import torch
+
+    targets: Any = list(options.lora_targets) if options.lora_targets else "all-linear"
+    config = peft.LoraConfig(
+        r=options.lora_rank,
+        lora_alpha=options.lora_alpha or 2 * (options.lora_rank or 0),
+        lora_dropout=options.lora_dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM" if backend.auto_class == "AutoModelForCausalLM" else None,
+        base_model_name_or_path=_name_of(backend),
+        revision=backend.revision if backend.is_from_hub else None,
+    )
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of layers that hold their weights transposed, which it sees to
+        torch.manual_seed(options.seed)
+        try:
+            backend.adapter = peft.get_peft_model(backend.model, config)
+        except ValueError as error:
+            names = sorted({n.rpartition(".")[2] for n, m in backend.model.named_modules() if _is_linear(m)})
+            raise OptionError(
+                f"lora_targets {targets}: {one_line(str(error))[:120]}",
+                f"Linear layers of the model: {', '.join(names)}",
+            ) from error
+
+
+def _go_on(backend: TransformersBackend, options: TrainingOptions) -> None:
+    rank = next(iter(backend.adapter.peft_config.values())).r
+    if rank != options.lora_rank:
+        raise OptionError(
+            f"the adapter in {backend.source} has lora_rank {rank}, not {options.lora_rank}",
+            f"Go on with --lora-rank {rank}; without it the merged model is trained in full.",
+        )
+    for name, parameter in backend.model.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+
+
+def save(backend: TransformersBackend, folder: Path) -> None:
+    """Writes the adapter, and a config.json by which `load` knows the backend."""
+    backend.adapter.save_pretrained(str(folder))
+    setattr(backend.model.config, BASE_KEY, backend.base_revision)
+    backend.model.config.save_pretrained(folder)
+
+
+def base_of(folder: Path) -> dict[str, Any]:
+    """The arguments with which transformers finds the base of the adapter in a folder.
+
+    Raises:
+        ModelError: the folder does not say, or its base is not there.
+    """
+    path = folder / hub.ADAPTER_CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        name, revision = config["base_model_name_or_path"], config.get("revision")
+        if not (isinstance(name, str) and name and isinstance(revision, (str, type(None)))):
+            raise ValueError(f"base_model_name_or_path is {name!r}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} does not name the adapter's base: {error}", "Restore it from a copy.") from None
+    try:
+        return hub.locate(name, revision)
+    except ModelError as error:
+        where = f"ln -s NEW_PLACE {name}" if hub.is_folder(name) else f"with a network: hf download {name}"
+        raise ModelError(
+            f"the adapter in {folder} needs its base model {name!r}: {error.message}", f"Put it there again: {where}"
+        ) from None
+
+
+def load(backend: TransformersBackend, folder: Path) -> None:
+    """Puts the adapter of a folder into a loaded base.
+
+    Raises:
+        ModelError: the adapter is broken, or not of this base.
+    """
+    peft = _peft()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            adapter = peft.PeftModel.from_pretrained(backend.model, str(folder))
+        except Exception as error:  # peft and its helpers raise many kinds for a bad adapter
+            cause = one_line(str(error) or type(error).__name__)[:200]
+            raise ModelError(f"the adapter in {folder} cannot be loaded: {cause}", "Restore it from a copy.") from error
+    missing = [str(w.message) for w in caught if "missing adapter keys" in str(w.message)]
+    if missing:
+        raise ModelError(f"the adapter in {folder} lacks tensors: {one_line(missing[0])[:200]}", "Restore it.")
+    backend.adapter = adapter
+    own = (folder / "config.json").is_file()  # adapters from elsewhere have none
+    trained_on = hub.read_config(folder).get(BASE_KEY) if own else None
+    if trained_on and trained_on != backend.base_revision:
+        warnings.warn(
+            f"the adapter in {folder} was trained on another state of its base ({trained_on}) than is there now "
+            f"({backend.base_revision})",
+            stacklevel=2,
+        )
+
+
+def merge(backend: TransformersBackend) -> None:
+    """Adds the adapter to the weights (Hu et al. 2022, section 4.1) and forgets it: the model is a plain one again."""
+    if backend.adapter is not None:
+        backend.model, backend.adapter = backend.adapter.merge_and_unload(), None
+        backend.model.requires_grad_(True)
+
+
+def _name_of(backend: TransformersBackend) -> str:
+    """Where the base will be looked for; a folder by its full path, since the adapter may be loaded from anywhere."""
+    return str(Path(backend.source).resolve()) if Path(backend.source).is_dir() else backend.source
+
+
+def _is_linear(module: Any) -> bool:
+    return type(module).__name__ in ("Linear", "Conv1D")
+
+
+def _peft() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import peft
+    except ImportError as error:
+        raise OptionError(f"LoRA needs peft: {one_line(str(error))}", 'pip install "aigc-text[lora]"') from None
+    return peft
