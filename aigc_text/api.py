@@ -33,6 +33,20 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
         BackendError: unknown or broken backend, or one that is not the model's.
         ModelError: no such model.
     """
+    name, cls, model = find(backend, model)
+    _refuse_unknown(cls, name, kwargs)
+    loaded = cls.from_pretrained(model, **kwargs)
+    loaded.name = name
+    loaded.origin = {"backend": name, "model": model, **{k: v for k, v in kwargs.items() if v is not None}}
+    return loaded
+
+
+def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], str | None]:
+    """The name and class of the backend that `load` would take, and the model that it would load.
+
+    Raises:
+        BackendError: unknown or broken backend, or one that is not the model's.
+    """
     if model is None and backend is not None and _is_model(backend):
         backend, model = None, backend
     own = hub.backend_of(model) if model is not None else None
@@ -49,11 +63,7 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
             f"Leave --backend out, or write --backend {own}",
         )
     name = backend or own or DEFAULT_BACKEND
-    cls = get_backend(name)
-    _refuse_unknown(cls, name, kwargs)
-    loaded = cls.from_pretrained(model, **kwargs)
-    loaded.name = name
-    return loaded
+    return name, get_backend(name), model
 
 
 def _is_model(name: str) -> bool:
@@ -101,6 +111,7 @@ def from_scratch(
         torch.manual_seed(seed)
         made = cls.from_scratch(train_bpe(texts, vocab_size), **config)
     made.name = backend
+    made.origin = {"backend": backend, "from_scratch": True, "vocab_size": vocab_size, "config": config}
     return made
 
 

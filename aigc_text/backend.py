@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import BackendError, OptionError, nearest
@@ -64,6 +65,8 @@ class Backend(ABC):
     source: str = ""
     revision: str = ""
     precision: str = ""
+    #: How it was loaded or made, as a run writes it down; `load` and `from_scratch` set it.
+    origin: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
     @abstractmethod

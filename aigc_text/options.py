@@ -173,7 +173,7 @@ class GenerationOptions(Options):
 class TrainingOptions(Options):
     """How to train. Everything that changes the result is here, and is saved with the run.
 
-    A backend with options of its own derives a class from this one and names it as its `TrainingOptions`.
+    A backend with options of its own derives a class from this one and names it as its `Training`.
     """
 
     # Length

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 
 def curves(metrics: Path, picture: Path) -> None:
@@ -28,6 +30,37 @@ def curves(metrics: Path, picture: Path) -> None:
     if losses:
         top.legend(frameon=False)
     top.grid(alpha=0.3)
+    _save(figure, picture)
+
+
+def seeds(metrics: Sequence[Path], picture: Path) -> None:
+    """Draws the validation loss of runs that differ in their seed: each run, their mean, one standard deviation."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    runs = [series["eval_loss"] for m in metrics if "eval_loss" in (series := _series(m))]
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for steps, values in runs:
+        axes.plot(steps, values, color="tab:blue", linewidth=0.7, alpha=0.5)
+    common = sorted(set.intersection(*(set(steps) for steps, _ in runs))) if runs else []
+    if len(runs) > 1 and common:
+        table = np.array([[values[steps.index(s)] for s in common] for steps, values in runs])  # (runs, validations)
+        mean, sd = table.mean(0), table.std(0, ddof=1)
+        axes.plot(common, mean, "o-", color="tab:blue", markersize=3, label=f"mean of {len(runs)} seeds")
+        axes.fill_between(common, mean - sd, mean + sd, alpha=0.25, linewidth=0, label="± standard deviation")
+        axes.legend(frameon=False)
+    axes.set_xlabel("update")
+    axes.set_ylabel("validation loss, nats a token")
+    axes.grid(alpha=0.3)
+    _save(figure, picture)
+
+
+def _save(figure: Any, picture: Path) -> None:
+    from matplotlib import pyplot as plt
+
     temporary = picture.with_name(f".{picture.name}.tmp")
     figure.savefig(temporary, format="png", dpi=120)
     plt.close(figure)

@@ -4,6 +4,8 @@ out/                 the deliverable: weights, tokenizer, config.json, manifest.
 out/options.json     what the run was started with
 out/metrics.jsonl    one line an update
 out/curves.png       the same as a picture
+out/samples.jsonl    texts generated at the validations, if asked for
+out/merged/          the whole model with a LoRA adapter added to its weights, if asked for
 out/checkpoints/     step-N folders for --resume
 """
 
@@ -11,15 +13,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint
+from . import checkpoint, lora
 from .data import read_texts
-from .errors import BackendError, TrainingError
+from .errors import BackendError, OptionError, TrainingError
 from .options import Progress, TrainingOptions
 
 if TYPE_CHECKING:
@@ -58,6 +62,10 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
 
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
+
     def remember(self, started_with: dict[str, Any]) -> None:
         """Writes down what a new run is started with; of a resumed one, compares.
 
@@ -67,23 +75,23 @@ class RunFolder:
         path = self.path / "options.json"
         if self.resume and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
-            for name in sorted({*before, *started_with}):
-                if before.get(name) != started_with.get(name):
-                    raise TrainingError(
-                        f"{self.path} was started with {name}={before.get(name)!r}, not {started_with.get(name)!r}",
-                        "Resume with the options that it was started with, or begin another run with --output.",
-                    )
+            now = json.loads(json.dumps(started_with))
+            names = [n for n in sorted({*before, *now}) if before.get(n) != now.get(n)]
+            if names:
+                differ = "; ".join(f"{n}={before.get(n)!r}, not {now.get(n)!r}" for n in names[:3])
+                raise TrainingError(
+                    f"{self.path} was started with {differ}",
+                    "Resume with the options that it was started with, or begin another run with --output.",
+                )
             return
         path.write_text(json.dumps(started_with, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
-    def deliver(self, backend: TransformersBackend, card: str) -> None:
-        """Puts the trained model into the folder: complete, or not yet loadable."""
+    def deliver(self, backend: TransformersBackend, card: str, merge: bool = False) -> None:
+        """Puts the trained model into the folder: complete, or not yet loadable; merged too if asked for."""
         final = self.path / ".final.tmp"
         shutil.rmtree(final, ignore_errors=True)
         final.mkdir()
-        backend.model.config.aigc_text_backend = backend.name
-        backend.model.save_pretrained(final)
-        backend.tokenizer.save_pretrained(final)
+        backend.write(final)
         (final / "README.md").write_text(card, encoding="utf-8")
         checkpoint.seal(final)
         files = sorted(final.iterdir(), key=lambda f: f.name == "config.json")  # it makes the folder loadable: last
@@ -91,6 +99,9 @@ class RunFolder:
             os.replace(f, self.path / f.name)
         final.rmdir()
         checkpoint.flush(self.path)
+        if merge and backend.adapter is not None:
+            lora.merge(backend)
+            checkpoint.save(self.path / "merged", backend.write)
 
     def close(self) -> None:
         self.lock.__exit__()
@@ -104,6 +115,7 @@ def train(
     validation: str | Path | None = None,
     options: TrainingOptions | None = None,
     resume: bool = False,
+    merge: bool = False,
     **overrides: Any,
 ) -> Iterator[Progress]:
     """Trains a backend's model on local text and writes a run's folder. An iterator: take `list(train(…))` or watch.
@@ -115,6 +127,7 @@ def train(
         validation: a file of the same kind; without one a share of the data is held out.
         options: how; `overrides` set single fields of it.
         resume: go on where a run in `output` was killed; it ends with the very weights of an unbroken run.
+        merge: with LoRA, write the whole model with the adapter added into `output/merged` as well.
 
     Yields:
         A report for each update.
@@ -122,39 +135,134 @@ def train(
     Raises:
         BackendError: the backend cannot be trained.
         DataError: see `data.read_texts`.
+        OptionError: options that contradict each other or the backend.
         TrainingError: the folder is taken, or the loss is not finite.
     """
-    from .api import load
-    from .transformers_backend import TransformersBackend
-
-    base = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)} if options else {}
-    chosen: TrainingOptions = TrainingOptions.parse({**base, **overrides})
     folder = output if isinstance(output, RunFolder) else RunFolder(output, resume)
     try:
-        loaded = load(backend) if isinstance(backend, str) else backend
-        if not (isinstance(loaded, TransformersBackend) and loaded.capabilities.training):
-            raise BackendError(
-                f"backend {loaded.name or type(loaded).__name__!r} cannot be trained by the trainer",
-                "Those that can have 'training' in: aigc-text backends",
-            )
+        loaded = _trainable(backend)
+        chosen = options_for(loaded, options, overrides)
         files = [data] if isinstance(data, (str, Path)) else list(data)
         texts = [t for f in files for t in read_texts(f, chosen.text_column, chosen.sample_by)]
         held_out = list(read_texts(validation, chosen.text_column, chosen.sample_by)) if validation else None
         if held_out is None:
             texts, held_out = hold_out(texts, chosen.validation_split)
         started_with = {
-            "backend": loaded.name,
-            "model": loaded.source,
+            **loaded.origin,
+            "started_from": loaded.revision,
             "data": [str(f) for f in files],
             "validation": str(validation) if validation else None,
             **dataclasses.asdict(chosen),
         }
+        if chosen.lora_rank:
+            lora.attach(loaded, chosen)
+        else:
+            lora.merge(loaded)
         batches = loaded.batches(texts, chosen)
+        chosen = _with_length(chosen, batches)
         evaluate = loaded.validator(held_out, chosen) if held_out else None
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
-        yield from _train(loaded, batches, evaluate, chosen, folder)
+        yield from _train(loaded, batches, evaluate, chosen, folder, merge)
     finally:
         folder.close()
+
+
+def train_seeds(
+    make: Callable[[int], Backend],
+    data: str | Path | Sequence[str | Path],
+    output: str | Path,
+    seeds: int,
+    *,
+    options: TrainingOptions | None = None,
+    resume: bool = False,
+    **more: Any,
+) -> Iterator[Progress]:
+    """Trains the same thing once a seed, into `output/seed-N`, and writes mean and standard deviation.
+
+    `output/seeds.json` holds each figure's values by seed, their mean and their sample standard deviation (n - 1);
+    `output/curves.png` shows the validations of all runs.
+
+    Args:
+        make: a fresh backend for a seed.
+        seeds: how many, counted from the seed of the options.
+        options: as for `train`, as is `more`.
+        resume: finished runs are taken as they are, an unfinished one goes on.
+
+    Yields:
+        The reports of all runs; their steps are counted through.
+    """
+    from . import plots
+
+    base = options or TrainingOptions()
+    first, done, folders = int(more.pop("seed", base.seed)), 0, []
+    for seed in range(first, first + seeds):
+        folder = Path(output) / f"seed-{seed}"
+        total = 0
+        for progress in train(make(seed), data, folder, options=base, resume=resume, seed=seed, **more):
+            total = progress.total
+            message = f"seed {seed}: {progress.message}" if progress.message else ""
+            yield dataclasses.replace(progress, step=done + progress.step, total=seeds * total, message=message)
+        folders.append(folder)
+        done += total
+    summary = summarise(folders)
+    (Path(output) / "seeds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    plots.seeds([f / "metrics.jsonl" for f in folders], Path(output) / "curves.png")
+    words = "; ".join(f"{k} {v['mean']:.4f} ± {v['sd']:.4f}" for k, v in summary.items() if k.startswith("eval_"))
+    yield Progress(step=done, total=done, message=f"{seeds} seeds, mean ± standard deviation: {words}")
+
+
+def summarise(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """Mean and sample standard deviation (n - 1) over runs of each figure that goes with the delivered weights."""
+    runs = [delivered_figures(f / "metrics.jsonl", _early(f)) for f in folders]
+    found = {}
+    for name in runs[0]:
+        values = [run[name] for run in runs if name in run]
+        if len(values) == len(runs):
+            sd = statistics.stdev(values) if len(values) > 1 else 0.0
+            found[name] = {"mean": statistics.fmean(values), "sd": sd, "values": values}
+    return found
+
+
+def _early(folder: Path) -> bool:
+    return bool(json.loads((folder / "options.json").read_text(encoding="utf-8")).get("early_stopping"))
+
+
+def _trainable(backend: Backend | str) -> TransformersBackend:
+    from .api import load
+    from .transformers_backend import TransformersBackend
+
+    loaded = load(backend) if isinstance(backend, str) else backend
+    if not (isinstance(loaded, TransformersBackend) and loaded.capabilities.training):
+        raise BackendError(
+            f"backend {loaded.name or type(loaded).__name__!r} cannot be trained by the trainer",
+            "Those that can have 'training' in: aigc-text backends",
+        )
+    return loaded
+
+
+def options_for(
+    backend: TransformersBackend, options: TrainingOptions | None, overrides: dict[str, Any]
+) -> TrainingOptions:
+    """The backend's own kind of options, from any kind and single fields on top.
+
+    Raises:
+        OptionError: a field that the backend's options do not have.
+    """
+    base = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)} if options else {}
+    chosen: TrainingOptions = backend.Training.parse({**base, **overrides})
+    return chosen
+
+
+def _with_length(options: TrainingOptions, batches: Iterable[Any]) -> TrainingOptions:
+    """The options with `epochs` turned into updates."""
+    if options.epochs is None:
+        return options
+    if not isinstance(batches, Sized):
+        raise OptionError(
+            "epochs needs data whose length is known, and streamed data has none", "Give --max-steps instead."
+        )
+    updates = math.ceil(options.epochs * len(batches) / options.gradient_accumulation_steps)
+    return dataclasses.replace(options, max_steps=max(1, updates))
 
 
 def hold_out(texts: list[str], share: float) -> tuple[list[str], list[str]]:
@@ -174,10 +282,12 @@ def _train(
     evaluate: Evaluate | None,
     options: TrainingOptions,
     folder: RunFolder,
+    merge: bool,
 ) -> Iterator[Progress]:
     from . import plots, trainer
 
-    model = backend.model.float().train()  # master weights in fp32; bf16 is for the computation alone
+    # Master weights in fp32, bf16 is for the computation alone; what LoRA leaves frozen keeps the type it came in.
+    model = (backend.model if backend.adapter is not None else backend.model.float()).train()
     first = True
     with folder.metrics.open("a", encoding="utf-8") as log:
         for progress in trainer.train(
@@ -191,6 +301,7 @@ def _train(
         ):
             if first and folder.resume:
                 _forget_after(folder.metrics, progress.step - (1 if progress.logs else 0))
+                _forget_after(folder.samples, progress.step - (1 if progress.logs else 0))
             first = False
             if progress.logs:
                 message = {"message": progress.message} if progress.message else {}
@@ -198,13 +309,34 @@ def _train(
                 log.flush()
             if any(k.startswith("eval_") for k in progress.logs):
                 plots.curves(folder.metrics, folder.path / "curves.png")
+                if options.samples:
+                    sample(backend, options, progress.step, folder.samples)
             yield progress
     plots.curves(folder.metrics, folder.path / "curves.png")
-    folder.deliver(backend, _card(backend, options, _last_figures(folder.metrics)))
+    figures = delivered_figures(folder.metrics, bool(options.early_stopping))
+    folder.deliver(backend, _card(backend, options, figures), merge)
+
+
+def sample(backend: TransformersBackend, options: TrainingOptions, step: int, path: Path) -> None:
+    """Adds texts of the model as it is at this step to a JSONL file; the same seed each time, so that they compare."""
+    training = backend.model.training
+    backend.model.eval()
+    try:
+        prompts = options.sample_prompts or ("",)
+        generation = backend.Options(num_return_sequences=options.samples, seed=options.seed, do_sample=True)
+        found = list(backend.generate(prompts, generation))
+    finally:
+        backend.model.train(training)
+    with path.open("a", encoding="utf-8") as stream:
+        for c in found:
+            record = {"step": step, "prompt": c.prompt, "text": c.text, "index": c.index}
+            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def _forget_after(metrics: Path, step: int) -> None:
     """Removes the lines of updates that a resumed run makes again; the open append handle goes on at the new end."""
+    if not metrics.exists():
+        return
     kept = [line for line in metrics.read_text(encoding="utf-8").splitlines(True) if _step(line) <= step]
     with metrics.open("r+", encoding="utf-8") as stream:
         stream.write("".join(kept))
@@ -218,19 +350,24 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-def _last_figures(metrics: Path) -> dict[str, float]:
-    """The newest value of every figure."""
+def delivered_figures(metrics: Path, best: bool) -> dict[str, float]:
+    """The figures that go with the delivered weights: the newest of each, with `best` those of the best validation."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    if best:
+        losses = [(line["eval_loss"], n) for n, line in enumerate(lines) if "eval_loss" in line]
+        lines = lines[: min(losses)[1] + 1]
     found: dict[str, float] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines():
-        found.update({k: v for k, v in json.loads(line).items() if isinstance(v, (int, float))})
+    for line in lines:
+        found.update({k: v for k, v in line.items() if isinstance(v, (int, float))})
     return found
 
 
 def _card(backend: TransformersBackend, options: TrainingOptions, last: dict[str, float]) -> str:
     rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in last.items())
+    what = f"A LoRA adapter of rank {options.lora_rank}" if options.lora_rank else "A model"
     given = "\n".join(f"- {k}: {v}" for k, v in dataclasses.asdict(options).items())
     return (
-        f"# A model trained with aigc-text\n\nBackend `{backend.name}`, started from `{backend.source or 'scratch'}`. "
+        f"# {what} trained with aigc-text\n\nBackend `{backend.name}`, started from `{backend.source or 'scratch'}`. "
         f"Data and every option: `options.json`.\n\n"
         f"    aigc-text generate --model .\n\n## Last figures\n\n| figure | value |\n|---|---|\n{rows}\n\n"
         f"## Options\n\n{given}\n"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from . import checkpoint, decoding, healing, hub, lora
 from .backend import Backend, Capabilities
 from .errors import BackendError, ModelError, OptionError, nearest
-from .options import Completion, GenerationOptions, Piece
+from .options import Completion, GenerationOptions, Piece, TrainingOptions
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from .engines import Engine, Row
     from .objective import Objective
-    from .options import TrainingOptions
     from .trainer import Evaluate
 
 FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
@@ -39,6 +38,8 @@ class TransformersBackend(Backend):
     """
 
     capabilities = Capabilities(streaming=True, training=True, saving=True, likelihood="exact")
+    #: The options of its training; a family that needs more subclasses `TrainingOptions`.
+    Training: ClassVar[type[TrainingOptions]] = TrainingOptions
     #: The class of transformers that loads its models.
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
     #: The hub id used without `model`, if it is cached or can be downloaded.
@@ -57,8 +58,6 @@ class TransformersBackend(Backend):
         #: The hash or commit of the model without its adapter.
         self.base_revision = ""
         self.is_from_hub = False
-        #: How `load` or `from_scratch` was called: what a run writes down.
-        self.origin: dict[str, Any] = {}
 
     @classmethod
     def from_pretrained(
