@@ -11,6 +11,8 @@ from .errors import BackendError, OptionError, nearest
 from .registry import get_backend, list_backends
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from .backend import Backend
     from .options import Completion, GenerationOptions
     from .transformers_backend import TransformersBackend
@@ -83,20 +85,30 @@ def _refuse_unknown(cls: type[Backend], name: str, kwargs: dict[str, Any]) -> No
 
 
 def from_scratch(
-    backend: str, texts: Iterable[str], *, vocab_size: int = 4096, seed: int = 0, **config: Any
+    backend: str,
+    texts: Iterable[str],
+    *,
+    tokenizer: str | PreTrainedTokenizerBase = "bpe",
+    vocab_size: int | None = None,
+    special: Iterable[str] = (),
+    seed: int = 0,
+    **config: Any,
 ) -> TransformersBackend:
-    """A backend with random weights and a byte-level BPE tokenizer trained on `texts`, ready for `train`.
+    """A backend with random weights, and a tokenizer trained on `texts` or given, ready for `train`.
 
     Args:
         backend: a backend's name.
-        texts: what the tokenizer learns from.
-        vocab_size: entries of its vocabulary.
+        texts: what a tokenizer learns from.
+        tokenizer: `bpe`, `word` or `char` to train one; or a folder, a hub id or a tokenizer of transformers.
+        vocab_size: entries of a trained vocabulary; by default 4096 of BPE, and all the words or characters.
+        special: special tokens that it must have, such as those of `tokenizer.INFILLING` for `augment=("fim=0.5",)`.
         seed: of the weights.
         config: fields of the model's configuration, such as `n_layer=6`.
 
     Raises:
         BackendError: the backend cannot be trained.
-        OptionError: no such field of the configuration, or sizes that do not fit.
+        OptionError: no such field of the configuration, sizes that do not fit, or a size for a given tokenizer.
+        ModelError: no such tokenizer.
     """
     from .transformers_backend import TransformersBackend
 
@@ -105,14 +117,31 @@ def from_scratch(
         raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
     import torch
 
-    from .tokenizer import train_bpe
-
+    chosen = _tokenizer(tokenizer, texts, vocab_size, list(special))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        made = cls.from_scratch(train_bpe(texts, vocab_size), **config)
+        made = cls.from_scratch(chosen, **config)
     made.name = backend
     made.origin = {"backend": backend, "from_scratch": True, "vocab_size": vocab_size, "config": config}
     return made
+
+
+def _tokenizer(
+    wanted: str | PreTrainedTokenizerBase, texts: Iterable[str], vocab_size: int | None, special: list[str]
+) -> PreTrainedTokenizerBase:
+    from .tokenizer import KINDS, train
+
+    if wanted in KINDS:
+        return train(str(wanted), texts, vocab_size, special=special)
+    if vocab_size is not None:
+        raise OptionError(
+            f"vocab_size {vocab_size} is for a tokenizer that is trained; the given one has its own",
+            f"Leave --vocab-size out, or train one: --tokenizer {KINDS[0]}",
+        )
+    given = hub.load_tokenizer(wanted) if isinstance(wanted, str) else wanted
+    if missing := [token for token in special if token not in given.get_vocab()]:
+        given.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
+    return given
 
 
 def generate(

@@ -228,6 +228,54 @@ def typed(value: Any, like: Any) -> Any:
         return value
 
 
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
+    """A tokenizer alone, for a model that is yet to be made: from a folder, the cache or the hub.
+
+    Raises:
+        ModelError: there is none, or it has no token that ends a text.
+    """
+    from transformers import AutoTokenizer
+
+    where = _locate_tokenizer(name)
+    _quiet(bool(where.get("local_files_only")))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+    except Exception as error:  # transformers and its helpers raise many kinds for a bad tokenizer
+        raise ModelError(
+            f"the tokenizer of {name!r} cannot be loaded: {_first_sentence(error)}",
+            "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one.",
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of {name!r} has no eos_token to end a text", "Add one, or choose another.")
+    return tokenizer
+
+
+def _locate_tokenizer(name: str) -> dict[str, Any]:
+    """Like `locate`, but content with the tokenizer's files."""
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("tokenizer.json", "tokenizer_config.json")
+    if is_folder(name):
+        folder = folder_of(name)
+        if not any((folder / f).is_file() for f in files):
+            raise ModelError(
+                f"{name} holds no tokenizer: no {files[0]}", "Give a folder or hub id; or bpe, word, char."
+            )
+        return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
+    try:
+        cached = any(isinstance(try_to_load_from_cache(name, f), str) for f in files)
+    except ValueError as error:  # no repository can have this name
+        raise ModelError(
+            f"{name!r} is no tokenizer: {error}", "Write bpe, word, char, a folder or owner/name."
+        ) from None
+    if cached or is_reachable():
+        return {"pretrained_model_name_or_path": name, "local_files_only": cached}
+    raise ModelError(
+        f"tokenizer {name!r} is neither a folder nor in the cache, and the hub cannot be reached",
+        f"Write bpe, word or char to train one. With a network: hf download {name}",
+    )
+
+
 def _quiet(local: bool) -> None:
     """No bars for what takes a moment; a download keeps its own."""
     from transformers.utils import logging

@@ -4,8 +4,9 @@ import pytest
 import tiny
 
 from aigc_text import load
-from aigc_text.backends.causal_lm import FUNCTION_END, INFILLING, inside_function
+from aigc_text.backends.causal_lm import FUNCTION_END, inside_function
 from aigc_text.errors import OptionError
+from aigc_text.tokenizer import INFILLING
 
 
 @pytest.fixture(scope="module")

@@ -73,14 +73,6 @@ class CodeOptions(GenerationOptions):
 #: Where HumanEval's evaluation ends a completion (Chen et al. 2021, section 2.2), and a decorator.
 FUNCTION_END = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n@")
 
-#: (prefix, suffix, middle) tokens by which models were trained to fill in the middle (Bavarian et al. 2022).
-INFILLING = (
-    ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),  # Qwen2.5-Coder, CodeGemma
-    ("<fim_prefix>", "<fim_suffix>", "<fim_middle>"),  # StarCoder, StarCoder2
-    ("<fim-prefix>", "<fim-suffix>", "<fim-middle>"),  # SantaCoder
-    ("▁<PRE>", "▁<SUF>", "▁<MID>"),  # CodeLlama
-)
-
 
 class Code(CausalLM):
     """Causal language models for code: a function's completion ends where the function ends."""
@@ -112,14 +104,14 @@ class Code(CausalLM):
         return asked
 
     def _infilling_tokens(self) -> tuple[int, int, int]:
-        vocabulary = self.tokenizer.get_vocab()
-        for names in INFILLING:
-            if all(name in vocabulary for name in names):
-                return vocabulary[names[0]], vocabulary[names[1]], vocabulary[names[2]]
-        raise OptionError(
-            f"model {self.source!r} has no tokens to fill in the middle, so it cannot take a suffix",
-            f"Use a model that has them, such as --model {self.hub_id}",
-        )
+        from ..tokenizer import infilling_tokens
+
+        if (found := infilling_tokens(self.tokenizer)) is None:
+            raise OptionError(
+                f"model {self.source!r} has no tokens to fill in the middle, so it cannot take a suffix",
+                f"Use a model that has them, such as --model {self.hub_id}",
+            )
+        return found
 
 
 def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
