@@ -122,7 +122,14 @@ def from_scratch(
         torch.manual_seed(seed)
         made = cls.from_scratch(chosen, **config)
     made.name = backend
-    made.origin = {"backend": backend, "from_scratch": True, "vocab_size": vocab_size, "config": config}
+    kind = tokenizer if isinstance(tokenizer, str) else "given"
+    made.origin = {
+        "backend": backend,
+        "from_scratch": True,
+        "tokenizer": kind,
+        "vocab_size": vocab_size,
+        "config": config,
+    }
     return made
 
 

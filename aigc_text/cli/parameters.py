@@ -1,13 +1,15 @@
-"""Command-line options made from the fields of option classes, with their help and their ranges."""
+"""Command-line options made from the fields of option classes, with their help and their ranges; and from YAML."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ..errors import OptionError
+from ..errors import OptionError, nearest, one_line
 from ..options import Options, value_type
 
 SHORT = {"num_return_sequences": ["-n"], "stop_strings": ["--stop"]}
@@ -59,3 +61,69 @@ def key_values(pairs: tuple[str, ...]) -> dict[str, str]:
             raise OptionError(f"-o {key} is given twice", "Give it once.")
         found[key.replace("-", "_")] = value
     return found
+
+
+def config_option(*ignored: str) -> Callable[[Any], Any]:
+    """A decorator that adds `--config FILE`: values for the command's options, which the command line overrides.
+
+    Args:
+        ignored: names that a file may hold and that are not options: what a run's own record has besides.
+    """
+
+    def read(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+        if path is None:
+            return
+        options = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config_file"}
+        values = _read_yaml(path)
+        for name in list(values):
+            if name in ignored or values[name] is None:
+                del values[name]
+            elif name not in options:
+                allowed = f"Options: aigc-text {ctx.info_name} --help, written with underscores."
+                raise OptionError(f"{path}: there is no option {name!r}.{nearest(name, map(str, options))}", allowed)
+        ctx.default_map = {k: _as_given(path, k, v, options[k].multiple) for k, v in values.items()}
+
+    return click.option(
+        "--config",
+        "config_file",
+        is_eager=True,
+        expose_value=False,
+        callback=read,
+        metavar="FILE",
+        help="YAML or JSON file with any of these options; the command line overrides it.",
+    )
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"{path} cannot be read: {error.strerror}", "Give a YAML file with --config.") from None
+    except UnicodeDecodeError:
+        raise OptionError(f"{path} is not UTF-8", "Save it as UTF-8.") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else path
+        what = getattr(error, "problem", None) or one_line(str(error))[:100]
+        raise OptionError(f"{where} is not valid YAML: {what}", "Write one option a line: max_steps: 500") from None
+    if not isinstance(found, dict):
+        raise OptionError(f"{path} holds no options", "Write one option a line: max_steps: 500")
+    return {str(k).replace("-", "_"): v for k, v in found.items()}
+
+
+def _as_given(path: str, name: str, value: Any, several: bool) -> Any:
+    """A value of the file as the command line would have it: text, or a list of texts."""
+    if isinstance(value, dict) and several:
+        return [f"{k}={_text(v)}" for k, v in value.items()]
+    if isinstance(value, dict) or (isinstance(value, list) and not several):
+        raise OptionError(f"{path}: {name} cannot be {value!r}", f"Write one value: {name}: …")
+    if several:
+        return [_text(v) for v in (value if isinstance(value, list) else [value])]
+    return value if isinstance(value, bool) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """As JSON would have it, so that `null`, `true` and lists can be read again; text as it is."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)

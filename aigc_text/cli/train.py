@@ -2,112 +2,171 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import OptionError
 from ..options import Progress, TrainingOptions
-from .parameters import given, key_values, options_of
+from .parameters import config_option, given, key_values, options_of
 from .terminal import begun, notice
+
+if TYPE_CHECKING:
+    from ..backend import Backend
 
 
 @click.command()
+@config_option("started_from")
 @click.option("--backend", help="Which backend trains.  [default: the model's own, else gpt2]")
 @click.option("--model", help="What to start from: a hub id or folder; by default the backend's own model.")
 @click.option("--from-scratch", is_flag=True, help="Start from random weights and a tokenizer trained on the data.")
 @click.option(
+    "--tokenizer", help="From scratch: bpe, word or char to train one, or a folder or hub id.  [default: bpe]"
+)
+@click.option(
     "--vocab-size",
-    type=click.IntRange(257),
-    default=4096,
-    show_default=True,
-    help="Entries of a tokenizer trained from scratch.",
+    type=click.IntRange(1),
+    help="Entries of a tokenizer trained from scratch.  [default: 4096 of BPE, all words, all characters]",
 )
 @click.option("--data", multiple=True, required=True, help="Text or JSONL file; may be repeated.")
 @click.option("--validation", help="File to validate on; by default a share of the data is held out.")
 @click.option("--output", required=True, help="The run's folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder, from its last whole checkpoint.")
+@click.option("--merge", is_flag=True, help="LoRA: write the whole model with the adapter added, in OUTPUT/merged.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Train the same thing with so many seeds, in OUTPUT/seed-N, and report mean and standard deviation.",
+)
 @click.option("--device", help="cpu, cuda, …; by default the best there is.")
-@click.option("-o", "config", multiple=True, metavar="KEY=VALUE", help="A field of the model's config, from scratch.")
+@click.option(
+    "-o",
+    "config",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A field of the model's config, or an option of the backend's own training.",
+)
 @options_of(TrainingOptions)
 def command(
     backend: str | None,
     model: str | None,
     from_scratch: bool,
-    vocab_size: int,
+    tokenizer: str | None,
+    vocab_size: int | None,
     data: tuple[str, ...],
     validation: str | None,
     output: str,
     resume: bool,
+    merge: bool,
+    seeds: int,
     device: str | None,
     config: tuple[str, ...],
     **values: Any,
 ) -> None:
     """Fine-tune a model on local text, or train one from scratch.
 
+    \b
+    aigc-text train --data my.txt --output runs/mine --max-steps 500
+    aigc-text train --data my.txt --output runs/mine --lora-rank 8 --merge
+    aigc-text train --config runs/mine/options.json --output runs/again
+
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
+    from ..api import find
     from ..data import check_files
-    from ..run import RunFolder, train
+    from ..run import RunFolder, train, train_seeds
 
-    options = TrainingOptions.parse(given(values))
+    if not from_scratch and (tokenizer or vocab_size):
+        raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
+    if from_scratch and model:
+        raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
+    name, cls, model = find(backend, model)
+    fields, own = _sorted_out(cls, key_values(config))
+    options = getattr(cls, "Training", TrainingOptions).parse({**given(values), **own})
+    if merge and not options.lora_rank:
+        raise OptionError("--merge is for LoRA", "Add --lora-rank, e.g. --lora-rank 8.")
     check_files([*data, *([validation] if validation else [])])
+
+    def make(seed: int) -> Backend:
+        if from_scratch:
+            return _fresh(name, data, tokenizer, vocab_size, options, fields, seed)
+        return _pretrained(name, model, device, fields)
+
+    more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
+    if seeds > 1:
+        _show(train_seeds(make, data, output, seeds, resume=resume, **more))
+        notice(f"Done: {output}/seeds.json and {output}/seed-{options.seed} and on.")
+        return
     folder = RunFolder(output, resume)  # before torch is imported: a second run is refused at once
     try:
-        loaded = (
-            _fresh(backend, data, vocab_size, options, key_values(config))
-            if from_scratch
-            else _pretrained(backend, model, device, config)
-        )
-        runs = train(
-            loaded,
-            data,
-            folder,
-            validation=validation,
-            options=options,
-        )
-        _show(runs, options.max_steps)
+        _show(train(make(options.seed), data, folder, **more))
     finally:
         folder.close()
     notice(f"Done: {output}. Generate with: aigc-text generate --model {output}")
 
 
-def _pretrained(backend: str | None, model: str | None, device: str | None, config: tuple[str, ...]) -> Any:
-    from ..api import load
-    from ..errors import OptionError
+def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """`-o` pairs as fields of the model's config, and options of the backend's own training."""
+    own = getattr(cls, "Training", TrainingOptions).fields()
+    for name in pairs:
+        if name in TrainingOptions.fields():
+            dashed = name.replace("_", "-")
+            raise OptionError(f"-o {name} has an option of its own", f"Write --{dashed} {pairs[name]}")
+    return {k: v for k, v in pairs.items() if k not in own}, {k: v for k, v in pairs.items() if k in own}
 
-    if config:
-        raise OptionError(f"-o {config[0]} sets a field of a new model's config", "Add --from-scratch.")
-    return load(backend, model, **({"device": device} if device else {}))
+
+def _pretrained(backend: str, model: str | None, device: str | None, config: dict[str, str]) -> Backend:
+    from ..api import load
+
+    return load(backend, model, **given({"device": device, "config": config or None}))
 
 
 def _fresh(
-    backend: str | None,
+    backend: str,
     data: tuple[str, ...],
-    vocab_size: int,
+    tokenizer: str | None,
+    vocab_size: int | None,
     options: TrainingOptions,
     config: dict[str, str],
-) -> Any:
-    from ..api import DEFAULT_BACKEND, from_scratch
-    from ..data import read_texts
-    from ..errors import OptionError
+    seed: int,
+) -> Backend:
+    import inspect
 
+    from ..api import from_scratch
+    from ..data import read_texts
+    from ..tokenizer import INFILLING
+
+    known = inspect.signature(from_scratch).parameters
     for name in config:
-        if name in inspect.signature(from_scratch).parameters:
+        if name in known:
             raise OptionError(f"-o {name} is no field of a model's config", "See: aigc-text train --help")
     texts = (t for f in data for t in read_texts(f, options.text_column, options.sample_by))
-    return from_scratch(backend or DEFAULT_BACKEND, texts, vocab_size=vocab_size, seed=options.seed, **config)
+    special = INFILLING[0] if any(a.startswith("fim") for a in options.augment or ()) else ()
+    return from_scratch(
+        backend,
+        texts,
+        tokenizer=tokenizer or "bpe",
+        vocab_size=vocab_size,
+        special=special,
+        seed=seed,
+        **config,
+    )
 
 
-def _show(runs: Any, total: int) -> None:
-    width, runs = len(str(total)), begun(runs)
-    with click.progressbar(length=total, file=sys.stderr, label="training", item_show_func=_figures) as bar:
+def _show(runs: Iterator[Progress]) -> None:
+    runs = begun(runs)
+    with click.progressbar(length=1, file=sys.stderr, label="training", item_show_func=_figures) as bar:
         for progress in runs:
+            bar.length = progress.total
+            width = len(str(progress.total))
             if progress.message:
                 notice(f"\nstep {progress.step:{width}}: {progress.message}")
             if any(k.startswith("eval_") for k in progress.logs) and not sys.stderr.isatty():
-                notice(f"step {progress.step:{width}} of {total}: {_figures(progress)}")
+                notice(f"step {progress.step:{width}} of {progress.total}: {_figures(progress)}")
             bar.update(progress.step - bar.pos, progress)
 
 
