@@ -90,7 +90,7 @@ def from_scratch(
     *,
     tokenizer: str | PreTrainedTokenizerBase = "bpe",
     vocab_size: int | None = None,
-    special: Iterable[str] = (),
+    infilling: bool = False,
     seed: int = 0,
     **config: Any,
 ) -> TransformersBackend:
@@ -101,7 +101,7 @@ def from_scratch(
         texts: what a tokenizer learns from.
         tokenizer: `bpe`, `word` or `char` to train one; or a folder, a hub id or a tokenizer of transformers.
         vocab_size: entries of a trained vocabulary; by default 4096 of BPE, and all the words or characters.
-        special: special tokens that it must have, such as those of `tokenizer.INFILLING` for `augment=("fim=0.5",)`.
+        infilling: give it the tokens to fill in the middle, for `augment=("fim=0.5",)` and the option `suffix`.
         seed: of the weights.
         config: fields of the model's configuration, such as `n_layer=6`.
 
@@ -117,7 +117,7 @@ def from_scratch(
         raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
     import torch
 
-    chosen = _tokenizer(tokenizer, texts, vocab_size, list(special))
+    chosen = _tokenizer(tokenizer, texts, vocab_size, infilling)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = cls.from_scratch(chosen, **config)
@@ -134,10 +134,11 @@ def from_scratch(
 
 
 def _tokenizer(
-    wanted: str | PreTrainedTokenizerBase, texts: Iterable[str], vocab_size: int | None, special: list[str]
+    wanted: str | PreTrainedTokenizerBase, texts: Iterable[str], vocab_size: int | None, infilling: bool
 ) -> PreTrainedTokenizerBase:
-    from .tokenizer import KINDS, train
+    from .tokenizer import INFILLING, KINDS, infilling_tokens, train
 
+    special = INFILLING[0] if infilling else ()
     if wanted in KINDS:
         return train(str(wanted), texts, vocab_size, special=special)
     if vocab_size is not None:
@@ -146,8 +147,8 @@ def _tokenizer(
             f"Leave --vocab-size out, or train one: --tokenizer {KINDS[0]}",
         )
     given = hub.load_tokenizer(wanted) if isinstance(wanted, str) else wanted
-    if missing := [token for token in special if token not in given.get_vocab()]:
-        given.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
+    if infilling and infilling_tokens(given) is None:
+        given.add_special_tokens({"extra_special_tokens": list(special)}, replace_extra_special_tokens=False)
     return given
 
 

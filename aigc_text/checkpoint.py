@@ -6,6 +6,7 @@ Whatever kills the process leaves either the old state or the new one, and a byt
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -141,23 +142,43 @@ class Lock:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder, self._file = folder, folder / ".lock"
+        while not self._take():
+            continue
+
+    def _take(self) -> bool:
+        """Takes the lock; false if its file was removed by the one who held it, so that it must be taken anew."""
         import fcntl
 
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._stream = (folder / ".lock").open("a+")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._stream = self._file.open("a+")
+        except FileNotFoundError:
+            return False
         except OSError as error:
-            raise TrainingError(f"{folder} cannot be written: {error.strerror}", "Choose another --output.") from None
+            cause = f"{self.folder} cannot be written: {error.strerror}"
+            raise TrainingError(cause, "Choose another --output.") from None
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(self._stream.fileno()), self._file.stat()):
+                return True
+        except FileNotFoundError:
+            pass
         except OSError:
             self._stream.close()
             raise TrainingError(
-                f"another run is writing to {folder}", "Wait for it, or choose another folder with --output."
+                f"another run is writing to {self.folder}", "Wait for it, or choose another folder with --output."
             ) from None
+        self._stream.close()
+        return False
 
     def __enter__(self) -> Lock:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Lets go; a folder in which nothing came to be is removed."""
+        if not self._stream.closed and [p.name for p in self.folder.glob("*")] in ([], [".lock"]):
+            self._file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
         self._stream.close()

@@ -179,7 +179,7 @@ def load_model(
 
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
-    _quiet(bool(where.get("local_files_only")))
+    quiet(bool(where.get("local_files_only")))
     try:
         loading: Any = getattr(transformers, auto_class).from_pretrained
         config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
@@ -237,7 +237,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     where = _locate_tokenizer(name)
-    _quiet(bool(where.get("local_files_only")))
+    quiet(bool(where.get("local_files_only")))
     try:
         tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # transformers and its helpers raise many kinds for a bad tokenizer
@@ -276,7 +276,7 @@ def _locate_tokenizer(name: str) -> dict[str, Any]:
     )
 
 
-def _quiet(local: bool) -> None:
+def quiet(local: bool) -> None:
     """No bars for what takes a moment; a download keeps its own."""
     from transformers.utils import logging
 

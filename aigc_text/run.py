@@ -216,6 +216,8 @@ def summarise(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     runs = [delivered_figures(f / "metrics.jsonl", _early(f)) for f in folders]
     found = {}
     for name in runs[0]:
+        if name in ("step", "learning_rate"):
+            continue
         values = [run[name] for run in runs if name in run]
         if len(values) == len(runs):
             sd = statistics.stdev(values) if len(values) > 1 else 0.0

@@ -44,13 +44,18 @@ def train(
     Raises:
         OptionError: another kind.
     """
-    if kind == "bpe":
-        return train_bpe(texts, vocab_size or BPE_SIZE, context, special)
     if kind not in KINDS:
         raise OptionError(
             f"no tokenizer {kind!r} can be trained.{nearest(kind, KINDS)}", f"Allowed: {', '.join(KINDS)}"
         )
-    return (train_word if kind == "word" else train_char)(texts, vocab_size, context, special)
+    if kind == "bpe":
+        made = train_bpe(texts, vocab_size or BPE_SIZE, context, special)
+    else:
+        made = (train_word if kind == "word" else train_char)(texts, vocab_size, context, special)
+    if vocab_size is not None and len(made) > vocab_size:
+        cause = f"vocab_size {vocab_size} is less than the {len(made)} entries that a {kind} vocabulary begins with"
+        raise OptionError(cause, f"Set --vocab-size to {len(made)} or more.")
+    return made
 
 
 KINDS = ("bpe", "word", "char")

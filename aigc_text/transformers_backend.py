@@ -355,6 +355,7 @@ class TransformersBackend(Backend):
 
     def write(self, folder: Path) -> None:
         """Writes weights (or the adapter alone), configuration and tokenizer into a folder."""
+        hub.quiet(local=True)
         setattr(self.model.config, hub.BACKEND_KEY, self.name)
         if self.adapter is not None:
             lora.save(self, folder)

@@ -276,9 +276,9 @@ def test_a_suffix_is_refused_where_the_tokenizer_cannot_fill_in(refused, tiny_gp
         ("d.txt", "too little", [], ["fewer than one block of 64", "--block-size"]),
         ("d.txt", "a", ["--block-size", "65"], ["block_size 65 is more than the model's context of 64"]),
         ("d.txt", "a", ["--batch-size", "0"], ["batch_size cannot be 0"]),
-        ("d.txt", "a", ["--optimizer", "sgd"], ["optimizer cannot be 'sgd'", "adamw, muon"]),
+        ("d.txt", "a", ["--optimizer", "lion"], ["optimizer cannot be 'lion'", "adamw, muon"]),
         ("d.txt", "a", ["--learning-rat", "1"], ["--learning-rat", "--learning-rate"]),
-        ("d.txt", "a", ["-o", "n_layer=2"], ["n_layer=2", "--from-scratch"]),
+        ("d.txt", "a", ["-o", "n_layer=1"], ["tensor(s) unexpected", "do not belong"]),
     ],
 )
 def test_train_refuses(refused, tmp_path, tiny_gpt2, name, content, words, says):

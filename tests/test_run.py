@@ -1,17 +1,20 @@
 """A run from data to a folder that can be loaded, through Python and the command line."""
 
 import json
+import math
+import statistics
 import subprocess
 import sys
 
 import pytest
 import tiny
+import torch
 
 from aigc_text import checkpoint, load, train
 from aigc_text.api import from_scratch
 from aigc_text.cli import main
 from aigc_text.errors import BackendError, DamagedError, DataError, ModelError, OptionError, TrainingError
-from aigc_text.run import hold_out
+from aigc_text.run import hold_out, train_seeds
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
 
@@ -154,3 +157,66 @@ def test_a_backend_that_cannot_train_says_so(tmp_path, data):
 
     with pytest.raises(BackendError, match="cannot be trained"):
         list(train(Careless(), data, tmp_path / "out", max_steps=1))
+
+
+def test_seeds_are_runs_of_their_own_with_a_mean_and_a_deviation(tmp_path, data):
+    def make(seed):
+        return from_scratch("gpt2", tiny.SENTENCES, seed=seed, n_layer=1, n_embd=16, n_head=2, n_positions=32)
+
+    out = tmp_path / "out"
+    reports = list(train_seeds(make, data, out, 3, max_steps=4, seed=5, **SMALL))
+    assert [r.step for r in reports] == [*range(1, 13), 12] and reports[0].total == 12
+    summary = json.loads((out / "seeds.json").read_text())
+    finals = [json.loads((out / f"seed-{s}" / "metrics.jsonl").read_text().splitlines()[-1]) for s in (5, 6, 7)]
+    losses = [f["eval_loss"] for f in finals]
+    assert len(set(losses)) == 3
+    assert summary["eval_loss"]["values"] == losses
+    assert summary["eval_loss"]["mean"] == pytest.approx(sum(losses) / 3)
+    assert summary["eval_loss"]["sd"] == pytest.approx(statistics.stdev(losses))
+    assert "3 seeds" in reports[-1].message and (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    alone = tmp_path / "alone"
+    list(train(make(6), data, alone, max_steps=4, seed=6, **SMALL))
+    assert (alone / "model.safetensors").read_bytes() == (out / "seed-6" / "model.safetensors").read_bytes()
+
+
+def test_epochs_are_turned_into_updates(tmp_path, data, model):
+    backend = load("gpt2", model)
+    one_pass = len(backend.batches(hold_out([data.read_text(encoding="utf-8")], 0.05)[0], backend.Training(**SMALL)))
+    reports = list(train(backend, data, tmp_path / "out", epochs=0.5, gradient_accumulation_steps=2, **SMALL))
+    assert reports[-1].step == reports[-1].total == math.ceil(one_pass / 4)
+
+
+def test_early_stopping_delivers_the_best_and_its_figures(tmp_path, data, model):
+    other = tmp_path / "other.txt"
+    other.write_text("zebra quilt fox jumps vexed wizards " * 40, encoding="utf-8")  # gets worse while training
+    out = tmp_path / "out"
+    options = {**SMALL, "learning_rate": 3e-2, "eval_every": 2}
+    reports = list(train(load("gpt2", model), data, out, validation=other, max_steps=60, early_stopping=2, **options))
+    assert "stopped: eval_loss has not improved" in reports[-2].message
+    best = min(r.logs["eval_loss"] for r in reports if "eval_loss" in r.logs)
+    assert f"| eval_loss | {best:.4g} |" in (out / "README.md").read_text()
+    backend = load(str(out))
+    evaluate = backend.validator([other.read_text()], backend.Training(**options))
+    with torch.no_grad():
+        assert evaluate(backend.model)["loss"] == pytest.approx(best, rel=1e-5)
+
+
+def test_samples_show_how_the_text_changes_and_change_nothing(tmp_path, data, model):
+    for name, more in (("without", {}), ("with", {"samples": 2, "sample_prompts": ("the cat", "a dog")})):
+        list(train(load("gpt2", model), data, tmp_path / name, max_steps=8, **SMALL, **more))
+    texts = [json.loads(line) for line in (tmp_path / "with" / "samples.jsonl").read_text().splitlines()]
+    assert [t["step"] for t in texts] == [4] * 4 + [8] * 4
+    assert [(t["prompt"], t["index"]) for t in texts[:4]] == [
+        ("the cat", 0),
+        ("the cat", 1),
+        ("a dog", 0),
+        ("a dog", 1),
+    ]
+    assert all(t["text"] for t in texts)
+    one, two = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("without", "with"))
+    assert one == two
+
+
+def test_a_failed_start_leaves_nothing(tmp_path, data):
+    assert command("train", "--backend", "nobody", "--data", data, "--output", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()

@@ -194,9 +194,9 @@ def test_a_model_from_scratch_takes_each_kind_or_a_given_tokenizer(tmp_path, wor
         assert len(from_scratch("gpt2", TEXTS, tokenizer=kind, **SIZES).tokenizer) == len(train(kind, TEXTS))
     words.save_pretrained(tmp_path / "tokens")  # without any model
     for given_one in (str(tmp_path / "tokens"), words, str(tiny.save("gpt2", tmp_path / "model"))):
-        made = from_scratch("gpt2", [], tokenizer=given_one, special=["<|new|>", "<|gap|>"], **SIZES)
+        made = from_scratch("gpt2", [], tokenizer=given_one, infilling=True, **SIZES)
         assert made.model.config.vocab_size == len(made.tokenizer)
-        assert len(made.tokenizer("<|new|><|gap|>")["input_ids"]) == 2
+        assert made.tokenizer("".join(INFILLING[0]))["input_ids"] == list(infilling_tokens(made.tokenizer))
 
 
 @pytest.mark.parametrize("name", ["folder", "no folder", "hub", "no name"])

@@ -84,29 +84,31 @@ def command(
         raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
     if from_scratch and model:
         raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
-    name, cls, model = find(backend, model)
-    fields, own = _sorted_out(cls, key_values(config))
-    options = getattr(cls, "Training", TrainingOptions).parse({**given(values), **own})
-    if merge and not options.lora_rank:
+    if merge and not values["lora_rank"]:
         raise OptionError("--merge is for LoRA", "Add --lora-rank, e.g. --lora-rank 8.")
+    TrainingOptions.parse(given(values))
     check_files([*data, *([validation] if validation else [])])
-
-    def make(seed: int) -> Backend:
-        if from_scratch:
-            return _fresh(name, data, tokenizer, vocab_size, options, fields, seed)
-        return _pretrained(name, model, device, fields)
-
-    more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
-    if seeds > 1:
-        _show(train_seeds(make, data, output, seeds, resume=resume, **more))
-        notice(f"Done: {output}/seeds.json and {output}/seed-{options.seed} and on.")
-        return
-    folder = RunFolder(output, resume)  # before torch is imported: a second run is refused at once
+    folder = RunFolder(output, resume) if seeds == 1 else None  # before torch is imported: told at once if taken
     try:
-        _show(train(make(options.seed), data, folder, **more))
+        name, cls, model = find(backend, model)
+        fields, own = _sorted_out(cls, key_values(config))
+        options = getattr(cls, "Training", TrainingOptions).parse({**given(values), **own})
+
+        def make(seed: int) -> Backend:
+            if from_scratch:
+                return _fresh(name, data, tokenizer, vocab_size, options, fields, seed)
+            return _pretrained(name, model, device, fields)
+
+        more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
+        if folder is None:
+            _show(train_seeds(make, data, output, seeds, resume=resume, **more))
+        else:
+            _show(train(make(options.seed), data, folder, **more))
     finally:
-        folder.close()
-    notice(f"Done: {output}. Generate with: aigc-text generate --model {output}")
+        if folder is not None:
+            folder.close()
+    one = f"{output}/seed-{options.seed}" if folder is None else output
+    notice(f"Done: {output}. Generate with: aigc-text generate --model {one}")
 
 
 def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -138,20 +140,18 @@ def _fresh(
 
     from ..api import from_scratch
     from ..data import read_texts
-    from ..tokenizer import INFILLING
 
     known = inspect.signature(from_scratch).parameters
     for name in config:
         if name in known:
             raise OptionError(f"-o {name} is no field of a model's config", "See: aigc-text train --help")
     texts = (t for f in data for t in read_texts(f, options.text_column, options.sample_by))
-    special = INFILLING[0] if any(a.startswith("fim") for a in options.augment or ()) else ()
     return from_scratch(
         backend,
         texts,
         tokenizer=tokenizer or "bpe",
         vocab_size=vocab_size,
-        special=special,
+        infilling=any(a.startswith("fim") for a in options.augment or ()),
         seed=seed,
         **config,
     )
