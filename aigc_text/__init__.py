@@ -11,12 +11,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import generate, load
+    from .api import from_scratch, generate, load
     from .backend import Backend, Capabilities
     from .errors import UserError
     from .options import Completion, GenerationOptions, Piece, Progress, TrainingOptions
     from .registry import list_backends, register_backend
-    from .run import train
+    from .run import train, train_seeds
     from .transformers_backend import TransformersBackend
 
 __version__ = "0.1.0"
@@ -31,11 +31,13 @@ _HOME = {
     "TrainingOptions": "options",
     "TransformersBackend": "transformers_backend",
     "UserError": "errors",
+    "from_scratch": "api",
     "generate": "api",
     "list_backends": "registry",
     "load": "api",
     "register_backend": "registry",
     "train": "run",
+    "train_seeds": "run",
 }
 
 __all__ = [
@@ -48,11 +50,13 @@ __all__ = [
     "TrainingOptions",
     "TransformersBackend",
     "UserError",
+    "from_scratch",
     "generate",
     "list_backends",
     "load",
     "register_backend",
     "train",
+    "train_seeds",
 ]
 
 

@@ -63,8 +63,9 @@ def _runs_in(folder: Path) -> str:
 def folder_of(model: str) -> Path:
     """The folder that a model's name stands for."""
     if model.startswith(BUNDLED_PREFIX):
-        name, known = model.removeprefix(BUNDLED_PREFIX), [p.name for p in BUNDLED.iterdir() if p.is_dir()]
-        if name not in known:
+        name = model.removeprefix(BUNDLED_PREFIX)
+        if not (BUNDLED / name).is_dir():  # a plugin's is an absolute path
+            known = sorted(p.name for p in BUNDLED.iterdir() if p.is_dir())
             raise ModelError(
                 f"there is no bundled model {name!r}.{nearest(name, known)}", f"Bundled: {', '.join(known)}"
             )

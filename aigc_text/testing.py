@@ -74,7 +74,9 @@ def _options(backend: Backend, prompts: Sequence[str]) -> None:
     others = set(TrainingOptions.fields())
     if isinstance(backend, TransformersBackend):
         config = backend.model.config
-        others |= {n for n in names if n in vars(config) or n in getattr(type(config), "__annotations__", {})}
+        fields = {*vars(config), *getattr(type(config), "__annotations__", {})}
+        _training_options(backend, fields)
+        others |= (names & fields) | set(backend.Training.fields())
     clash = sorted(names & others - SHARED)
     _demand(not clash, backend, f"{clash} are both generation options and training or configuration options")
     for name, field in backend.Options.fields().items():
@@ -84,6 +86,16 @@ def _options(backend: Backend, prompts: Sequence[str]) -> None:
     except OptionError:
         return
     _demand(False, backend, "an unknown option is not refused")
+
+
+def _training_options(backend: TransformersBackend, config: set[str]) -> None:
+    """`-o` sets both kinds, so a name must say which."""
+    _demand(issubclass(backend.Training, TrainingOptions), backend, "Training does not derive TrainingOptions")
+    own = set(backend.Training.fields()) - set(TrainingOptions.fields())
+    _demand(not own & config, backend, f"{sorted(own & config)} are both training and configuration options")
+    for name in own:
+        has_help = bool(backend.Training.fields()[name].metadata.get("help"))
+        _demand(has_help, backend, f"training option {name!r} has no help")
 
 
 def _generates(backend: Backend, prompts: Sequence[str]) -> None:

@@ -22,8 +22,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from aigc_text import TrainingOptions, checkpoint, load, train
-from aigc_text.api import from_scratch
+from aigc_text import TrainingOptions, checkpoint, from_scratch, load, train
 from aigc_text.data import read_jsonl, read_texts
 from aigc_text.likelihood import measure
 

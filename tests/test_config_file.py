@@ -104,3 +104,47 @@ def test_a_missing_file_is_named(place, capsys):
 def test_options_that_do_not_go_together(place, capsys, words, message):
     assert command("train", "--model", "model", "--data", "data.txt", "--output", "out", *words) == 2
     assert message in capsys.readouterr().err
+
+
+OWN = """
+from dataclasses import dataclass
+
+from aigc_text.backends.causal_lm import GPT2
+from aigc_text.objective import Likelihood, Step
+from aigc_text.options import TrainingOptions, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training(TrainingOptions):
+    loss_scale: float = option(1.0, "Multiplies the loss.", above=0)
+
+
+class Scaled(GPT2):
+    Training = Training
+
+    def objective(self, options):
+        class Objective(Likelihood):
+            def steps(self, model, batch, step):
+                yield Step("model", options.loss_scale * model(**batch).loss)
+
+        return Objective()
+"""
+
+
+def test_training_options_of_a_backends_own(place, capsys):
+    (place / "own.py").write_text(OWN)
+    words = ["train", "--backend", "own.py:Scaled", "--model", "model", "--data", "data.txt", "--max-steps", 1]
+    words += ["--batch-size", 2, "--block-size", 16, "--precision", "fp32"]
+    losses = []
+    for scale in (1, 3):
+        assert command(*words, "--output", f"out{scale}", "-o", f"loss_scale={scale}") == 0
+        losses.append(json.loads((place / f"out{scale}" / "metrics.jsonl").read_text())["loss"])
+        assert json.loads((place / f"out{scale}" / "options.json").read_text())["loss_scale"] == scale
+    assert losses[1] == pytest.approx(3 * losses[0], rel=1e-5)
+    assert command(*words, "--config", "out3/options.json", "--output", "again") == 0
+    assert json.loads((place / "again" / "options.json").read_text())["loss_scale"] == 3
+    capsys.readouterr()
+    assert command(*words, "--output", "out4", "-o", "loss_scale=0") == 2
+    assert "loss_scale cannot be 0" in capsys.readouterr().err
+    assert command("backends", "show", "own.py:Scaled") == 0
+    assert "Training options of its own (-o name=value):\n  loss_scale: Multiplies" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..options import GenerationOptions, Options, describe_range, value_type
+from ..options import GenerationOptions, Options, TrainingOptions, describe_range, value_type
 from ..registry import get_backend, list_backends
 
 
@@ -49,12 +49,15 @@ def show(name: str, as_json: bool) -> None:
     backend = get_backend(name)
     names = backend.takes or tuple(backend.Options.fields())
     about = (backend.__doc__ or "").strip().splitlines()
+    training = getattr(backend, "Training", TrainingOptions)
+    own = [n for n in training.fields() if n not in TrainingOptions.fields()]
     if as_json:
         found = {
             "name": name,
             "about": about[0] if about else "",
             "capabilities": dataclasses.asdict(backend.capabilities),
             "options": {n: _describe(backend.Options, n) for n in names},
+            "training_options": {n: _describe(training, n) for n in own},
         }
         click.echo(json.dumps(found, indent=1, ensure_ascii=False))
         return
@@ -63,6 +66,7 @@ def show(name: str, as_json: bool) -> None:
     shared = GenerationOptions.fields()
     _list("Options (--name on the command line):", backend.Options, [n for n in names if n in shared])
     _list("Options of its own (-o name=value):", backend.Options, [n for n in names if n not in shared])
+    _list("Training options of its own (-o name=value):", training, own)
 
 
 def _list(heading: str, options: type[Options], names: list[str]) -> None:
