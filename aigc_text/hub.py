@@ -113,6 +113,13 @@ def commit_of(model: str, revision: str | None) -> str:
     return Path(found).parent.name if isinstance(found, str) else ""
 
 
+def datasets_cache() -> Path:
+    """Where the package `datasets` keeps what it has prepared."""
+    from huggingface_hub import constants
+
+    return Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets")).expanduser()
+
+
 def is_reachable() -> bool:
     """Whether the hub (or the proxy before it) takes a connection within `WAIT` seconds; never so when offline."""
     from huggingface_hub import constants

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .data import read_jsonl, read_texts
 from .errors import DataError, nearest
+from .formats import read_jsonl, read_plain
 
 COLUMN = "prompt"
 
@@ -24,15 +24,9 @@ def read_prompts(path: str | Path, template: str | None = None) -> Iterator[str]
     Raises:
         DataError: missing, empty, not UTF-8, broken JSON, a field that is not there (`file:line`).
     """
-    path = Path(path)
-    if path.suffix not in (".jsonl", ".ndjson"):
-        for line in read_texts(path, sample_by="line"):
-            yield fill(template, {COLUMN: line}, str(path)) if template else line
-        return
-    found = False
-    for number, record in read_jsonl(path):
+    path, found = Path(path), False
+    for where, record in read_jsonl(path) if path.suffix in (".jsonl", ".ndjson") else _lines(path):
         found = True
-        where = f"{path}:{number}"
         if template:
             yield fill(template, record, where)
         elif isinstance(record.get(COLUMN), str):
@@ -43,7 +37,11 @@ def read_prompts(path: str | Path, template: str | None = None) -> Iterator[str]
                 f"Fields found: {', '.join(record)}. Use them: --template '{{{next(iter(record), 'topic')}}}'",
             )
     if not found:
-        raise DataError(f"{path} holds no prompt", 'Write one JSON object a line: {"prompt": "…"}')
+        raise DataError(f"{path} holds no prompt", 'Write one a line; in JSONL an object a line: {"prompt": "…"}')
+
+
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    return ((str(path), {COLUMN: line}) for line in read_plain(path, "line") if line.strip())
 
 
 def fill(template: str, fields: Mapping[str, Any], where: str) -> str:

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, lora
-from .data import read_texts
 from .errors import BackendError, OptionError, TrainingError
 from .options import Progress, TrainingOptions
+from .sources import Example, Pair, Source
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -122,9 +122,9 @@ def train(
 
     Args:
         backend: a loaded backend (as from `load` or `from_scratch`), or what `load` takes.
-        data: a text or JSONL file, or several.
+        data: a file, folder, glob or dataset, or several; see `sources.Source`.
         output: the run's folder.
-        validation: a file of the same kind; without one a share of the data is held out.
+        validation: what to validate on, of the same kinds; without it a share of the data is held out.
         options: how; `overrides` set single fields of it.
         resume: go on where a run in `output` was killed; it ends with the very weights of an unbroken run.
         merge: with LoRA, write the whole model with the adapter added into `output/merged` as well.
@@ -134,7 +134,7 @@ def train(
 
     Raises:
         BackendError: the backend cannot be trained.
-        DataError: see `data.read_texts`.
+        DataError: see `sources.Source`.
         OptionError: options that contradict each other or the backend.
         TrainingError: the folder is taken, or the loss is not finite.
     """
@@ -143,9 +143,9 @@ def train(
         loaded = _trainable(backend)
         chosen = options_for(loaded, options, overrides)
         files = [data] if isinstance(data, (str, Path)) else list(data)
-        texts = [t for f in files for t in read_texts(f, chosen.text_column, chosen.sample_by)]
-        held_out = list(read_texts(validation, chosen.text_column, chosen.sample_by)) if validation else None
-        if held_out is None:
+        texts: list[Any] = list(Source.of(files, chosen))
+        held_out: list[Any] = list(Source.of(validation, chosen)) if validation else []
+        if not validation:
             texts, held_out = hold_out(texts, chosen.validation_split)
         started_with = {
             **loaded.origin,
@@ -267,13 +267,16 @@ def _with_length(options: TrainingOptions, batches: Iterable[Any]) -> TrainingOp
     return dataclasses.replace(options, max_steps=max(1, updates))
 
 
-def hold_out(texts: list[str], share: float) -> tuple[list[str], list[str]]:
-    """Splits off the last texts, or the end of a single one, for validation."""
+def hold_out(texts: list[Example], share: float) -> tuple[list[Any], list[Any]]:
+    """Splits off the last examples, or the end of a single text, for validation."""
     if not share:
         return texts, []
     if len(texts) == 1:
-        cut = int(len(texts[0]) * (1 - share))
-        return [texts[0][:cut]], [texts[0][cut:]]
+        only = texts[0]
+        if isinstance(only, Pair):
+            return texts, []
+        cut = int(len(only) * (1 - share))
+        return [only[:cut]], [only[cut:]]
     cut = min(max(1, round(len(texts) * (1 - share))), len(texts) - 1)  # at least one of each, and none in both
     return texts[:cut], texts[cut:]
 

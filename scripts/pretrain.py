@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aigc_text import TrainingOptions, checkpoint, from_scratch, load, train
-from aigc_text.data import read_jsonl, read_texts
+from aigc_text.formats import read_jsonl
 from aigc_text.likelihood import measure
+from aigc_text.sources import Source
 
 SHARED_TOKENS = 13  # a function with a run of this many tokens in common with HumanEval is dropped (GPT-3, app. C)
 
@@ -104,7 +105,7 @@ def main() -> None:
 
 
 def run(recipe: Recipe, files: list[Path], valid: Path, output: Path) -> None:
-    texts = [t for f in dict.fromkeys(files) for t in read_texts(f)]
+    texts = list(Source(list(dict.fromkeys(files))))
     backend = from_scratch(recipe.backend, texts, vocab_size=VOCABULARY, n_positions=recipe.context, **SIZES)
     backend.model.set_attn_implementation("eager")  # compiled, it is faster on the CPU than the fused kernel
     for progress in train(backend, files, output, validation=valid, options=recipe.options, resume=output.exists()):
@@ -186,13 +187,13 @@ def bundle(recipe: Recipe, output: Path, folder: Path, files: list[Path], valid:
     torch.manual_seed(0)
     checkpoint.save(folder, write)
     if words is not None:
-        found = sorted({w for f in files for t in read_texts(f) for w in re.findall(r"[a-z]+(?:'[a-z]+)?", t.lower())})
+        found = sorted({w for t in Source(files) for w in re.findall(r"[a-z]+(?:'[a-z]+)?", t.lower())})
         words.parent.mkdir(parents=True, exist_ok=True)
         words.write_bytes(gzip.compress("\n".join(found).encode(), mtime=0))
 
 
 def card(recipe: Recipe, backend, output: Path, files: list[Path], valid: Path) -> str:
-    held_out = list(read_texts(valid))
+    held_out = list(Source(valid))
     rows = [
         figures(recipe, backend, f, f"{primed_xz(files, held_out):.3f}" if f == valid else "–")
         for f in dict.fromkeys([valid, *(valid.parent.parent / name / "valid.jsonl" for name in recipe.data)])
@@ -222,7 +223,7 @@ def card(recipe: Recipe, backend, output: Path, files: list[Path], valid: Path) 
 
 def figures(recipe: Recipe, backend, valid: Path, xz: str) -> str:
     """A row of the card's table."""
-    found = measure(backend.model, backend.tokenizer, read_texts(valid), context=recipe.context)
+    found = measure(backend.model, backend.tokenizer, Source(valid), context=recipe.context)
     name = f"{valid.parent.name}/{valid.name}"
     counts = f"{found.tokens:,} | {found.utf8_bytes:,}"
     return f"| `{name}` | {counts} | {found.bits_per_byte:.4f} | {found.perplexity:.2f} | {xz} |"
@@ -235,7 +236,7 @@ def primed_xz(files: list[Path], held_out: list[str]) -> float:
     def size(raw: bytes) -> int:
         return len(lzma.compress(raw, lzma.FORMAT_RAW, filters=filters))
 
-    before = "\n".join(t for f in dict.fromkeys(files) for t in read_texts(f)).encode()
+    before = "\n".join(Source(list(dict.fromkeys(files)))).encode()
     new = "\n".join(held_out).encode()
     return 8 * (size(before + new) - size(before)) / len(new)
 

@@ -12,10 +12,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "aigc_text"
-HEAVY = {"torch", "transformers", "accelerate", "datasets", "evaluate", "matplotlib"}
+HEAVY = {"torch", "transformers", "accelerate", "datasets", "pyarrow", "evaluate", "matplotlib"}
 MAY_BE_HEAVY = ("sampling", "optimizers", "trainer", "engines/*", "backends/*")
 LIGHT = ("__init__", "cli", "cli/*", "registry", "api", "run")  # importing these imports no heavy package
-ONE_DOOR = {"click": "cli", "huggingface_hub": "hub", "matplotlib": "plots", "accelerate": "trainer"}
+ONE_DOOR = {
+    "click": "cli",
+    "huggingface_hub": "hub",
+    "datasets": "hub_datasets",
+    "pyarrow": "formats",
+    "matplotlib": "plots",
+    "accelerate": "trainer",
+}
 MAY_IMPORT_FAMILIES = {"backends/vae": {"backends/rnn", "backends/transformer"}}
 MAY_IMPORT_FAMILIES["backends/gan"] = MAY_IMPORT_FAMILIES["backends/vae"]
 
@@ -124,7 +131,7 @@ def test_nothing_imports_the_command_line():
             assert not [i for i in imports(name)[0] if matches(i.target, ["cli/*"])], name
 
 
-@pytest.mark.parametrize("pattern", ["trainer", "data", "evaluation", "metrics/*"])
+@pytest.mark.parametrize("pattern", ["trainer", "data", "sources", "evaluation", "metrics/*"])
 def test_what_serves_all_families_imports_none(pattern):
     for name in FILES:
         if matches(name, [pattern]):  # imports for type checking count here too

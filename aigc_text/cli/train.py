@@ -30,8 +30,14 @@ if TYPE_CHECKING:
     type=click.IntRange(1),
     help="Entries of a tokenizer trained from scratch.  [default: 4096 of BPE, all words, all characters]",
 )
-@click.option("--data", multiple=True, required=True, help="Text or JSONL file; may be repeated.")
-@click.option("--validation", help="File to validate on; by default a share of the data is held out.")
+@click.option(
+    "--data",
+    multiple=True,
+    required=True,
+    help="A file (text, JSONL, JSON, CSV, TSV, Parquet), a folder, a quoted glob, or a dataset: "
+    "OWNER/NAME:CONFIG@SPLIT. May be repeated.",
+)
+@click.option("--validation", help="What to validate on, of the same kinds; by default a share of the data.")
 @click.option("--output", required=True, help="The run's folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder, from its last whole checkpoint.")
 @click.option("--merge", is_flag=True, help="LoRA: write the whole model with the adapter added, in OUTPUT/merged.")
@@ -77,8 +83,8 @@ def command(
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
     from ..api import find
-    from ..data import check_files
     from ..run import RunFolder, train, train_seeds
+    from ..sources import Source
 
     if not from_scratch and (tokenizer or vocab_size):
         raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
@@ -86,8 +92,10 @@ def command(
         raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
     if merge and not values["lora_rank"]:
         raise OptionError("--merge is for LoRA", "Add --lora-rank, e.g. --lora-rank 8.")
-    TrainingOptions.parse(given(values))
-    check_files([*data, *([validation] if validation else [])])
+    options = TrainingOptions.parse(given(values))
+    for what in (data, validation):
+        if what:
+            Source.of(what, options).check()
     folder = RunFolder(output, resume) if seeds == 1 else None  # before torch is imported: told at once if taken
     try:
         name, cls, model = find(backend, model)
@@ -139,16 +147,15 @@ def _fresh(
     import inspect
 
     from ..api import from_scratch
-    from ..data import read_texts
+    from ..sources import Source, texts
 
     known = inspect.signature(from_scratch).parameters
     for name in config:
         if name in known:
             raise OptionError(f"-o {name} is no field of a model's config", "See: aigc-text train --help")
-    texts = (t for f in data for t in read_texts(f, options.text_column, options.sample_by))
     return from_scratch(
         backend,
-        texts,
+        texts(Source.of(data, options)),
         tokenizer=tokenizer or "bpe",
         vocab_size=vocab_size,
         infilling=any(a.startswith("fim") for a in options.augment or ()),

@@ -1,0 +1,273 @@
+"""One file to its records, each with its place: plain text, JSONL, JSON, CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError, UserError, nearest, one_line
+
+TABULAR = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
+ROWS = 256  # of a Parquet file or a dataset that are in memory at once
+LONGEST_FIELD = 1 << 28  # characters of one CSV field; an unclosed quote would else take in the rest of any file
+
+
+def read_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields (place, record) of a tabular file, lazily; each record has the columns, whatever their values are.
+
+    Args:
+        path: its suffix decides how it is read.
+        columns: those that are needed; of Parquet no others are read.
+
+    Raises:
+        DataError: the file cannot be read, is broken, or has no such column, with the place (`file:line`).
+    """
+    kind = path.suffix.lower()
+    if kind in (".csv", ".tsv"):
+        return read_csv(path, columns, "\t" if kind == ".tsv" else ",")
+    if kind == ".parquet":
+        return read_parquet(path, columns)
+    return _with_columns(read_json(path) if kind == ".json" else read_jsonl(path), columns)
+
+
+def _with_columns(
+    records: Iterable[tuple[str, dict[str, Any]]], columns: Sequence[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for place, record in records:
+        check_columns(place, columns, record)
+        yield place, record
+
+
+def check_columns(place: str, columns: Sequence[str], found: Iterable[str]) -> None:
+    """Refuses a table or a record that lacks a column.
+
+    Raises:
+        DataError: with the columns found and the nearest of them.
+    """
+    found = list(found)
+    for column in columns:
+        if column not in found:
+            names = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
+            option = "--text-column" if len(columns) == 1 else "--prompt-column and --completion-column"
+            raise DataError(
+                f"{place} has no column {column!r}.{nearest(column, found)}",
+                f"Columns found: {names}. Choose {'one' if len(columns) == 1 else 'two'} with {option}.",
+            )
+
+
+def read_plain(path: Path, sample_by: str) -> Iterator[str]:
+    """Yields the texts of a plain file: the whole `document`, or each `paragraph` or `line` as it is read."""
+    rows = (line.replace("\r\n", "\n") for _, line in lines(path))
+    if sample_by == "line":
+        yield from (row.rstrip("\r\n") for row in rows)
+    elif sample_by == "paragraph":
+        yield from _paragraphs(rows)
+    else:
+        yield "".join(rows)
+
+
+def _paragraphs(rows: Iterable[str]) -> Iterator[str]:
+    """What `split("\\n\\n")` makes of the joined lines, one piece at a time."""
+    piece: list[str] = []
+    for row in rows:
+        if row == "\n" and piece and piece[-1].endswith("\n"):
+            yield "".join(piece)[:-1]
+            piece = []
+        else:
+            piece.append(row)
+    yield "".join(piece)
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (`file:line`, record) of a JSONL file; blank lines are passed over.
+
+    Raises:
+        DataError: the file cannot be read, or a line is not a JSON object.
+    """
+    for number, line in lines(path):
+        if not line.strip():
+            continue
+        place = f"{path}:{number}"
+        try:
+            record = json.loads(line)
+            if r"\u" in line:
+                _refuse_half_characters(record)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{place} is not valid JSON: {error}", "Each line must be one JSON object.") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{place} is not a JSON object: {line.strip()[:60]}", 'Write {"text": "…"}.')
+        yield place, record
+
+
+def read_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (`file: record n`, record) of one JSON list of objects, which is read whole.
+
+    Raises:
+        DataError: the file cannot be read, or is not such a list.
+    """
+    cure = 'Write one list: [{"text": "…"}, …]. One object a line is JSONL: name such a file .jsonl.'
+    whole = "".join(line for _, line in lines(path))
+    if not whole.strip():
+        return
+    try:
+        records = json.loads(whole)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}:{getattr(error, 'lineno', 1)} is not valid JSON: {error}", cure) from None
+    if not isinstance(records, list):
+        raise DataError(f"{path} is no JSON list of objects", cure)
+    for number, record in enumerate(records, 1):
+        place = f"{path}: record {number}"
+        if not isinstance(record, dict):
+            raise DataError(f"{place} is not a JSON object: {json.dumps(record)[:60]}", cure)
+        try:
+            if r"\u" in whole:
+                _refuse_half_characters(record)
+        except UnicodeEncodeError as error:
+            raise DataError(f"{place} is not valid JSON: {error}", cure) from None
+        yield place, record
+
+
+def _refuse_half_characters(record: Any) -> None:
+    """An escape can name half a character, which no tokenizer and no file takes."""
+    json.dumps(record, ensure_ascii=False).encode()
+
+
+def read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yields (`file:line` where it begins, record) of a CSV file with a header line; empty lines are passed over.
+
+    Raises:
+        DataError: the file cannot be read, a quote is not closed, or a row has not as many fields as the header.
+    """
+    rows = _csv_rows(path, delimiter)
+    place, header = next(rows, ("", []))
+    if not header:
+        return
+    check_columns(place, columns, header)
+    for column in columns:
+        if header.count(column) > 1:
+            raise DataError(f"{place} has {header.count(column)} columns {column!r}", "Rename all of them but one.")
+    wanted = [(column, header.index(column)) for column in columns]
+    for place, row in rows:
+        if len(row) != len(header):
+            raise DataError(
+                f"{place} has {len(row)} field(s), the header {len(header)}",
+                "Put a field that holds the separator or a line break in double quotes.",
+            )
+        yield place, {column: row[n] for column, n in wanted}
+
+
+def _csv_rows(path: Path, delimiter: str) -> Iterator[tuple[str, list[str]]]:
+    csv.field_size_limit(LONGEST_FIELD)
+    rows = csv.reader((line for _, line in lines(path)), delimiter=delimiter, strict=True)
+    while True:
+        first = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise _broken_csv(path, first, rows.line_num, str(error)) from None
+        if row is None:
+            return
+        if row:
+            yield f"{path}:{first}", row
+
+
+def _broken_csv(path: Path, first: int, last: int, error: str) -> DataError:
+    if error == "unexpected end of data":
+        return DataError(
+            f"{path}:{first} is not valid CSV: a quote opened in this row is never closed",
+            'Close it; a quote inside a quoted field is written twice: "say ""yes""".',
+        )
+    if error.startswith("new-line character"):
+        return DataError(
+            f"{path}:{last} is not valid CSV: a carriage return that is not quoted",
+            f"Give it line feeds: tr '\\r' '\\n' < {path.name} > new{path.suffix}",
+        )
+    return DataError(
+        f"{path}:{last} is not valid CSV: {error}", 'A field with quotes is quoted whole: "say ""yes""", 1'
+    )
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str | None]]]:
+    """Yields (`file: row n`, record) of a Parquet file: the given columns alone, a few rows at a time.
+
+    Raises:
+        DataError: the file cannot be read, is broken, or a column is missing or holds no text.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with reading(path), pyarrow.OSFile(str(path)) as stream:
+            # Page by page, not a whole row group at once, which may be the whole file.
+            file = pyarrow.parquet.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
+            check_columns(str(path), columns, file.schema_arrow.names)
+            check_types(str(path), columns, file.schema_arrow)
+            number = 0
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(ROWS, row_groups=[group], columns=list(columns)):
+                    for record in batch.select(list(columns)).to_pylist():
+                        number += 1
+                        yield f"{path}: row {number}", record
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow raises many kinds for broken files
+        raise DataError(
+            f"{path} is not a whole Parquet file: {one_line(str(error))[:150]}", "Make or download it again."
+        ) from error
+
+
+def check_types(place: str, columns: Sequence[str], schema: Any) -> None:
+    """Refuses a column of an Arrow schema that is not text.
+
+    Raises:
+        DataError: naming the column's type.
+    """
+    for column in columns:
+        kind = schema.field(column).type
+        kind = getattr(kind, "value_type", kind) if str(kind).startswith("dictionary") else kind
+        if str(kind) not in ("string", "large_string", "string_view"):
+            raise DataError(
+                f"{place}: column {column!r} is not text but {kind}",
+                f"Choose a column of text. Columns found: {', '.join(schema.names[:20])}",
+            )
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, broken at line feeds only, read strictly as UTF-8 (a mark at the start is dropped)."""
+    with reading(path), path.open("rb") as stream:
+        for number, raw in enumerate(stream, 1):
+            try:
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                wrong = error.object[error.start]  # its own copy of the line, for it counts without the mark
+                raise DataError(
+                    f"{path}:{number} is not UTF-8: byte {wrong:#04x} at column {error.start + 1}",
+                    f"Convert it: iconv -f GB18030 -t UTF-8 {path.name} > new.txt (or from what it really is).",
+                ) from None
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what the system says of a file into the user's error."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist", siblings(path)) from None
+    except OSError as error:
+        if error.errno is None:  # not the system's, but a library's word on the content
+            raise
+        raise DataError(f"{path} cannot be read: {error.strerror}", "Give a file that you may read.") from None
+
+
+def siblings(path: Path) -> str:
+    """The name in the same folder that is nearest, as a question; else where was looked."""
+    return near(path).strip() or f"Looked in {path.parent.resolve()}."
+
+
+def near(path: Path) -> str:
+    """`" Did you mean 'train.txt'?"` for the nearest name in the same folder, or nothing."""
+    return nearest(path.name, [p.name for p in path.parent.glob("*")])
