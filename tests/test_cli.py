@@ -197,7 +197,7 @@ def test_an_option_that_a_backend_does_not_heed_is_refused(refused, plain):
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("p.txt", "", ["p.txt holds no text"]),
+        ("p.txt", "", ["p.txt holds no prompt"]),
         ("p.jsonl", "\n", ["p.jsonl holds no prompt", '{"prompt"']),
         ("p.txt", b"fine\n\xb0\xa1\n", ["p.txt:2 is not UTF-8", "0xb0", "iconv"]),
         ("p.jsonl", '{"prompt": "a"}\n{"prompt"\n', ["p.jsonl:2 is not valid JSON", "one JSON object"]),
@@ -273,6 +273,9 @@ def test_a_suffix_is_refused_where_the_tokenizer_cannot_fill_in(refused, tiny_gp
         ("d.txt", b"\xff", [], ["d.txt:1 is not UTF-8"]),
         ("d.jsonl", '{"body": "a", "id": 1}', [], ["no column 'text'", "Columns found: body, id", "--text-column"]),
         ("d.jsonl", "{", [], ["d.jsonl:1 is not valid JSON"]),
+        ("d.csv", 'text\n"a', [], ["d.csv:2 is not valid CSV", "never closed"]),
+        ("d.txt", "a", ["--data", "*.none"], ["no file matches *.none"]),
+        ("d.txt", "a", ["--data", "owner/none"], ["'owner/none' is neither a file", "load_dataset('owner/none')"]),
         ("d.txt", "too little", [], ["fewer than one block of 64", "--block-size"]),
         ("d.txt", "a", ["--block-size", "65"], ["block_size 65 is more than the model's context of 64"]),
         ("d.txt", "a", ["--batch-size", "0"], ["batch_size cannot be 0"]),
@@ -289,6 +292,8 @@ def test_train_refuses(refused, tmp_path, tiny_gpt2, name, content, words, says)
 def test_training_without_its_data_is_refused(refused, tmp_path, tiny_gpt2):
     words = ["train", "--model", tiny_gpt2, "--output", tmp_path / "out"]
     refused(*words, says=["--data"])
+    refused(*words, "--data", tmp_path / "none.txt", says=["none.txt does not exist"])
+    words[2] = tmp_path / "no-model"  # the data is looked at before the model
     refused(*words, "--data", tmp_path / "none.txt", says=["none.txt does not exist"])
 
 

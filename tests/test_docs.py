@@ -39,9 +39,9 @@ class Block(NamedTuple):
     body: str
 
 
-def blocks(section: str) -> list[Block]:
+def blocks(section: str, page: str = GUIDE) -> list[Block]:
     """The blocks of a section, from its heading to the next of its rank."""
-    [part] = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", GUIDE, re.MULTILINE | re.DOTALL)
+    [part] = re.findall(rf"^## {re.escape(section)}\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     found = []
     for match in FENCE.finditer(part):
         label = re.search(r"`([\w./-]+)`:\n\n\Z", part[: match.start()])
@@ -163,6 +163,23 @@ def test_the_plugin_guide_quotes_what_a_broken_and_a_clashing_plugin_say(place, 
         install(project, monkeypatch)
         real = run(command, monkeypatch)
         assert shows(output, real), real
+
+
+def test_the_data_page_quotes_what_mistakes_say(place, monkeypatch):
+    import pyarrow
+    import pyarrow.parquet
+
+    (place / "tales.csv").write_text("id,text\n1,a\n")
+    (place / "open.csv").write_text('text\n"a\n')
+    (place / "latin1.txt").write_bytes("caf\xe9".encode("latin-1"))
+    pyarrow.parquet.write_table(pyarrow.table({"id": [1], "text": ["a"]}), place / "tales.parquet")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(place))
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    [console] = [commands(b.body) for b in blocks("Mistakes", page) if b.kind == "console"]
+    for command, output in console:
+        real = run(command, monkeypatch)
+        assert shows(output, real), f"$ {command}\nthe page shows:\n{output}\nit prints:\n{real}"
+    assert not (place / "runs").exists()
 
 
 def test_the_guide_and_the_complete_plugin_have_one_entry_point_form():
