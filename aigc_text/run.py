@@ -17,7 +17,7 @@ import math
 import os
 import shutil
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,11 +148,10 @@ def train(
         if not validation:
             texts, held_out = hold_out(texts, chosen.validation_split)
         started_with = {
-            **loaded.origin,
             "started_from": loaded.revision,
             "data": [str(f) for f in files],
             "validation": str(validation) if validation else None,
-            **dataclasses.asdict(chosen),
+            **_recorded(loaded.origin, chosen),
         }
         if chosen.lora_rank:
             lora.attach(loaded, chosen)
@@ -240,6 +239,15 @@ def _trainable(backend: Backend | str) -> TransformersBackend:
             "Those that can have 'training' in: aigc-text backends",
         )
     return loaded
+
+
+def _recorded(origin: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
+    """How the model was loaded or made and all options, in the form that `--config` reads."""
+    shared = TrainingOptions.fields()
+    values = dataclasses.asdict(options)
+    own = {k: v for k, v in values.items() if k not in shared}
+    config = {**(origin.get("config") or {}), **own}  # what `-o` sets
+    return {**origin, **({"config": config} if config else {}), **{k: values[k] for k in shared}}
 
 
 def options_for(
