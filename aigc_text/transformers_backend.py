@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
     from typing_extensions import Self
 
+    from .encoding import Encoder
     from .engines import Engine, Row
     from .objective import Objective
+    from .sources import Example
     from .trainer import Evaluate
 
 FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
@@ -46,6 +48,8 @@ class TransformersBackend(Backend):
     hub_id: ClassVar[str] = ""
     #: The folder under `bundled/` that speaks without `model`, or where the hub model cannot be had.
     bundled: ClassVar[str] = ""
+    #: Whether training packs texts into full rows where the user does not say.
+    packing: ClassVar[bool] = True
     #: Generation options used where neither the user nor the model says anything.
     defaults: ClassVar[dict[str, Any]] = {}
 
@@ -212,18 +216,31 @@ class TransformersBackend(Backend):
 
         return Likelihood()
 
-    def batches(self, texts: Iterable[str], options: TrainingOptions) -> Iterable[Any]:
+    def pair_tokens(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """The ids of a prompt as generation sees it, and of what is to follow it, the end included."""
+        from .encoding import following
+
+        options = self.Options()
+        white = self.held_back(prompt, options)
+        prompt = prompt[: len(prompt) - len(white)]
+        before = self.prompt_tokens(prompt, options)
+        return before, following(self.tokenizer, before, prompt, white + completion)
+
+    def batches(self, examples: Iterable[Example], options: TrainingOptions) -> Iterable[Any]:
         """Micro-batches for the trainer; with `from_step`, so that a resumed run sees what the unbroken one saw."""
-        from .data import PackedBatches, encode
+        from .data import batches_of
 
-        tokens = encode(self.tokenizer, texts, self.tokenizer.eos_token_id)
-        return PackedBatches(tokens, options.batch_size, self.block_size(options), options.seed)
+        return batches_of(self.encoder(options), examples, options, self.packing, self.pad())
 
-    def validator(self, texts: Iterable[str], options: TrainingOptions) -> Evaluate:
-        """The `evaluate(model)` of a training run: mean loss a token in nats and bits per byte on blocks of texts."""
-        from .likelihood import BlockValidation
+    def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
+        """The `evaluate(model)` of a training run: mean loss a token in nats and bits per byte of rows of examples."""
+        from .data import validation_rows
+        from .likelihood import Validation
+        from .tokenizer import unknown_token
 
-        return BlockValidation(self.tokenizer, texts, self.block_size(options), options.eval_blocks)
+        encoder = self.encoder(options)
+        rows = validation_rows(encoder, examples, options, self.packing)
+        return Validation(rows, self.pad(), unknown_token(self.tokenizer), encoder.notes)
 
     # What is the same for all
 
@@ -319,6 +336,13 @@ class TransformersBackend(Backend):
             for k, v in {**values, **own}.items()
             if v is not None and (config.do_sample or k not in sampling)
         }
+
+    def encoder(self, options: TrainingOptions) -> Encoder:
+        """What makes rows of tokens of examples, as this model reads them."""
+        from .encoding import Encoder
+
+        begin = self.prompt_tokens("", self.Options())
+        return Encoder(self.tokenizer, self.block_size(options), begin, self.pair_tokens)
 
     def pad(self) -> int:
         """The id that fills up short rows; masked, so any will do."""

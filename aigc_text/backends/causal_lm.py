@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import hub
+from .. import chat, hub
 from ..errors import OptionError, nearest
 from ..options import GenerationOptions, option
 from ..transformers_backend import TransformersBackend
@@ -17,8 +17,17 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+@dataclass(frozen=True, kw_only=True)
+class CausalOptions(GenerationOptions):
+    """Generation options of causal language models."""
+
+    chat: bool | None = option(None, "Put the prompt into the model's chat template.")
+
+
 class CausalLM(TransformersBackend):
-    """What `gpt2` and `code` share: training from scratch."""
+    """What `gpt2` and `code` share: training from scratch, and chat templates."""
+
+    Options: ClassVar[type[GenerationOptions]] = CausalOptions
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
@@ -50,6 +59,21 @@ class CausalLM(TransformersBackend):
         tokenizer.model_max_length = made.n_positions
         return cls(model, tokenizer)
 
+    def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
+        if not getattr(options, "chat", None):
+            return super().prompt_tokens(prompt, options)
+        return chat.prompt_tokens(self.tokenizer, prompt)
+
+    def held_back(self, prompt: str, options: GenerationOptions) -> str:
+        """Nothing in a chat template, where the prompt is not what the text goes on from."""
+        return "" if getattr(options, "chat", None) else super().held_back(prompt, options)
+
+    def pair_tokens(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
+        """In the chat template if there is one, for then the prompts of generation belong there too."""
+        if not self.tokenizer.chat_template:
+            return super().pair_tokens(prompt, completion)
+        return chat.pair_tokens(self.tokenizer, prompt, completion)
+
 
 class GPT2(CausalLM):
     """Any causal language model for prose."""
@@ -61,7 +85,7 @@ class GPT2(CausalLM):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodeOptions(GenerationOptions):
+class CodeOptions(CausalOptions):
     """Generation options of the code backend."""
 
     suffix: str | None = option(None, "What follows the gap: fill in the middle between prompt and suffix.")
@@ -86,6 +110,8 @@ class Code(CausalLM):
         suffix = getattr(options, "suffix", None)
         if suffix is None:
             return super().prompt_tokens(prompt, options)
+        if getattr(options, "chat", None):
+            raise OptionError("chat and suffix do not go together", "Ask for the one or for the other.")
         before, after, middle = self._infilling_tokens()
         encode = self.tokenizer
         head = list(encode(prompt, add_special_tokens=False)["input_ids"])
@@ -99,9 +125,8 @@ class Code(CausalLM):
     def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
         asked = options.stop_strings or ()
         wanted = getattr(options, "stop_at_function_end", None) is not False
-        if wanted and getattr(options, "suffix", None) is None and inside_function(prompt):
-            return (*asked, *FUNCTION_END)
-        return asked
+        continues = getattr(options, "suffix", None) is None and not getattr(options, "chat", None)
+        return (*asked, *FUNCTION_END) if wanted and continues and inside_function(prompt) else asked
 
     def _infilling_tokens(self) -> tuple[int, int, int]:
         from ..tokenizer import infilling_tokens

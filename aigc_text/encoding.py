@@ -1,0 +1,213 @@
+"""Examples to rows of tokens: what a model reads at once, which of it is learned, and how much text that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+
+from .tokenizer import unknown_token
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from .sources import Example
+
+CHUNK = 64  # texts that are tokenised together
+
+T = TypeVar("T")
+
+
+class Row(NamedTuple):
+    """Tokens that the model reads at once.
+
+    Attributes:
+        ids: in the order of reading.
+        masked: how many of the first are read but not learned, such as the prompt of a pair.
+        size: UTF-8 bytes of the text that is learned; 0 where nobody asked.
+    """
+
+    ids: Sequence[int] | np.ndarray
+    masked: int = 0
+    size: int = 0
+
+
+class Encoder:
+    """Texts and pairs to rows of at most `block_size` tokens.
+
+    Args:
+        tokenizer: its `eos_token`, if it has one, ends every text.
+        block_size: most tokens of a row.
+        begin: the ids that a text begins with where it does not go on from a prompt.
+        pair_tokens: the ids of a prompt and of what is to follow it, end included.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        block_size: int,
+        begin: Sequence[int],
+        pair_tokens: Callable[[str, str], tuple[list[int], list[int]]],
+    ) -> None:
+        self.tokenizer, self.block_size, self.pair_tokens = tokenizer, block_size, pair_tokens
+        self.begin = list(begin)
+        self.end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        self.pairs = self.long = self.cut_completions = 0
+        #: What was cut off so far, in words.
+        self.notes: list[str] = []
+
+    def rows(self, examples: Iterable[Example], sized: bool = False) -> Iterator[Row]:
+        """Each example in a row of its own.
+
+        A text too long for one becomes several that overlap by one token, so that each of its tokens, the end
+        included, is learned exactly once. Of a pair that is too long the prompt is cut on its left, and the end of
+        the completion only if it does not fit alone.
+
+        Args:
+            examples: texts, and pairs of prompt and completion.
+            sized: whether rows of texts have a `size`.
+        """
+        for chunk in chunks(examples, CHUNK):
+            texts = tokenised(self.tokenizer, [e for e in chunk if isinstance(e, str)], sized)
+            for example in chunk:
+                if isinstance(example, str):
+                    yield from self._of_text(*next(texts))
+                else:
+                    yield self._of_pair(*example)
+
+    def packed(self, texts: Iterable[str]) -> Iterator[Row]:
+        """The joined texts cut into full rows; what is left over at the end is not given."""
+        held: list[int] = []
+        for chunk in chunks(texts, CHUNK):
+            for ids, _ in tokenised(self.tokenizer, chunk):
+                held += [*ids, *self.end]
+            full = len(held) - len(held) % self.block_size
+            yield from (Row(held[n : n + self.block_size]) for n in range(0, full, self.block_size))
+            held = held[full:]
+
+    def blocks(self, texts: Iterable[str], most: int) -> list[Row]:
+        """At most `most` rows of the joined texts, spread evenly over them, with their sizes."""
+        if unknown_token(self.tokenizer) is None:
+            rows = blocks(encode(self.tokenizer, texts, self.tokenizer.eos_token_id), self.block_size, most)
+            return [Row(row, 0, len(str(self.tokenizer.decode(row[1:])).encode())) for row in rows.tolist()]
+        tokens, sizes = _encode_sized(self.tokenizer, texts)
+        kept = zip(blocks(tokens, self.block_size, most), blocks(sizes, self.block_size, most), strict=True)
+        return [Row(ids.tolist(), 0, int(size[1:].sum())) for ids, size in kept]
+
+    def _of_text(self, ids: list[int], sizes: np.ndarray | None) -> Iterator[Row]:
+        whole = [*self.begin, *ids, *self.end]
+        known = len(self.begin)  # tokens that were learned already, or are there to be read
+        step = self.block_size - 1
+        for first in range(0, max(1, len(whole) - 1), step):
+            row = whole[first : first + self.block_size]
+            size = 0
+            if sizes is not None:
+                size = int(sizes[max(0, first + 1 - known) : first + len(row) - known].sum())
+            yield Row(row, known if first == 0 else 1, size)
+
+    def _of_pair(self, prompt: str, completion: str) -> Row:
+        before, after = self.pair_tokens(prompt, completion)
+        kept = after[: self.block_size - 1]  # one token of the prompt stays, or the first would follow on nothing
+        read = before[-(self.block_size - len(kept)) :]
+        self._count(len(before) + len(after) > self.block_size, len(kept) < len(after))
+        text = completion if kept == after else str(self.tokenizer.decode(kept, skip_special_tokens=True))
+        return Row([*read, *kept], len(read), len(text.encode()))
+
+    def _count(self, long: bool, cut: bool) -> None:
+        self.pairs += 1
+        self.long += long
+        self.cut_completions += cut
+        if self.long:
+            ends = f", and {self.cut_completions} completions at their end" if self.cut_completions else ""
+            self.notes[:] = [
+                f"{self.long} of {self.pairs} pairs are longer than {self.block_size} tokens (--block-size): "
+                f"their prompts were cut on the left{ends}"
+            ]
+
+
+def following(tokenizer: PreTrainedTokenizerBase, before: Sequence[int], prompt: str, text: str) -> list[int]:
+    """The ids of a text that follows a prompt, with its end.
+
+    As the tokenizer divides both together if that begins with the prompt's ids; else alone, for that is where
+    generation must go on from.
+    """
+    whole = tokenizer(prompt + text, verbose=False)["input_ids"]
+    known = len(before)
+    fits = whole[:known] == list(before) and len(whole) > known
+    ids = whole[known:] if fits else tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    end = tokenizer.eos_token_id
+    return list(ids) if end is None or ids[-1:] == [end] else [*ids, end]
+
+
+def tokenised(
+    tokenizer: PreTrainedTokenizerBase, texts: list[str], sized: bool = False
+) -> Iterator[tuple[list[int], np.ndarray | None]]:
+    """The ids of each text and, if `sized`, how many of its bytes each stands for (the end of the text one more)."""
+    if not texts:
+        return
+    offsets = sized and tokenizer.is_fast
+    made = tokenizer(texts, add_special_tokens=False, verbose=False, return_offsets_mapping=offsets)
+    for n, (text, ids) in enumerate(zip(texts, made["input_ids"], strict=True)):
+        sizes = None
+        if sized:
+            sizes = _sizes(text, made["offset_mapping"][n]) if offsets else _decoded_sizes(tokenizer, text, ids)
+        yield ids, sizes
+
+
+def _sizes(text: str, offsets: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Bytes of each token with what was passed over before it; the first one of a character has all of it."""
+    code = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    total = np.concatenate([[0], np.cumsum(1 + (code > 0x7F) + (code > 0x7FF) + (code > 0xFFFF))])
+    ends = np.maximum.accumulate([0, *(end for _, end in offsets), len(text)])
+    return np.diff(total[ends])
+
+
+def _decoded_sizes(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int]) -> np.ndarray:
+    """The same where a tokenizer does not know where its tokens come from: nearly, and right in sum."""
+    sizes = [len(str(tokenizer.decode([i])).encode()) for i in ids]
+    return np.array([*sizes, len(text.encode()) - sum(sizes)])
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], end: int | None) -> np.ndarray:
+    """All texts' tokens in one row, each text followed by `end` if there is one. Shape (N,), uint16 or uint32."""
+    kind = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
+    parts = []
+    for chunk in chunks(texts, CHUNK):
+        for ids, _ in tokenised(tokenizer, chunk):
+            parts.append(np.array(ids if end is None else [*ids, end], dtype=kind))
+    return np.concatenate(parts) if parts else np.zeros(0, kind)
+
+
+def _encode_sized(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """What `encode` gives, and the bytes of each token. Shapes (N,) both."""
+    end = tokenizer.eos_token_id
+    tokens: list[int] = []
+    sizes: list[int] = []
+    for chunk in chunks(texts, CHUNK):
+        for ids, known in tokenised(tokenizer, chunk, sized=True):
+            assert known is not None
+            tokens += ids if end is None else [*ids, end]
+            sizes += known[: len(tokens) - len(sizes)].tolist()
+    return np.array(tokens), np.array(sizes)
+
+
+def blocks(tokens: np.ndarray, block_size: int, most: int) -> np.ndarray:
+    """At most `most` rows of a validation text, spread evenly over it. Shape (n, T)."""
+    count = len(tokens) // block_size
+    if not count:
+        return tokens[None, :]
+    return np.stack([tokens[i * block_size : (i + 1) * block_size] for i in spread(count, most)])
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of the numbers below `count`, evenly spread."""
+    return [int(n) for n in np.unique(np.linspace(0, count - 1, min(most, count)).astype(int))] if count else []
+
+
+def chunks(examples: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` examples, the last one of what is left."""
+    rest = iter(examples)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -1,0 +1,73 @@
+"""Bits per byte: the same from batches as from single rows, over the bytes of the text, whatever the tokenizer."""
+
+import math
+
+import pytest
+import tiny
+import torch
+
+from aigc_text.backends.causal_lm import GPT2
+from aigc_text.encoding import Row, blocks, encode
+from aigc_text.likelihood import Validation, measure, window_nll
+from aigc_text.sources import Pair
+from aigc_text.tokenizer import train
+
+
+@pytest.fixture(scope="module")
+def backend():
+    tokens = tiny.tokenizer()
+    return GPT2(tiny.model("gpt2", tokens), tokens)
+
+
+@torch.no_grad()
+def test_rows_of_other_lengths_change_nothing(backend):
+    rows = [Row(backend.tokenizer(t)["input_ids"], n % 3, len(t.encode())) for n, t in enumerate(tiny.SENTENCES * 6)]
+    together = Validation(rows, backend.pad())(backend.model)
+    alone = [Validation([row], backend.pad())(backend.model) for row in rows]
+    scored = [len(row.ids) - max(1, row.masked) for row in rows]
+    nll = sum(one["loss"] * n for one, n in zip(alone, scored, strict=True))
+    assert together["loss"] == pytest.approx(nll / sum(scored), rel=1e-5)
+    assert together["bits_per_byte"] == pytest.approx(nll / math.log(2) / sum(row.size for row in rows), rel=1e-5)
+
+
+@torch.no_grad()
+def test_blocks_of_packed_text_are_scored_after_their_first_token(backend):
+    options = backend.Training(block_size=16)
+    found = backend.validator(tiny.SENTENCES, options)(backend.model)
+    tokens = encode(backend.tokenizer, tiny.SENTENCES, backend.tokenizer.eos_token_id)
+    rows = torch.tensor(blocks(tokens, 16, 99).astype(int))
+    assert found["loss"] == pytest.approx(window_nll(backend.model, rows, 15).mean().item(), rel=1e-5)
+    assert "unknown" not in found
+
+
+@torch.no_grad()
+def test_texts_that_are_not_packed_are_measured_exactly(backend):
+    figures = backend.validator(tiny.SENTENCES, backend.Training(packing=False))(backend.model)
+    exact = measure(backend.model, backend.tokenizer, tiny.SENTENCES, context=tiny.CONTEXT)
+    assert figures["loss"] == pytest.approx(exact.nll / exact.tokens, rel=1e-5)
+    assert figures["bits_per_byte"] == pytest.approx(exact.bits_per_byte, rel=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("packing", [True, False])
+def test_words_count_the_bytes_of_the_text_and_the_unknown_ones(packing):
+    tokens = train("word", ["the cat sat\n"])
+    backend = GPT2(tiny.model("gpt2", tokens), tokens)
+    text = "the  cat sat on\nthe zebra" + " the cat" * 11  # 7 tokens and 22, with the end 30
+    validator = backend.validator([text], backend.Training(block_size=16, packing=packing))
+    figures = validator(backend.model)
+    if packing:  # one block of 16, and 15 of its tokens are predicted
+        assert validator.utf8_bytes == len("  cat sat on\nthe zebra" + " the cat" * 4 + " the")
+        assert figures["unknown"] == pytest.approx(2 / 15)
+    else:
+        assert validator.utf8_bytes == len(text)
+        assert figures["unknown"] == pytest.approx(2 / 30)
+
+
+def test_at_most_so_many_rows_are_looked_at(backend):
+    for how in ({}, {"packing": False}):
+        options = backend.Training(block_size=8, eval_blocks=3, **how)
+        assert len(backend.validator(tiny.SENTENCES, options).rows) == 3
+    pairs = [Pair("the cat", f" {n}") for n in range(50)]
+    rows = backend.validator(pairs, backend.Training(block_size=16, eval_blocks=5)).rows
+    assert [backend.tokenizer.decode(r.ids[r.masked : -1]) for r in rows] == [" 0", " 12", " 24", " 36", " 49"]
