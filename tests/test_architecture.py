@@ -131,7 +131,7 @@ def test_nothing_imports_the_command_line():
             assert not [i for i in imports(name)[0] if matches(i.target, ["cli/*"])], name
 
 
-@pytest.mark.parametrize("pattern", ["trainer", "data", "sources", "evaluation", "metrics/*"])
+@pytest.mark.parametrize("pattern", ["trainer", "sources", "encoding", "batches", "data", "evaluation", "metrics/*"])
 def test_what_serves_all_families_imports_none(pattern):
     for name in FILES:
         if matches(name, [pattern]):  # imports for type checking count here too
