@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from .tokenizer import unknown_token
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -88,10 +86,10 @@ class Encoder:
             held = held[full:]
 
     def blocks(self, texts: Iterable[str], most: int) -> list[Row]:
-        """At most `most` rows of the joined texts, spread evenly over them, with their sizes."""
-        if unknown_token(self.tokenizer) is None:
-            rows = blocks(encode(self.tokenizer, texts, self.tokenizer.eos_token_id), self.block_size, most)
-            return [Row(row, 0, len(str(self.tokenizer.decode(row[1:])).encode())) for row in rows.tolist()]
+        """At most `most` rows of the joined texts, spread evenly over them, with their sizes.
+
+        The end of a text is a token that is learned, but no byte of the text.
+        """
         tokens, sizes = _encode_sized(self.tokenizer, texts)
         kept = zip(blocks(tokens, self.block_size, most), blocks(sizes, self.block_size, most), strict=True)
         return [Row(ids.tolist(), 0, int(size[1:].sum())) for ids, size in kept]
@@ -182,15 +180,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], end: int | 
 
 def _encode_sized(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """What `encode` gives, and the bytes of each token. Shapes (N,) both."""
-    end = tokenizer.eos_token_id
-    tokens: list[int] = []
-    sizes: list[int] = []
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    tokens, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for chunk in chunks(texts, CHUNK):
         for ids, known in tokenised(tokenizer, chunk, sized=True):
             assert known is not None
-            tokens += ids if end is None else [*ids, end]
-            sizes += known[: len(tokens) - len(sizes)].tolist()
-    return np.array(tokens), np.array(sizes)
+            tokens.append(np.array([*ids, *end], np.int64))
+            sizes.append(known[: len(tokens[-1])])
+    return np.concatenate(tokens), np.concatenate(sizes)
 
 
 def blocks(tokens: np.ndarray, block_size: int, most: int) -> np.ndarray:

@@ -41,6 +41,16 @@ def test_blocks_of_packed_text_are_scored_after_their_first_token(backend):
 
 
 @torch.no_grad()
+def test_the_end_of_a_text_is_no_byte_of_it(backend):
+    texts = ["the cat", "sat on the mat"] * 20
+    validator = backend.validator(texts, backend.Training(block_size=8))
+    kept = "".join(backend.tokenizer.decode(row.ids[1:], skip_special_tokens=True) for row in validator.rows)
+    assert validator.utf8_bytes == len(kept)
+    whole = backend.validator(texts, backend.Training(packing=False))(backend.model)
+    assert validator(backend.model)["bits_per_byte"] == pytest.approx(whole["bits_per_byte"], rel=0.3)
+
+
+@torch.no_grad()
 def test_texts_that_are_not_packed_are_measured_exactly(backend):
     figures = backend.validator(tiny.SENTENCES, backend.Training(packing=False))(backend.model)
     exact = measure(backend.model, backend.tokenizer, tiny.SENTENCES, context=tiny.CONTEXT)
