@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from . import checkpoint, lora
 from .errors import BackendError, OptionError, TrainingError
 from .options import Progress, TrainingOptions
-from .sources import Example, Pair, Source
+from .sources import Example, Pair, Source, split, texts
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -143,10 +143,7 @@ def train(
         loaded = _trainable(backend)
         chosen = options_for(loaded, options, overrides)
         files = [data] if isinstance(data, (str, Path)) else list(data)
-        texts: list[Any] = list(Source.of(files, chosen))
-        held_out: list[Any] = list(Source.of(validation, chosen)) if validation else []
-        if not validation:
-            texts, held_out = hold_out(texts, chosen.validation_split)
+        examples, held_out = _read(files, validation, chosen)
         started_with = {
             "started_from": loaded.revision,
             "data": [str(f) for f in files],
@@ -157,11 +154,16 @@ def train(
             lora.attach(loaded, chosen)
         else:
             lora.merge(loaded)
-        batches = loaded.batches(texts, chosen)
+        batches = loaded.batches(examples, chosen)
         chosen = _with_length(chosen, batches)
         evaluate = loaded.validator(held_out, chosen) if held_out else None
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
-        yield from _train(loaded, batches, evaluate, chosen, folder, merge)
+        told = 0
+        for progress in _train(loaded, batches, evaluate, chosen, folder, merge):
+            notes = [*getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
+            message = "; ".join(filter(None, [progress.message, *notes[told:]]))
+            told = len(notes)
+            yield dataclasses.replace(progress, message=message)
     finally:
         folder.close()
 
@@ -275,18 +277,43 @@ def _with_length(options: TrainingOptions, batches: Iterable[Any]) -> TrainingOp
     return dataclasses.replace(options, max_steps=max(1, updates))
 
 
-def hold_out(texts: list[Example], share: float) -> tuple[list[Any], list[Any]]:
+def hold_out(examples: list[Example], share: float) -> tuple[list[Example], list[Example]]:
     """Splits off the last examples, or the end of a single text, for validation."""
     if not share:
-        return texts, []
-    if len(texts) == 1:
-        only = texts[0]
+        return examples, []
+    if len(examples) == 1:
+        only = examples[0]
         if isinstance(only, Pair):
-            return texts, []
+            return examples, []
         cut = int(len(only) * (1 - share))
         return [only[:cut]], [only[cut:]]
-    cut = min(max(1, round(len(texts) * (1 - share))), len(texts) - 1)  # at least one of each, and none in both
-    return texts[:cut], texts[cut:]
+    cut = min(max(1, round(len(examples) * (1 - share))), len(examples) - 1)  # at least one of each, none in both
+    return examples[:cut], examples[cut:]
+
+
+def _read(
+    data: Sequence[str | Path], validation: str | Path | None, options: TrainingOptions
+) -> tuple[Iterable[Example], list[Example]]:
+    """What to train on (a list, or read anew in each pass if it is streamed) and what to validate on."""
+    source = Source.of(data, options)
+    other = Source.of(validation, options) if validation else None
+    if options.streaming:
+        left, held_out = (source, other) if other else split(source, options.validation_split)
+        # Of much held-out text no more is read than the blocks that a validation looks at.
+        enough = options.eval_blocks * (options.block_size or 512) * 6
+        return left, list(_first(held_out, enough))
+    if other:
+        return list(source), list(other)
+    return hold_out(list(source), options.validation_split)
+
+
+def _first(examples: Iterable[Example], characters: int) -> Iterator[Example]:
+    """The first examples that together have so many characters."""
+    for example in examples:
+        yield example
+        characters -= sum(len(t) for t in texts([example]))
+        if characters <= 0:
+            return
 
 
 def _train(

@@ -220,3 +220,31 @@ def test_samples_show_how_the_text_changes_and_change_nothing(tmp_path, data, mo
 def test_a_failed_start_leaves_nothing(tmp_path, data):
     assert command("train", "--backend", "nobody", "--data", data, "--output", tmp_path / "out") == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_streamed_data_resumes_where_it_was(tmp_path, data, model):
+    words = {**SMALL, "streaming": True, "sample_by": "line", "validation_split": 0.2, "max_steps": 6, "save_every": 1}
+    list(train(load("gpt2", model), data, tmp_path / "whole", **words))
+    run = train(load("gpt2", model), data, tmp_path / "broken", **words)
+    next(run), next(run), next(run)
+    run.close()
+    list(train(load("gpt2", model), data, tmp_path / "broken", resume=True, **words))
+    one, two = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("whole", "broken"))
+    assert one == two
+    assert "eval_loss" in (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_streamed_data_has_no_epochs(tmp_path, data, model):
+    with pytest.raises(OptionError, match="streamed data has none"):
+        list(train(load("gpt2", model), data, tmp_path / "out", streaming=True, sample_by="line", epochs=1, **SMALL))
+
+
+def test_pairs_are_learned_and_what_was_cut_is_said(tmp_path, model):
+    rows = [{"q": f"what is {n}", "a": f" it is {'very ' * (n == 7) * 40}{n}"} for n in range(40)]
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    words = {**SMALL, "prompt_column": "q", "completion_column": "a", "block_size": 32, "learning_rate": 1e-2}
+    reports = list(train(load("gpt2", model), data, tmp_path / "out", epochs=12, **words))
+    told = [r.message for r in reports if r.message]
+    assert any("1 of 38" in m or "completion" in m for m in told), told
+    assert reports[-1].logs["loss"] < 0.5 * reports[0].logs["loss"]
