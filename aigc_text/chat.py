@@ -18,7 +18,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
         ModelError: its chat template fails.
     """
     if not tokenizer.chat_template:
-        raise OptionError("chat: the model's tokenizer has no chat template", "Leave --chat out, or use a chat model.")
+        raise OptionError("chat: the model's tokenizer has no chat template", "Leave chat out, or use a chat model.")
     return _ids(tokenizer, _rendered(tokenizer, prompt))
 
 

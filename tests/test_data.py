@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aigc_text import trainer
 from aigc_text.backends.causal_lm import GPT2
 from aigc_text.batches import LengthGroupedBatches, PackedBatches, StreamedBatches
 from aigc_text.data import FillInTheMiddle, SpanMasking, WordDropout, augmented, parse_augment
@@ -187,6 +188,36 @@ def test_wrong_augmentations_are_refused(texts, says, cure, infilling):
         parse_augment(texts, infilling)
     assert says in refused.value.message and repr(texts[-1]) in refused.value.message
     assert cure in refused.value.cure
+
+
+@pytest.mark.parametrize(
+    ("examples", "how"),
+    [
+        (tiny.SENTENCES * 2, {"packing": False}),
+        (tiny.SENTENCES * 2, {"streaming": True, "augment": STEPS}),
+        ([Pair(t[:10], t[10:]) for t in tiny.SENTENCES * 2], {"streaming": True}),
+    ],
+    ids=["grouped", "streamed and varied", "streamed pairs"],
+)
+def test_a_resumed_run_ends_with_the_very_weights(examples, how, tmp_path):
+    def run(folder, steps, resume=False):
+        tokens = tiny.tokenizer(INFILLING[0])
+        backend = GPT2(tiny.model("gpt2", tokens), tokens)
+        options = backend.Training(block_size=24, batch_size=2, max_steps=7, save_every=3, precision="fp32", **how)
+        reports = trainer.train(
+            backend.model.train(),
+            backend.objective(options),
+            backend.batches(examples, options),
+            options,
+            checkpoints=folder,
+            resume=resume,
+        )
+        assert len(list(islice(reports, steps))) == steps
+        return torch.cat([p.flatten() for p in backend.model.parameters()])
+
+    unbroken = run(tmp_path / "a", 7)
+    run(tmp_path / "b", 5)  # the checkpoint is that of step 3
+    assert torch.equal(run(tmp_path / "b", 5, resume=True), unbroken)  # a message and four updates
 
 
 # Which batches are chosen
