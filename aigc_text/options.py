@@ -87,7 +87,10 @@ def _check(f: dataclasses.Field[Any], item: Any, kind: type) -> None:
     allowed = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}[kind]
     right = isinstance(item, allowed) and (kind is bool or not isinstance(item, bool))
     if not right or not _inside(f.metadata, item):
-        raise OptionError(f"{f.name} cannot be {item!r}", f"Allowed for {f.name}: {describe_range(f, kind)}")
+        close = nearest(item, f.metadata["choices"]) if isinstance(item, str) else ""
+        raise OptionError(
+            f"{f.name} cannot be {item!r}{close and '.' + close}", f"Allowed for {f.name}: {describe_range(f, kind)}"
+        )
 
 
 def _inside(m: Mapping[str, Any], item: Any) -> bool:

@@ -143,7 +143,7 @@ def train(
         loaded = _trainable(backend)
         chosen = options_for(loaded, options, overrides)
         files = [data] if isinstance(data, (str, Path)) else list(data)
-        examples, held_out = _read(files, validation, chosen)
+        examples, held_out = read_data(files, validation, chosen)
         started_with = {
             "started_from": loaded.revision,
             "data": [str(f) for f in files],
@@ -291,10 +291,16 @@ def hold_out(examples: list[Example], share: float) -> tuple[list[Example], list
     return examples[:cut], examples[cut:]
 
 
-def _read(
+def read_data(
     data: Sequence[str | Path], validation: str | Path | None, options: TrainingOptions
 ) -> tuple[Iterable[Example], list[Example]]:
-    """What to train on (a list, or read anew in each pass if it is streamed) and what to validate on."""
+    """What to train on (a list, or read anew in each pass if it is streamed) and what to validate on.
+
+    A tokenizer is trained on the first of the two alone.
+
+    Raises:
+        DataError: see `sources.Source`.
+    """
     source = Source.of(data, options)
     other = Source.of(validation, options) if validation else None
     if options.streaming:
@@ -363,7 +369,10 @@ def sample(backend: TransformersBackend, options: TrainingOptions, step: int, pa
     backend.model.eval()
     try:
         prompts = options.sample_prompts or ("",)
-        generation = backend.Options(num_return_sequences=options.samples, seed=options.seed, do_sample=True)
+        values = {"num_return_sequences": options.samples, "seed": options.seed, "do_sample": True}
+        if options.prompt_column and "chat" in backend.Options.fields() and backend.tokenizer.chat_template:
+            values["chat"] = True  # as it was trained
+        generation = backend.Options.parse(values)
         found = list(backend.generate(prompts, generation))
     finally:
         backend.model.train(training)

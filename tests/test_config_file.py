@@ -148,3 +148,12 @@ def test_training_options_of_a_backends_own(place, capsys):
     assert "loss_scale cannot be 0" in capsys.readouterr().err
     assert command("backends", "show", "own.py:Scaled") == 0
     assert "Training options of its own (-o name=value):\n  loss_scale: Multiplies" in capsys.readouterr().out
+
+
+def test_a_vocabulary_is_learned_from_what_is_trained_on_alone(place):
+    (place / "two.jsonl").write_text(json.dumps({"text": "a b " * 60}) + "\n" + json.dumps({"text": "b z " * 60}))
+    words = ["--from-scratch", "--tokenizer", "word", "-o", "n_layer=1", "-o", "n_embd=8", "-o", "n_head=1"]
+    words += ["--max-steps", 1, "--batch-size", 1, "--block-size", 8, "--precision", "fp32", "--eval-every", 1]
+    assert command("train", "--data", "two.jsonl", "--validation-split", 0.5, "--output", "out", *words) == 0
+    logs = json.loads((place / "out" / "metrics.jsonl").read_text())
+    assert logs["eval_unknown"] == pytest.approx(0.5, abs=0.1)

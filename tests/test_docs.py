@@ -165,17 +165,19 @@ def test_the_plugin_guide_quotes_what_a_broken_and_a_clashing_plugin_say(place, 
         assert shows(output, real), real
 
 
-def test_the_data_page_quotes_what_mistakes_say(place, monkeypatch):
+@pytest.mark.parametrize(("name", "section"), [("data", "Mistakes"), ("finetuning", "What goes wrong")])
+def test_the_pages_quote_what_mistakes_say(place, monkeypatch, name, section):
     import pyarrow
     import pyarrow.parquet
 
+    (place / "my.txt").write_text("a")
     (place / "tales.csv").write_text("id,text\n1,a\n")
     (place / "open.csv").write_text('text\n"a\n')
     (place / "latin1.txt").write_bytes("caf\xe9".encode("latin-1"))
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "text": ["a"]}), place / "tales.parquet")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(place))
-    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    [console] = [commands(b.body) for b in blocks("Mistakes", page) if b.kind == "console"]
+    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    [console] = [commands(b.body) for b in blocks(section, page) if b.kind == "console"]
     for command, output in console:
         real = run(command, monkeypatch)
         assert shows(output, real), f"$ {command}\nthe page shows:\n{output}\nit prints:\n{real}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from .terminal import begun, notice
 
 if TYPE_CHECKING:
     from ..backend import Backend
+    from ..sources import Example
 
 
 @click.command()
@@ -83,7 +84,7 @@ def command(
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
     from ..api import find
-    from ..run import RunFolder, train, train_seeds
+    from ..run import RunFolder, read_data, train, train_seeds
     from ..sources import Source
 
     if not from_scratch and (tokenizer or vocab_size):
@@ -104,7 +105,8 @@ def command(
 
         def make(seed: int) -> Backend:
             if from_scratch:
-                return _fresh(name, data, tokenizer, vocab_size, options, fields, seed)
+                examples, _ = read_data(data, validation, options)
+                return _fresh(name, examples, tokenizer, vocab_size, options, fields, seed)
             return _pretrained(name, model, device, fields)
 
         more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
@@ -137,7 +139,7 @@ def _pretrained(backend: str, model: str | None, device: str | None, config: dic
 
 def _fresh(
     backend: str,
-    data: tuple[str, ...],
+    examples: Iterable[Example],
     tokenizer: str | None,
     vocab_size: int | None,
     options: TrainingOptions,
@@ -147,7 +149,7 @@ def _fresh(
     import inspect
 
     from ..api import from_scratch
-    from ..sources import Source, texts
+    from ..sources import texts
 
     known = inspect.signature(from_scratch).parameters
     for name in config:
@@ -155,7 +157,7 @@ def _fresh(
             raise OptionError(f"-o {name} is no field of a model's config", "See: aigc-text train --help")
     return from_scratch(
         backend,
-        texts(Source.of(data, options)),
+        texts(examples),
         tokenizer=tokenizer or "bpe",
         vocab_size=vocab_size,
         infilling=any(a.startswith("fim") for a in options.augment or ()),
