@@ -47,7 +47,7 @@ def _build(kind: str, parameters: list[nn.Parameter], options: TrainingOptions) 
     if kind == "asgd":
         # torch's average lags: with t0 = n it begins with the iterate of step n + 2.
         return [torch.optim.ASGD(groups, lr=lr, lambd=0.0, t0=options.average_from - 2)]
-    return [torch.optim.AdamW(groups, lr=lr, betas=(0.9, options.adam_beta2))]
+    return [torch.optim.AdamW(groups, lr=lr, betas=(0.9, options.adam_beta2), fused=True)]
 
 
 def _muon(parameters: list[nn.Parameter], options: TrainingOptions) -> torch.optim.Optimizer:
