@@ -90,10 +90,14 @@ class Objective:
 
 
 class Likelihood(Objective):
-    """Mean negative log-likelihood of the next token, as the model's own `loss` computes it."""
+    """Mean negative log-likelihood of the next token."""
 
     def weight(self, batch: Mapping[str, torch.Tensor]) -> float:
         return float((batch["labels"][:, 1:] != -100).sum())  # the first token has nothing before it
 
     def steps(self, model: nn.Module, batch: Mapping[str, torch.Tensor], step: int) -> Iterator[Step]:
-        yield Step("model", model(**batch).loss)
+        from .losses import next_token_loss
+
+        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        # Without a cache: nothing reads it here, and filling it copies all keys and values.
+        yield Step("model", next_token_loss(model(**inputs, use_cache=False).logits, batch["labels"]))

@@ -1,0 +1,56 @@
+"""The next token's negative log-likelihood with little memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+# Elements of the logits computed in fp32 at once: on the CPU what stays in a core's cache, elsewhere enough that the
+# number of kernels does not matter.
+_CHUNK = {"cpu": 1 << 18}
+_LARGE_CHUNK = 1 << 27
+
+
+def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-likelihood in nats of each row's labels but its first, computed in fp32.
+
+    The value and the gradient of transformers' loss for causal language models. The gradient is found along with the
+    value, a few rows at a time, and kept in the precision of the logits, so that no fp32 table of (B, T, V)
+    probabilities is ever in memory (as in the Liger kernel, Hsu et al. 2024, arXiv 2410.10989, section 3.2).
+
+    Args:
+        logits: (B, T, V).
+        labels: (B, T); -100 counts for nothing. Without any label that counts the loss is 0.
+    """
+    following = F.pad(labels[:, 1:], (0, 1), value=-100)  # (B, T)
+    found: torch.Tensor = _MeanNLL.apply(logits.reshape(-1, logits.shape[-1]), following.reshape(-1).to(logits.device))
+    return found
+
+
+class _MeanNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Of logits (N, V) and targets (N,)."""
+        counts = targets != -100
+        share = counts / counts.sum().clamp(min=1)  # (N,)
+        gradient = torch.empty_like(logits)
+        nll = share.new_zeros(())
+        threads = torch.get_num_threads() if logits.device.type == "cpu" else 1
+        size = max(1, threads * _CHUNK.get(logits.device.type, _LARGE_CHUNK) // logits.shape[1])
+        places = zip(*(x.split(size) for x in (logits, gradient, targets, share)), strict=True)
+        for part, out, target, weight in places:
+            index = target.clamp(min=0)[:, None]
+            chances = torch.log_softmax(part, -1, dtype=torch.float32)  # (n, V)
+            nll -= (chances.gather(1, index)[:, 0] * weight).sum()
+            chances.exp_().scatter_add_(1, index, torch.full_like(weight, -1.0)[:, None])
+            out.copy_(chances.mul_(weight[:, None]))  # softmax minus one-hot
+        ctx.save_for_backward(gradient)
+        return nll
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.mul_(outer), None
