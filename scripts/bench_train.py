@@ -25,6 +25,7 @@ import random
 import shlex
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -91,9 +92,7 @@ def main() -> None:
         given.output.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n", encoding="utf-8")
     if given.picture:
         draw(results, given.picture)
-    for r in results:
-        if r.name == "packed" and abs(r.our_loss - r.their_loss) > AGREEMENT[given.precision] * r.their_loss:
-            sys.exit(f"the losses differ: {r.our_loss:.6f} and {r.their_loss:.6f}; this is not the same work")
+    sys.exit(disagreement(results, given.precision))
 
 
 class Setup:
@@ -175,7 +174,7 @@ def compare(name: str, setup: Setup, rows: list[Any], size: int, order: str, col
     given, options = setup.given, setup.options
     turns = Turns(setup.ours(), given.steps, torch.device(given.device))
     arguments = transformers.TrainingArguments(
-        output_dir="unused",
+        output_dir=tempfile.gettempdir(),  # nothing is written
         max_steps=options.max_steps,
         per_device_train_batch_size=size,
         dataloader_drop_last=True,
@@ -261,6 +260,14 @@ class Turns(TrainerCallback):
 
 
 # What is shown
+
+
+def disagreement(results: list[Result], precision: str) -> str | None:
+    """Says so if the same rows did not give both the same losses."""
+    for r in results:
+        if r.name == "packed" and abs(r.our_loss - r.their_loss) > AGREEMENT[precision] * r.their_loss:
+            return f"the losses differ: {r.our_loss:.6f} and {r.their_loss:.6f}; this is not the same work"
+    return None
 
 
 def describe(setup: Setup) -> dict[str, Any]:

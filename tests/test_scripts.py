@@ -60,6 +60,81 @@ def test_text_that_was_seen_costs_little_with_a_primed_compressor(tmp_path):
     assert known < 0.1 < new
 
 
+def test_the_check_of_a_gpu_runs_on_the_cpu_too(monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # the script sets it; taken back after the test
+    check = script("check_gpu")
+    monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--device", "cpu", "--tiny", "--backend", "gpt2"])
+    with pytest.raises(SystemExit) as ended:
+        check.main()
+    out = capsys.readouterr().out
+    cells = out.splitlines()[-1].strip("| ").split(" | ")
+    assert ended.value.code == 0, out
+    assert cells[0] == "gpt2" and len(cells) == 1 + len(check.COLUMNS)
+    assert cells[2] == "same loss" and cells[4:7] == ["equal", "yes", "n/a"]
+
+
+def test_the_check_of_a_gpu_says_what_fails_and_why(monkeypatch, capsys):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    check = script("check_gpu")
+
+    def fails(self):
+        raise check.Failure("it stays where it is")
+
+    for name in ("resumes", "generates", "batch_sizes"):
+        monkeypatch.setattr(check.Check, name, lambda self: "fine")
+    monkeypatch.setattr(check.Check, "trains", fails)  # so there is no model for the fourth cell either
+    monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--device", "cpu", "--tiny", "--backend", "gpt2"])
+    with pytest.raises(SystemExit) as ended:
+        check.main()
+    *_, row, empty, first, second = capsys.readouterr().out.splitlines()
+    assert ended.value.code == 1
+    assert row == "| gpt2 | failed | fine | fine | failed | fine | n/a | – |" and not empty
+    assert first == "gpt2, training step, bf16: it stays where it is"
+    assert second.startswith("gpt2, greedy text, fp32, against the CPU: there is no folder")
+
+
+def test_every_trainable_backend_is_checked_on_a_gpu(monkeypatch, capsys):
+    from aigc_text.registry import built_in
+
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    check = script("check_gpu")
+    monkeypatch.setattr(check.Check, "row", lambda self: (["fine"] * len(check.COLUMNS), []))
+    monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--device", "cpu"])
+    with pytest.raises(SystemExit):
+        check.main()
+    rows = capsys.readouterr().out.splitlines()[4:]
+    trainable = [name for name, backend in built_in().items() if backend.capabilities.training]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == trainable
+
+
+def test_the_benchmark_trains_both_on_the_same_rows(monkeypatch, tmp_path, capsys):
+    bench = script("bench_train")
+    monkeypatch.chdir(tmp_path)
+    words = ["--size", "tiny", "--steps", "2", "--pairs", "1", "--only", "packed", "--output", "bench.json"]
+    monkeypatch.setattr(sys, "argv", ["bench_train.py", *words])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code is None
+    found = json.loads((tmp_path / "bench.json").read_text())["results"][0]
+    result = bench.Result(**{k: v for k, v in found.items() if k != "ratios"})
+    assert bench.disagreement([result], "fp32") is None
+    result.our_loss *= 1.001
+    assert "not the same work" in bench.disagreement([result], "fp32")
+    assert len(found["ratios"]) == 1 and found["ours"][0] > 0
+    assert "| packed |" in capsys.readouterr().out
+    assert [p.name for p in tmp_path.iterdir()] == ["bench.json"]
+
+
+def test_the_benchmark_counts_no_padding(monkeypatch):
+    bench = script("bench_train")
+    monkeypatch.setattr(bench.transformers.Trainer, "training_step", lambda *args: None)
+    trainer = bench.Counting.__new__(bench.Counting)
+    mask = bench.torch.tensor([[1, 1, 0], [1, 0, 0]])
+    trainer.training_step(None, {"input_ids": mask, "attention_mask": mask})
+    trainer.training_step(None, {"input_ids": mask})
+    assert [int(n) for n in trainer.tokens] == [3, 6]
+
+
 @pytest.mark.parametrize("name", ["check", "test"])
 def test_the_scripts_can_be_run(name):
     assert (SCRIPTS / name).stat().st_mode & 0o111
