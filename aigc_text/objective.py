@@ -90,7 +90,14 @@ class Objective:
 
 
 class Likelihood(Objective):
-    """Mean negative log-likelihood of the next token."""
+    """Mean negative log-likelihood of the next token.
+
+    Args:
+        inputs: what the model is called with besides each batch.
+    """
+
+    def __init__(self, inputs: Mapping[str, Any] | None = None) -> None:
+        self.inputs = inputs or {}
 
     def weight(self, batch: Mapping[str, torch.Tensor]) -> float:
         return float((batch["labels"][:, 1:] != -100).sum())  # the first token has nothing before it
@@ -98,6 +105,5 @@ class Likelihood(Objective):
     def steps(self, model: nn.Module, batch: Mapping[str, torch.Tensor], step: int) -> Iterator[Step]:
         from .losses import next_token_loss
 
-        inputs = {k: v for k, v in batch.items() if k != "labels"}
-        # Without a cache: nothing reads it here, and filling it copies all keys and values.
-        yield Step("model", next_token_loss(model(**inputs, use_cache=False).logits, batch["labels"]))
+        read = {k: v for k, v in batch.items() if k != "labels"}
+        yield Step("model", next_token_loss(model(**read, **self.inputs).logits, batch["labels"]))
