@@ -94,15 +94,21 @@ class Likelihood(Objective):
 
     Args:
         inputs: what the model is called with besides each batch.
+        own_loss: take the loss that the model computes itself, whose labels stand beside the outputs that predict
+            them, as in encoder-decoders and masked models; else a label is predicted from the tokens before it.
     """
 
-    def __init__(self, inputs: Mapping[str, Any] | None = None) -> None:
-        self.inputs = inputs or {}
+    def __init__(self, inputs: Mapping[str, Any] | None = None, own_loss: bool = False) -> None:
+        self.inputs, self.own_loss = inputs or {}, own_loss
 
     def weight(self, batch: Mapping[str, torch.Tensor]) -> float:
-        return float((batch["labels"][:, 1:] != -100).sum())  # the first token has nothing before it
+        labels = batch["labels"] if self.own_loss else batch["labels"][:, 1:]  # the first has nothing before it
+        return float((labels != -100).sum())
 
     def steps(self, model: nn.Module, batch: Mapping[str, torch.Tensor], step: int) -> Iterator[Step]:
+        if self.own_loss:
+            yield Step("model", model(**batch, **self.inputs).loss)
+            return
         from .losses import next_token_loss
 
         read = {k: v for k, v in batch.items() if k != "labels"}

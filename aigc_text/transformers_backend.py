@@ -215,7 +215,8 @@ class TransformersBackend(Backend):
         from .objective import Likelihood
 
         # Nothing reads a cache in training, and filling it copies all keys and values.
-        return Likelihood({"use_cache": False} if hasattr(self.model.config, "use_cache") else {})
+        inputs = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
+        return Likelihood(inputs, own_loss=self.auto_class != "AutoModelForCausalLM")
 
     def pair_tokens(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """The ids of a prompt as generation sees it, and of what is to follow it, the end included."""
