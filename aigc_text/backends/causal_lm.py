@@ -48,9 +48,11 @@ class CausalLM(TransformersBackend):
                 raise OptionError(f"GPT2Config has no field {name!r}.{nearest(name, known)}", "E.g. -o n_layer=6")
         config = {k: hub.typed(v, known[k]) for k, v in config.items()}
         end = tokenizer.eos_token_id
-        fields = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, **config}
+        ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+        no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        quick = {"activation_function": "gelu_pytorch_tanh"}  # GPT-2's gelu_new in one kernel instead of eight
         try:
-            made = GPT2Config(vocab_size=len(tokenizer), bos_token_id=end, eos_token_id=end, pad_token_id=end, **fields)
+            made = GPT2Config(vocab_size=len(tokenizer), **{**ids, **no_dropout, **quick, **config})
             model = GPT2LMHeadModel(made)
         except Exception as error:  # transformers and its helpers raise many kinds for a bad configuration
             cause = f"{type(error).__name__}: {error}"[:200]
