@@ -16,12 +16,12 @@ from .errors import ModelError, OptionError, one_line
 
 if TYPE_CHECKING:
     from .options import TrainingOptions
-    from .transformers_backend import TransformersBackend
+    from .pretrained import PretrainedBackend
 
 BASE_KEY = "aigc_text_base"  # in the adapter's config.json: the hash or commit of the base that it was trained on
 
 
-def attach(backend: TransformersBackend, options: TrainingOptions) -> None:
+def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
     """Freezes the backend's model and adds an adapter to be trained, or goes on with the one it has.
 
     Raises:
@@ -56,7 +56,7 @@ def attach(backend: TransformersBackend, options: TrainingOptions) -> None:
             ) from error
 
 
-def _go_on(backend: TransformersBackend, options: TrainingOptions) -> None:
+def _go_on(backend: PretrainedBackend, options: TrainingOptions) -> None:
     rank = next(iter(backend.adapter.peft_config.values())).r
     if rank != options.lora_rank:
         raise OptionError(
@@ -67,7 +67,7 @@ def _go_on(backend: TransformersBackend, options: TrainingOptions) -> None:
         parameter.requires_grad_("lora_" in name)
 
 
-def save(backend: TransformersBackend, folder: Path) -> None:
+def save(backend: PretrainedBackend, folder: Path) -> None:
     """Writes the adapter, and a config.json by which `load` knows the backend."""
     backend.adapter.save_pretrained(str(folder))
     setattr(backend.model.config, BASE_KEY, backend.base_revision)
@@ -97,7 +97,7 @@ def base_of(folder: Path) -> dict[str, Any]:
         ) from None
 
 
-def load(backend: TransformersBackend, folder: Path) -> None:
+def load(backend: PretrainedBackend, folder: Path) -> None:
     """Puts the adapter of a folder into a loaded base.
 
     Raises:
@@ -125,14 +125,14 @@ def load(backend: TransformersBackend, folder: Path) -> None:
         )
 
 
-def merge(backend: TransformersBackend) -> None:
+def merge(backend: PretrainedBackend) -> None:
     """Adds the adapter to the weights (Hu et al. 2022, section 4.1) and forgets it: the model is a plain one again."""
     if backend.adapter is not None:
         backend.model, backend.adapter = backend.adapter.merge_and_unload(), None
         backend.model.requires_grad_(True)
 
 
-def _name_of(backend: TransformersBackend) -> str:
+def _name_of(backend: PretrainedBackend) -> str:
     """Where the base will be looked for; a folder by its full path, since the adapter may be loaded from anywhere."""
     return str(Path(backend.source).resolve()) if Path(backend.source).is_dir() else backend.source
 
