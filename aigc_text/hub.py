@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from . import processes
 from .errors import ModelError, OptionError, nearest, one_line
 
 if TYPE_CHECKING:
@@ -316,7 +317,12 @@ def choose_device(device: str | None) -> str:
     import torch
 
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if processes.divide_model():  # it may be larger than a device; FSDP moves the parts
+            return "cpu"
+        if torch.cuda.is_available():
+            own = processes.local_rank() % torch.cuda.device_count()
+            return f"cuda:{own}" if processes.world() > 1 else "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=device).item()  # a value must come back: "meta" takes tensors and has none
     except (RuntimeError, AssertionError, ValueError) as error:

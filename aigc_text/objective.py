@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from . import processes
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +52,14 @@ class Objective:
 
     Subclasses must write `steps`. State that a resumed run needs (an annealing phase, a carried recurrent
     state, a moving average) goes through `state_dict` and `load_state_dict` and so into the checkpoint.
+
+    In several processes each has an objective and its own rows of every batch; all must take the same steps.
     """
+
+    #: Whether the state differs from process to process, as one carried along for a process's own rows does. Then
+    #: a checkpoint holds that of each, and the run can be resumed in as many processes only; else it holds the main
+    #: process's, for any number.
+    per_process: ClassVar[bool] = False
 
     def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         """Parameters by group. The groups must not overlap."""
@@ -63,8 +72,12 @@ class Objective:
         return {n: build(model, parameters, options.for_group(n)) for n, parameters in self.groups(model).items()}
 
     def weight(self, batch: Any) -> float:
-        """How much a batch counts in the mean when several are accumulated: its number of targets."""
-        return 1.0
+        """How much a batch counts in the mean over several: its number of targets; by default its rows.
+
+        Several are what is accumulated, and in several processes their shares of a batch, which may be unequal.
+        """
+        rows = processes.rows(batch)
+        return 1.0 if rows is None else float(rows)
 
     def steps(self, model: nn.Module, batch: Any, step: int) -> Iterator[Step]:
         """Yields the loss of one group after another. After each `yield` that group has been updated.

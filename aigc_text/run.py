@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, lora
+from . import checkpoint, lora, processes
 from .errors import BackendError, OptionError, TrainingError
 from .options import Progress, TrainingOptions
 from .sources import Example, Pair, Source, split, texts
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 class RunFolder:
     """A run's folder, held by this process until `close`. Needs no torch, so a second run is told at once.
 
+    Of several processes the main one alone holds it, reads it and writes to it; for the others nothing is checked.
+
     Raises:
         TrainingError: another run holds it; or it holds a run or a model, and `resume` is false.
     """
@@ -43,6 +45,9 @@ class RunFolder:
         if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
             raise TrainingError("the run's folder has an empty name", "Name one with --output.")
         self.path, self.resume = Path(path), resume
+        self.lock: checkpoint.Lock | None = None
+        if not processes.is_main():
+            return
         if self.path.is_file():
             raise TrainingError(f"{path} is a file, not a folder", "Choose another folder with --output.")
         self.lock = checkpoint.Lock(self.path)
@@ -72,6 +77,8 @@ class RunFolder:
         Raises:
             TrainingError: the run was started with something else.
         """
+        if not processes.is_main():
+            return
         path = self.path / "options.json"
         if self.resume and path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +111,8 @@ class RunFolder:
             checkpoint.save(self.path / "merged", backend.write)
 
     def close(self) -> None:
-        self.lock.__exit__()
+        if self.lock is not None:
+            self.lock.__exit__()
 
 
 def train(
@@ -205,6 +213,8 @@ def train_seeds(
             yield dataclasses.replace(progress, step=done + progress.step, total=seeds * total, message=message)
         folders.append(folder)
         done += total
+    if not processes.is_main():
+        return
     summary = summarise(folders)
     (Path(output) / "seeds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     plots.seeds([f / "metrics.jsonl" for f in folders], Path(output) / "curves.png")
@@ -334,18 +344,34 @@ def _train(
 
     # Master weights in fp32, bf16 is for the computation alone; what LoRA leaves frozen keeps the type it came in.
     model = (backend.model if backend.adapter is not None else backend.model.float()).train()
-    first = True
-    with folder.metrics.open("a", encoding="utf-8") as log:
-        for progress in trainer.train(
-            model,
-            backend.objective(options),
-            batches,
-            options,
-            evaluate=evaluate,
-            checkpoints=folder.checkpoints,
-            resume=folder.resume,
-        ):
-            if first and folder.resume:
+    reports = trainer.train(
+        model,
+        backend.objective(options),
+        batches,
+        options,
+        evaluate=evaluate,
+        checkpoints=folder.checkpoints,
+        resume=folder.resume,
+    )
+    yield from _recorded(reports, backend, options, folder)
+    if processes.is_main():
+        plots.curves(folder.metrics, folder.path / "curves.png")
+        figures = delivered_figures(folder.metrics, bool(options.early_stopping))
+        folder.deliver(backend, _card(backend, options, figures), merge)
+    with processes.company():
+        processes.wait()  # none ends before the folder is complete
+
+
+def _recorded(
+    reports: Iterator[Progress], backend: TransformersBackend, options: TrainingOptions, folder: RunFolder
+) -> Iterator[Progress]:
+    """The reports of the trainer, each written down by the main process before it is passed on."""
+    from . import plots
+
+    first, main = True, processes.is_main()
+    with open(folder.metrics if main else os.devnull, "a", encoding="utf-8") as log:
+        for progress in reports:
+            if main and first and folder.resume:
                 _forget_after(folder.metrics, progress.step - (1 if progress.logs else 0))
                 _forget_after(folder.samples, progress.step - (1 if progress.logs else 0))
             first = False
@@ -354,17 +380,18 @@ def _train(
                 log.write(json.dumps({"step": progress.step, **progress.logs, **message}, ensure_ascii=False) + "\n")
                 log.flush()
             if any(k.startswith("eval_") for k in progress.logs):
-                plots.curves(folder.metrics, folder.path / "curves.png")
+                if main:
+                    plots.curves(folder.metrics, folder.path / "curves.png")
                 if options.samples:
-                    sample(backend, options, progress.step, folder.samples)
+                    sample(backend, options, progress.step, folder.samples if main else Path(os.devnull))
             yield progress
-    plots.curves(folder.metrics, folder.path / "curves.png")
-    figures = delivered_figures(folder.metrics, bool(options.early_stopping))
-    folder.deliver(backend, _card(backend, options, figures), merge)
 
 
 def sample(backend: TransformersBackend, options: TrainingOptions, step: int, path: Path) -> None:
-    """Adds texts of the model as it is at this step to a JSONL file; the same seed each time, so that they compare."""
+    """Adds texts of the model as it is at this step to a JSONL file; the same seed each time, so that they compare.
+
+    All processes call it: each may hold a part of the model only.
+    """
     training = backend.model.training
     backend.model.eval()
     try:

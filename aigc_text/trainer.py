@@ -8,20 +8,18 @@ It knows no tokenizer, reads no files but its checkpoints and draws nothing: it 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import nn
 
-from . import checkpoint, optimizers
+from . import checkpoint, hardware, optimizers, processes, training_state
 from .errors import OptionError, TrainingError
 from .objective import Objective, Step, Verdict
 from .options import Progress, TrainingOptions
@@ -56,13 +54,15 @@ def train(
 
     Raises:
         OptionError: options of a group that the objective does not have; early stopping or a plateau schedule
-            without `evaluate`.
-        TrainingError: a loss or gradient that is not finite (nothing was updated), or no batches.
+            without `evaluate`; fewer rows in a batch than processes.
+        TrainingError: a loss or gradient that is not finite (nothing was updated), or no batches; another process
+            has gone, or was started with something else.
         DamagedError: there are checkpoints, and none of them is whole.
     """
-    run = _Run(model, objective, batches, options, evaluate, checkpoints, best)
-    yield from run.start(resume)
-    yield from run.steps()
+    with processes.company():
+        run = _Run(model, objective, batches, options, evaluate, checkpoints, best)
+        yield from run.start(resume)
+        yield from run.steps()
 
 
 @dataclass
@@ -91,8 +91,8 @@ class _Run:
     ) -> None:
         self.options, self.objective, self.batches = options, objective, batches
         self.evaluate, self.folder, self.best = evaluate, checkpoints, best
-        self.accelerator = _accelerator(options, groups=len(objective.groups(model)))
-        self.state = _State()
+        self.accelerator = hardware.accelerator(options, groups=len(objective.groups(model)))
+        self.state, self.saved = _State(), -1
         if evaluate is None and (options.early_stopping or options.schedule == "plateau"):
             what = "early_stopping" if options.early_stopping else "schedule=plateau"
             raise OptionError(f"{what} needs a validation, and none is given", "Give a file with --validation.")
@@ -101,32 +101,42 @@ class _Run:
         self.of_group = {name: options.for_group(name) for name in names}
         built = objective.optimizers(model, options)
         self.groups = list(built)
+        processes.agree(options=options, model={n: list(p.shape) for n, p in model.named_parameters()})
+        self.before = hardware.outline(model) if self.accelerator.is_fsdp2 else None
         if options.compile:
             model.compile()
-        self.model = self.accelerator.prepare(model)
-        self.optimizers = {g: [self.accelerator.prepare_optimizer(o) for o in built[g]] for g in self.groups}
+        # Together, since FSDP divides the parameters and gives the optimizers their parts.
+        flat = [o for g in self.groups for o in built[g]]
+        self.model, *prepared = self.accelerator.prepare(model, *flat)
+        left = iter(prepared)
+        self.optimizers = {g: [next(left) for _ in built[g]] for g in self.groups}
         self.parameters = {g: [p for o in built[g] for h in o.param_groups for p in h["params"]] for g in self.groups}
-        for o in self._all_optimizers():
+        for o in prepared:
             for h in o.param_groups:
                 h["initial_lr"] = h["lr"]
 
     def start(self, resume: bool) -> Iterator[Progress]:
-        messages: list[str] = []
-        found = None
-        if self.folder is not None and self.accelerator.is_main_process:
-            checkpoint.sweep(self.folder)
-        if resume and self.folder is not None:
-            found = checkpoint.latest(self.folder, messages.append)
-            if found is None and checkpoint.steps(self.folder):
-                raise TrainingError(
-                    f"no checkpoint in {self.folder} is whole: {messages[-1].split(';')[0]}",
-                    "Train again into another folder with --output.",
-                )
+        found, messages = self._find(resume) if processes.is_main() else (None, [])
+        found, messages = processes.from_main((found, messages))
         if found is not None:
             self._load(found)
             messages.append(f"resumed from step {self.state.step}")
         for message in messages:
             yield self._progress({}, message)
+
+    def _find(self, resume: bool) -> tuple[Path | None, list[str]]:
+        """The checkpoint to go on from, if any, and what there is to say about it."""
+        messages: list[str] = []
+        if self.folder is None:
+            return None, messages
+        checkpoint.sweep(self.folder)
+        found = checkpoint.latest(self.folder, messages.append) if resume else None
+        if resume and found is None and checkpoint.steps(self.folder):
+            raise TrainingError(
+                f"no checkpoint in {self.folder} is whole: {messages[-1].split(';')[0]}",
+                "Train again into another folder with --output.",
+            )
+        return found, messages
 
     def steps(self) -> Iterator[Progress]:
         if self.options.eval_on_start and self.evaluate is not None and self.state.step == 0 > self.state.best_step:
@@ -154,10 +164,12 @@ class _Run:
         self._release()
 
     def _release(self) -> None:
-        """Gives the module back as it was: neither compiled nor wrapped for mixed precision."""
+        """Gives the module back as it was: neither compiled, nor wrapped for mixed precision, nor divided."""
         bare = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False, keep_torch_compile=False)
         bare._compiled_call_impl = None  # what nn.Module.compile() sets
         bare.__dict__.pop("forward", None)  # and what Accelerate leaves of its wrapping
+        if self.before is not None:
+            hardware.reunite(bare, self.before)
         bare.eval()
 
     # One update
@@ -166,30 +178,42 @@ class _Run:
         """All groups' updates of one step, each from `gradient_accumulation_steps` micro-batches."""
         step, device = self.state.step, self.accelerator.device
         micro = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
-        self._seed(step)
-        weights = torch.tensor([self.objective.weight(b) for b in micro], dtype=torch.float64)
-        total = self.accelerator.reduce(weights.sum().to(device, torch.float32), "sum").item()
+        self._seed(step, processes.rank())
+        weights = [self.objective.weight(rows) if counts else 0.0 for rows, counts in micro]
+        total = processes.total([sum(weights)], device)[0]
+        if total == 0:
+            raise TrainingError(
+                f"step {step + 1}: nothing in the batch is to be learned, all of its targets are masked",
+                "Raise --block-size if completions are cut off, or look at the data.",
+            )
         # Averaging over processes divides by their number; multiplied back here so that targets weigh the same.
-        shares = [w * self.accelerator.num_processes / max(total, 1e-12) for w in weights.tolist()]
-        runs = [self.objective.steps(self.model, _to(b, device), step) for b in micro]
+        shares = [w * processes.world() / total for w in weights]
+        runs = [self.objective.steps(self.model, _to(rows, device), step) for rows, _ in micro]
         factor = self.state.scale * optimizers.rate(step, self.options)
         logs = {self._prefix(g) + "learning_rate": o.learning_rate * factor for g, o in self.of_group.items()}
-        # The micro-batches advance in lockstep: a group is updated from all of them before any goes on.
-        while losses := [s for s in (self._backward(r, n, shares, logs) for n, r in enumerate(runs)) if s is not None]:
-            self._apply(losses[0].group, factor, logs)
-        return logs
+        while True:
+            sums: dict[str, torch.Tensor] = {}
+            # The micro-batches advance in lockstep: a group is updated from all of them before any goes on.
+            found = [self._backward(run, n, shares, sums) for n, run in enumerate(runs)]
+            group = next((s.group for s in found if s is not None), None)
+            if group is None:
+                return logs
+            means = self.accelerator.reduce(torch.stack([*sums.values()]), "mean").tolist()
+            logs.update({self._prefix(group) + name: mean for name, mean in zip(sums, means, strict=True)})
+            self._apply(group, factor, logs)
 
-    def _backward(self, run: Iterator[Step], n: int, shares: list[float], logs: dict[str, float]) -> Step | None:
+    def _backward(self, run: Iterator[Step], n: int, shares: list[float], sums: dict[str, torch.Tensor]) -> Step | None:
+        """The next loss of a micro-batch: its gradients are added to the parameters', its figures to `sums`."""
         last = n == len(shares) - 1
-        with self.accelerator.no_sync(self.model) if not last else _nothing():
+        with self.accelerator.no_sync(self.model) if not last else nullcontext():
             found = next(run, None)
             if found is None:
                 return None
             self.accelerator.backward(found.loss * shares[n])
-        prefix = self._prefix(found.group)
         for name, value in {"loss": found.loss, **found.logs}.items():
-            part = self.accelerator.reduce(torch.as_tensor(value).detach().float() * shares[n], "mean").item()
-            logs[prefix + name] = logs.get(prefix + name, 0.0) + part if n else part
+            part = torch.as_tensor(value, dtype=torch.float32, device=self.accelerator.device).detach() * shares[n]
+            # A mean over no targets is no number, and counts for nothing.
+            sums[name] = sums.get(name, 0.0) + (part if shares[n] else torch.zeros_like(part))
         return found
 
     def _apply(self, group: str, factor: float, logs: dict[str, float]) -> None:
@@ -220,9 +244,10 @@ class _Run:
         self.model.eval()
         with torch.no_grad(), optimizers.averaged(self._all_optimizers()):
             figures = self.evaluate(self._bare())
+            training_state.divide(self._bare())
         self.model.train()
         found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in figures.items()}
-        logs = {**logs, **found}
+        logs = {**logs, **processes.from_main(found)}  # all must follow the same verdict
         best = logs.get(self.best, math.inf) < self.state.best
         if best:
             self.state.best, self.state.best_step = logs[self.best], self.state.step
@@ -265,15 +290,20 @@ class _Run:
         return "; ".join(messages)
 
     def _reset(self, group: str) -> None:
-        self._seed(self.state.step)
+        self._seed(self.state.step, 0)  # the same in all processes
         self.objective.reset(self.accelerator.unwrap_model(self.model), group)
         for o in self.optimizers[group]:
             o.state.clear()
 
     # Data and randomness: functions of (seed, step), so that nothing of them needs saving
 
-    def _stream(self, step: int) -> Iterator[Any]:
-        """This process's share of every micro-batch from the `step`-th update on, without end."""
+    def _stream(self, step: int) -> Iterator[tuple[Any, bool]]:
+        """This process's share of every micro-batch from the `step`-th update on, without end; see `processes.share`.
+
+        Raises:
+            TrainingError: there are no batches, or not the same ones in all processes.
+        """
+        compared = False
         skip = step * self.options.gradient_accumulation_steps
         if hasattr(self.batches, "from_step"):
             source: Iterator[Any] = iter(self.batches.from_step(skip))
@@ -287,13 +317,16 @@ class _Run:
                 if skip:
                     skip -= 1
                     continue
-                yield _share(batch, self.accelerator.process_index, self.accelerator.num_processes)
+                if not compared:
+                    processes.agree(data=batch)
+                    compared = True
+                yield processes.share(batch)
             if empty:
                 raise TrainingError("there are no batches to train on", "Is the data shorter than one block?")
             source = iter(self.batches)
 
-    def _seed(self, step: int) -> None:
-        key = f"{self.options.seed}/{step}/{self.accelerator.process_index}".encode()
+    def _seed(self, step: int, process: int) -> None:
+        key = f"{self.options.seed}/{step}/{process}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
         torch.manual_seed(seed)
         random.seed(seed)
@@ -301,31 +334,25 @@ class _Run:
     # Checkpoints
 
     def _save(self) -> None:
-        if self.folder is None or (self.folder / f"step-{self.state.step}").exists():
+        if self.folder is None or self.saved == self.state.step:
             return
-        if self.accelerator.is_main_process:
+        self.saved = self.state.step
+        if processes.is_main():
             checkpoint.save(self.folder / f"step-{self.state.step}", self._write)
             best = self.folder / f"step-{self.state.best_step}"
             checkpoint.prune(self.folder, self.options.keep_checkpoints, also=best)
-        self.accelerator.wait_for_everyone()
+        else:
+            self._write(None)
+        processes.wait()
 
-    def _write(self, folder: Path) -> None:
-        from safetensors.torch import save_model
-
-        save_model(self._bare(), str(folder / "model.safetensors"))
-        torch.save([o.state_dict() for o in self._all_optimizers()], folder / "optimizers.pt")
-        torch.save(self.objective.state_dict(), folder / "objective.pt")
-        (folder / "trainer.json").write_text(json.dumps(asdict(self.state)) + "\n", encoding="utf-8")
+    def _write(self, folder: Path | None) -> None:
+        training_state.write(folder, self._bare(), self._all_optimizers(), self.objective, asdict(self.state))
 
     def _load(self, folder: Path) -> None:
-        from safetensors.torch import load_model
-
-        load_model(self._bare(), str(folder / "model.safetensors"))
-        kept = torch.load(folder / "optimizers.pt", weights_only=True, map_location="cpu")
-        for o, state in zip(self._all_optimizers(), kept, strict=True):
-            o.load_state_dict(state)
-        self.objective.load_state_dict(torch.load(folder / "objective.pt", weights_only=True, map_location="cpu"))
-        self.state = _State(**json.loads((folder / "trainer.json").read_text(encoding="utf-8")))
+        mine = folder if processes.is_main() else None
+        loop = training_state.read(mine, self._bare(), self._all_optimizers(), self.objective)
+        self.state = _State(**loop)
+        self.saved = self.state.step
 
     def _bare(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
@@ -335,26 +362,6 @@ class _Run:
 
     def _progress(self, logs: Mapping[str, float], message: str) -> Progress:
         return Progress(step=self.state.step, total=self.options.max_steps, logs=dict(logs), message=message)
-
-
-def _accelerator(options: TrainingOptions, groups: int) -> Accelerator:
-    from accelerate.state import AcceleratorState
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    # The state is shared by all Accelerators of a process, and would keep the first one's precision.
-    AcceleratorState._reset_state()
-    # With several groups each phase leaves the others' parameters unused; with one that would be a mistake.
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=groups > 1)]
-    return Accelerator(mixed_precision="bf16" if _bf16(options.precision) else "no", kwargs_handlers=handlers)
-
-
-def _bf16(precision: str) -> bool:
-    """Whether to compute in bf16; `auto` wants hardware with bf16 matrix units, where it is faster."""
-    if precision != "auto":
-        return precision == "bf16"
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 @contextmanager
@@ -373,11 +380,6 @@ def _memory(options: TrainingOptions) -> Iterator[None]:
         ) from error
 
 
-class _nothing:
-    def __enter__(self) -> None: ...
-    def __exit__(self, *_: object) -> None: ...
-
-
 def _to(batch: Any, device: torch.device) -> Any:
     if torch.is_tensor(batch):
         return batch.to(device, non_blocking=True)
@@ -385,17 +387,4 @@ def _to(batch: Any, device: torch.device) -> Any:
         return {k: _to(v, device) for k, v in batch.items()}
     if isinstance(batch, (list, tuple)):
         return type(batch)(_to(v, device) for v in batch)
-    return batch
-
-
-def _share(batch: Any, rank: int, world: int) -> Any:
-    """The rows of a global batch that belong to one process."""
-    if world == 1:
-        return batch
-    if torch.is_tensor(batch) and batch.ndim:
-        return batch[rank::world]
-    if isinstance(batch, Mapping):
-        return {k: _share(v, rank, world) for k, v in batch.items()}
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(_share(v, rank, world) for v in batch)
     return batch

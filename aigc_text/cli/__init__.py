@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from .. import processes
 from ..errors import UserError, nearest
 from .terminal import visible
 
@@ -64,8 +65,12 @@ def main() -> None:
         sys.argv.remove("--debug")
     _quiet_libraries()
     _set_encodings()
-    # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code.
-    signal.signal(signal.SIGTERM, _terminated)
+    if processes.world() == 1:
+        # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code. Several processes are
+        # ended by their launcher, and one that waits for another outside of Python would not hear of it.
+        signal.signal(signal.SIGTERM, _terminated)
+    if not processes.is_main():
+        sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         code = _run(debug)
         sys.stdout.flush()
@@ -73,6 +78,8 @@ def main() -> None:
         # The reader has gone; what is still buffered must not raise again while Python shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
+    if code == 0:
+        processes.leave()
     sys.exit(code)
 
 
@@ -99,11 +106,13 @@ def _run(debug: bool) -> int:
 
 
 def _fail(message: str, cure: str, code: int, debug: bool) -> int:
+    message = processes.last_word(message)
+    stream = sys.stderr if processes.is_main() else sys.__stderr__
     if debug:
-        traceback.print_exc()
-    click.echo(f"Error: {visible(message)}", err=True)
+        traceback.print_exc(file=stream)
+    click.echo(f"Error: {visible(message)}", file=stream)
     if cure:
-        click.echo(visible(cure), err=True)
+        click.echo(visible(cure), file=stream)
     return code
 
 

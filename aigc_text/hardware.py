@@ -1,0 +1,111 @@
+"""What the loop runs on: devices, precision and processes, all through Accelerate, which is imported here only."""
+
+from __future__ import annotations
+
+import copy
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
+
+from . import processes, training_state
+from .errors import OptionError, TrainingError
+from .options import TrainingOptions
+
+
+def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
+    """Brings the processes together, and decides on the device and the precision of each.
+
+    Args:
+        groups: how many parameter groups there are.
+
+    Raises:
+        OptionError: fewer rows in a batch than processes.
+        TrainingError: the processes were started in a way that is not known here.
+    """
+    _refuse_other_ways()
+    if options.batch_size < processes.world():
+        raise OptionError(
+            f"batch_size={options.batch_size} has no row for each of the {processes.world()} processes",
+            f"Set --batch-size to {processes.world()} or more (it counts the rows of all of them), or start fewer.",
+        )
+    bf16 = _bf16(options.precision)
+    plugin = _fsdp(bf16) if processes.divide_model() else None
+    # The state is shared by all Accelerators of a process, and would keep the first one's precision.
+    AcceleratorState._reset_state()
+    made = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else several processes would not find each other there
+        mixed_precision="bf16" if bf16 else "no",
+        fsdp_plugin=plugin,
+        # With several groups each phase leaves the others' parameters unused; with one that would be a mistake.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=groups > 1)],
+    )
+    if made.num_processes != processes.world():
+        raise TrainingError(
+            f"{processes.world()} processes were started, and Accelerate sees {made.num_processes}",
+            "Start them with accelerate launch or torchrun, as docs/scale.md says.",
+        )
+    if plugin is not None and made.distributed_type == DistributedType.MULTI_CPU:
+        # torch divides models on the CPU too; Accelerate 1.15 passes over the wish where there is no accelerator.
+        AcceleratorState._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
+    return made
+
+
+def _refuse_other_ways() -> None:
+    for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM")):
+        if os.environ.get(variable, "").lower() == "true":
+            raise TrainingError(f"Accelerate is configured for {name}, which is not known here", "Use FSDP 2 instead.")
+    if processes.divide_model() and os.environ.get("FSDP_VERSION") != "2":
+        raise TrainingError("Accelerate is configured for FSDP 1, only FSDP 2 is known here", "Set --fsdp_version 2.")
+
+
+def _fsdp(bf16: bool) -> FullyShardedDataParallelPlugin:
+    """What Accelerate's configuration says about FSDP, but sums of gradients and losses stay in fp32."""
+    policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, torch.float32) if bf16 else None
+    return FullyShardedDataParallelPlugin(mixed_precision_policy=policy)
+
+
+def _bf16(precision: str) -> bool:
+    """Whether to compute in bf16; `auto` wants hardware with bf16 matrix units, where it is faster."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
+
+
+def outline(model: nn.Module) -> nn.Module:
+    """A copy of a model whose parameters have no data: what it was like before FSDP divided it."""
+    holes: dict[int, torch.Tensor] = {}
+    for p in model.parameters():
+        holes[id(p)] = nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+    return copy.deepcopy(model, holes)
+
+
+def reunite(model: nn.Module, before: nn.Module) -> None:
+    """Makes a model that FSDP divided the plain module it was, with its weights in the main process's memory.
+
+    In the other processes its parameters have no data from here on.
+
+    Args:
+        model: as FSDP left it.
+        before: its `outline`.
+    """
+    training_state.divide(model)
+    named = {training_state.plain_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
+    buffers = {training_state.plain_name(n): b for n, b in model.named_buffers(remove_duplicate=False)}
+    filled: dict[int, nn.Parameter] = {}  # tied parameters stay tied
+    for name, hole in [*before.named_parameters(remove_duplicate=False)]:
+        if id(hole) not in filled:
+            tensor = training_state.whole(named[name])
+            filled[id(hole)] = hole if tensor is None else nn.Parameter(tensor, requires_grad=hole.requires_grad)
+        owner, _, leaf = name.rpartition(".")
+        before.get_submodule(owner)._parameters[leaf] = filled[id(hole)]
+    for name, _ in [*before.named_buffers(remove_duplicate=False)]:
+        owner, _, leaf = name.rpartition(".")
+        before.get_submodule(owner)._buffers[leaf] = buffers[name].cpu()
+    model.__class__, model.__dict__ = before.__class__, before.__dict__
