@@ -1,0 +1,347 @@
+"""Several processes: the same run as in one, one of them speaks and writes, and none is left waiting."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from test_trainer import Net, PointGan, Recurrent, options, weights
+from torch import nn
+
+from aigc_text import checkpoint, load, processes, trainer
+from aigc_text.errors import TrainingError
+from aigc_text.objective import Objective, Step, Verdict
+
+DRIVER = Path(__file__).with_name("processes_driver.py")
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+
+
+class Team:
+    """Starts jobs in several processes; see processes_driver.py."""
+
+    def __init__(self, folder):
+        self.driver = subprocess.Popen(
+            [sys.executable, str(DRIVER), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENV,
+        )
+
+    def _do(self, **job):
+        self.driver.stdin.write(json.dumps(job) + "\n")
+        self.driver.stdin.flush()
+        return json.loads(self.driver.stdout.readline())
+
+    def command(self, world, *words, **more):
+        return self._do(world=world, words=[str(w) for w in words], **more)
+
+    def call(self, world, function, *arguments, **more):
+        done = self._do(world=world, call=function.__name__, arguments=arguments, **more)
+        assert done["codes"] == [0] * world, done["err"]
+        return done["answers"]
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory):
+    made = Team(tmp_path_factory.mktemp("team"))
+    yield made
+    made.driver.kill()
+
+
+# What is run in them; the driver's children import this file
+
+
+class Mean(Objective):
+    """With the weight that an objective has by itself."""
+
+    def steps(self, model, batch, step):
+        yield Step("model", model(**batch))
+
+
+def points(rows, batches=5):
+    """Batches with so many rows, in turn."""
+    generator = torch.Generator().manual_seed(1)
+    x = [torch.randn(rows[n % len(rows)], 2, generator=generator) for n in range(batches)]
+    return [{"x": part, "y": part.sum(1, keepdim=True)} for part in x]
+
+
+def squared_error(model):
+    """An `evaluate` that knows nothing of processes."""
+    batch = points([30], 1)[0]
+    return {"loss": float(model(**batch))}
+
+
+def regression(rank, rows, accumulate=1, folder=None, resume=False, **given):
+    model = Net(dropout=0.0)
+    opts = options(eval_every=3, batch_size=max(rows), gradient_accumulation_steps=accumulate, **given)
+    run = trainer.train(
+        model,
+        Mean(),
+        points(rows),
+        opts,
+        evaluate=squared_error,
+        checkpoints=Path(folder) if folder else None,
+        resume=resume,
+    )
+    return [[r.step, dict(r.logs), r.message] for r in run]
+
+
+class Gan(PointGan):
+    def forward(self, real, noise, phase):
+        loss = nn.functional.softplus
+        made = self.generator(noise)
+        if phase == "discriminator":
+            return loss(-self.discriminator(real)).mean() + loss(self.discriminator(made.detach())).mean()
+        return loss(-self.discriminator(made)).mean()
+
+
+class Adversarial(Objective):
+    def groups(self, model):
+        return {"discriminator": [*model.discriminator.parameters()], "generator": [*model.generator.parameters()]}
+
+    def steps(self, model, batch, step):
+        for phase in ("discriminator", "generator"):
+            yield Step(phase, model(**batch, phase=phase), {"rows": float(len(batch["real"]))})
+
+
+def gan(rank, accumulate):
+    batches = [{"real": b["x"], "noise": b["y"].expand(-1, 2)} for b in points([6, 5])]
+    opts = options(batch_size=6, gradient_accumulation_steps=accumulate)
+    return [dict(r.logs) for r in trainer.train(Gan(), Adversarial(), batches, opts)]
+
+
+def close(one, two):
+    """Whether the figures of two runs are the same but for rounding."""
+    assert len(one) == len(two)
+    for (step, logs, _), (other, others, _) in zip(one, two, strict=True):
+        assert step == other
+        assert logs == pytest.approx(others, rel=2e-5)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("rows", [[4], [5, 1]], ids=["equal", "unequal, and fewer than processes"])
+def test_the_curve_is_that_of_one_process(team, rows, accumulate):
+    one = regression(0, rows, accumulate)
+    two = team.call(2, regression, rows, accumulate)
+    assert two[0] == two[1]
+    close(one, two[0])
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_groups_have_the_curves_of_one_process(team, accumulate):
+    one, two = gan(0, accumulate), team.call(2, gan, accumulate)[0]
+    assert len(one) == len(two) == 6
+    for logs, others in zip(one, two, strict=True):
+        shared = {k: v for k, v in logs.items() if not k.endswith("rows")}
+        assert shared == pytest.approx({k: others[k] for k in shared}, rel=2e-5)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """A command line but for --output, with nothing drawn that depends on the number of processes."""
+    folder = tmp_path_factory.mktemp("data")
+    data = folder / "data.txt"
+    data.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
+    model = tiny.save("gpt2", folder / "model")
+    config = json.loads((model / "config.json").read_text())
+    none = {"attn_pdrop": 0.0, "resid_pdrop": 0.0, "embd_pdrop": 0.0}
+    (model / "config.json").write_text(json.dumps({**config, **none}))
+    given = {"--batch-size": 5, "--block-size": 16, "--precision": "fp32", "--learning-rate": 1e-3, "--max-steps": 8}
+    every = {"--eval-every": 4, "--save-every": 2, "--keep-checkpoints": 9}
+    pairs = {"--model": model, "--data": data, **given, **every}
+    return ["train", *(str(word) for pair in pairs.items() for word in pair)]
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+def curves_match(one, two):
+    assert [m["step"] for m in metrics(one)] == [m["step"] for m in metrics(two)] == list(range(1, 9))
+    for a, b in zip(metrics(one), metrics(two), strict=True):
+        assert a == pytest.approx(b, rel=2e-5)
+
+
+@pytest.fixture(scope="module")
+def one(team, words, tmp_path_factory):
+    """The folder of a run in one process."""
+    out = tmp_path_factory.mktemp("one") / "out"
+    assert team.command(1, *words, "--output", out)["codes"] == [0]
+    return out
+
+
+@pytest.fixture(scope="module")
+def two(team, words, tmp_path_factory):
+    """The folder of the same run in two."""
+    out = tmp_path_factory.mktemp("two") / "out"
+    done = team.command(2, *words, "--output", out, "--samples", 1)
+    assert done["codes"] == [0, 0], done["err"]
+    assert done["out"] == ["", ""] and done["err"][1] == ""
+    assert done["err"][0].count("Done: ") == 1
+    return out
+
+
+def test_the_command_line_makes_the_same_run_and_a_whole_folder(team, one, two):
+    curves_match(one, two)
+    checkpoint.verify(two)
+    names = {p.name for p in two.iterdir()}
+    assert {p.name for p in one.iterdir()} | {"samples.jsonl"} == names
+    assert len((two / "samples.jsonl").read_text().splitlines()) == 2
+    assert len(list(load(str(two)).generate(["the cat"], max_new_tokens=4, seed=1))) == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+def test_a_killed_run_goes_on_in_any_number_of_processes(team, words, one, two, tmp_path, before, after):
+    out = tmp_path / "out"
+    die = {"kill": {"all": str(out / "checkpoints" / "step-4")}}
+    killed = team.command(before, *words, "--output", out, *(["--samples", 1] if before == after == 2 else []), **die)
+    assert set(killed["codes"]) == {-9}
+    assert not (out / "config.json").exists()
+    done = team.command(after, *words, "--output", out, "--resume", *(["--samples", 1] if before == after == 2 else []))
+    assert done["codes"] == [0] * after, done["err"]
+    curves_match(one, out)
+    if before == after:
+        assert (out / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+
+
+# A state of each process's own
+
+
+class Carried(Objective):
+    per_process = True
+
+    def __init__(self):
+        self.state = torch.zeros(2, 4)
+
+    def steps(self, model, batch, step):
+        loss, state = model(**batch, state=self.state)
+        self.state = state.detach()
+        yield Step("model", loss)
+
+    def state_dict(self):
+        return {"state": self.state}
+
+    def load_state_dict(self, state):
+        self.state = state["state"]
+
+
+def recurrent(rank, folder, stop, resume):
+    objective = Carried()
+    run = trainer.train(
+        Recurrent(), objective, points([4]), options(save_every=1), checkpoints=Path(folder), resume=resume
+    )
+    reports = list(itertools.islice(run, stop))
+    run.close()
+    return [[dict(r.logs) for r in reports if r.logs], objective.state.tolist()]
+
+
+def test_each_process_gets_its_own_state_back(team, tmp_path):
+    whole = team.call(2, recurrent, str(tmp_path / "a"), 99, False)
+    assert whole[0][1] != whole[1][1]
+    first = team.call(2, recurrent, str(tmp_path / "b"), 3, False)
+    rest = team.call(2, recurrent, str(tmp_path / "b"), 99, True)
+    for a, b, c in zip(first, rest, whole, strict=True):
+        assert a[0] + b[0] == c[0] and b[1] == c[1]
+    with pytest.raises(TrainingError, match="state of its own in each process, and 2 saved one, not 1"):
+        recurrent(0, str(tmp_path / "b"), 99, True)
+
+
+class Scripted(Mean):
+    """Starts anew after the first validation, goes back to the best after the second, and stops after the fourth."""
+
+    def __init__(self):
+        self.verdicts = [Verdict(reset=("model",)), Verdict(roll_back=True), Verdict(), Verdict(stop="enough")]
+
+    def after_eval(self, logs):
+        return self.verdicts.pop(0)
+
+    def reset(self, model, group):
+        for layer in model.layers:
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
+
+
+def verdicts(rank, folder):
+    """`evaluate` differs by process, so only one that all listen to keeps them together."""
+    figures = iter([[1, 2, 3, 4], [4, 3, 2, 1]][rank])
+    model = Net(dropout=0.0)
+    opts = options(eval_every=1, save_every=1)
+    run = trainer.train(
+        model, Scripted(), points([4]), opts, evaluate=lambda m: {"loss": next(figures)}, checkpoints=Path(folder)
+    )
+    reports = [[r.step, dict(r.logs), r.message] for r in run]
+    return [reports, weights(model).tolist()]
+
+
+def test_all_processes_follow_the_same_verdict_to_the_same_weights(team, tmp_path):
+    one, two = verdicts(0, str(tmp_path / "one")), team.call(2, verdicts, str(tmp_path / "two"))
+    assert two[0] == two[1]
+    assert [m for _, _, m in one[0]] == [m for _, _, m in two[0][0]] == ["model reset", "rolled back to step 1", "", "stopped: enough"]
+    close(one[0], two[0][0])
+    assert one[1] == pytest.approx(two[0][1], abs=1e-4)
+
+
+# What goes wrong
+
+
+def fails(done, code, message):
+    """One process says it, once; both end by it or are ended."""
+    assert done["codes"][0] == code and done["codes"][1] in (code, -15), done
+    said = "".join(done["err"])
+    assert said.count(message) == 1 and said.count("Error: ") == 1, said
+    assert "Traceback" not in said and len(done["err"][0].splitlines()) <= 3
+    assert done["seconds"] < 20
+
+
+def test_a_taken_folder_is_refused_by_the_main_process(team, words, two):
+    before = {p: p.stat().st_mtime_ns for p in two.rglob("*")}
+    done = team.command(2, *words, "--output", two)
+    fails(done, 2, "holds a run already")
+    assert before == {p: p.stat().st_mtime_ns for p in two.rglob("*")}
+
+
+def test_a_resumed_run_with_other_options_is_refused(team, words, two):
+    fails(team.command(2, *words, "--output", two, "--resume"), 2, "was started with samples=1, not 0")
+
+
+def test_an_error_of_all_is_said_once(team, words, tmp_path):
+    done = team.command(2, *words, "--data", tmp_path / "none.txt", "--output", tmp_path / "out")
+    fails(done, 2, "none.txt does not exist")
+
+
+def test_fewer_rows_than_processes_are_refused(team, words, tmp_path):
+    done = team.command(2, *words, "--batch-size", 1, "--output", tmp_path / "out")
+    fails(done, 2, "batch_size=1 has no row for each of the 2 processes")
+
+
+def test_a_loss_that_is_not_finite_ends_both(team, words, tmp_path):
+    done = team.command(2, *words, "--learning-rate", 1e30, "--output", tmp_path / "out")
+    fails(done, 2, "is not finite")
+
+
+def test_an_error_of_one_process_names_it(team, words, tmp_path):
+    done = team.command(2, *words, "--output", tmp_path / "out", more={"1": ["--data", "none.txt"]})
+    assert done["codes"][1] == 2 and done["codes"][0] in (2, -15)
+    assert done["err"][1].startswith("Error: process 1 of 2 on ") and "none.txt does not exist" in done["err"][1]
+    assert "Traceback" not in "".join(done["err"]) and done["seconds"] < 20
+
+
+@pytest.mark.parametrize(("option", "what"), [("--seed=1", "options"), ("--data={}", "data")])
+def test_processes_that_were_started_with_other_things_are_told(team, words, tmp_path, option, what):
+    (tmp_path / "other.txt").write_text("something else " * 300)
+    more = {"1": [option.format(tmp_path / "other.txt")]}
+    fails(team.command(2, *words, "--output", tmp_path / "out", more=more), 2, f"process 1 has other {what} than")
+
+
+def test_a_killed_process_does_not_leave_the_other_waiting(team, words, tmp_path):
+    out = tmp_path / "out"
+    done = team.command(2, *words, "--output", out, kill={"1": str(out / "checkpoints" / "step-4")})
+    assert done["codes"][1] == -9 and done["codes"][0] in (2, -15)
+    assert done["seconds"] < 20
+    assert "Traceback" not in done["err"][0]
