@@ -59,8 +59,14 @@ def _refuse_other_ways() -> None:
     for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM")):
         if os.environ.get(variable, "").lower() == "true":
             raise TrainingError(f"Accelerate is configured for {name}, which is not known here", "Use FSDP 2 instead.")
-    if processes.divide_model() and os.environ.get("FSDP_VERSION") != "2":
+    if not processes.divide_model():
+        return
+    if os.environ.get("FSDP_VERSION") != "2":
         raise TrainingError("Accelerate is configured for FSDP 1, only FSDP 2 is known here", "Set --fsdp_version 2.")
+    if os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true" and not torch.accelerator.is_available():
+        raise TrainingError(
+            "FSDP cannot offload parameters to the CPU from the CPU", "Set --fsdp_offload_params false."
+        )
 
 
 def _fsdp(bf16: bool) -> FullyShardedDataParallelPlugin:

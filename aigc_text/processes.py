@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import TrainingError, one_line
+from .errors import TrainingError
 
 if TYPE_CHECKING:
     import torch
@@ -82,8 +82,7 @@ def company() -> Iterator[None]:
         if world() == 1 or not _lost(error):
             raise
         raise TrainingError(
-            f"another process of this run has gone ({one_line(str(error))[-100:]})",
-            "Its own message says why; start all of them again with --resume.",
+            "another process of this run has gone", "Its own message says why; start all again with --resume."
         ) from error
 
 

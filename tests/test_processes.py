@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +12,17 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+from safetensors.torch import load_file
 from test_trainer import Net, PointGan, Recurrent, options, weights
 from torch import nn
 
-from aigc_text import checkpoint, load, processes, trainer
+from aigc_text import checkpoint, load, trainer
 from aigc_text.errors import TrainingError
 from aigc_text.objective import Objective, Step, Verdict
 
 DRIVER = Path(__file__).with_name("processes_driver.py")
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
+ENV = {**os.environ, **QUIET, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 class Team:
@@ -52,6 +56,7 @@ def team(tmp_path_factory):
     made = Team(tmp_path_factory.mktemp("team"))
     yield made
     made.driver.kill()
+    made.driver.wait()
 
 
 # What is run in them; the driver's children import this file
@@ -196,6 +201,37 @@ def test_the_command_line_makes_the_same_run_and_a_whole_folder(team, one, two):
     assert len(list(load(str(two)).generate(["the cat"], max_new_tokens=4, seed=1))) == 1
 
 
+def launched(*command, limit=120):
+    """A launcher's run in two processes, with a limit against hanging; the whole group is ended at it."""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENV, start_new_session=True) as launcher:
+        try:
+            return launcher, launcher.communicate(timeout=limit)[1]
+        finally:
+            if launcher.poll() is None:
+                os.killpg(launcher.pid, signal.SIGKILL)
+
+
+def test_accelerate_launch_makes_the_same_run(words, one, tmp_path):
+    out = tmp_path / "out"
+    two = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
+    start = (sys.executable, "-m", "accelerate.commands.launch", *two, "--dynamo_backend", "no")
+    launcher, said = launched(*start, "--main_process_port", "0", "-m", "aigc_text", *words, "--output", str(out))
+    assert launcher.returncode == 0, said
+    curves_match(one, out)
+    checkpoint.verify(out)
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    ours = [line for line in said.splitlines() if line.strip()]
+    assert [line.split(":")[0] for line in ours] == ["training", "step 4 of 8", "step 8 of 8", "Done"]
+
+
+def test_a_launcher_whose_run_is_refused_ends_soon_and_with_our_code(words, two):
+    start = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    launcher, said = launched(*start, "-m", "aigc_text", *words, "--output", str(two), limit=60)
+    assert launcher.returncode == 1, "torchrun's own"
+    assert said.count("holds a run already") == 1
+    assert re.search(r"exitcode\s*: 2 ", said)
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
 def test_a_killed_run_goes_on_in_any_number_of_processes(team, words, one, two, tmp_path, before, after):
     out = tmp_path / "out"
@@ -208,6 +244,77 @@ def test_a_killed_run_goes_on_in_any_number_of_processes(team, words, one, two, 
     curves_match(one, out)
     if before == after:
         assert (out / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+
+
+# FSDP: each process holds a part of the model
+
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "asgd"])
+def test_a_divided_model_has_the_curve_of_a_whole_one(team, words, tmp_path, optimizer):
+    given = [*words, "--optimizer", optimizer, "--gradient-accumulation-steps", 2]
+    assert team.command(1, *given, "--output", tmp_path / "one")["codes"] == [0]
+    done = team.command(2, *given, "--output", tmp_path / "two", "--samples", 1, env=FSDP)
+    assert done["codes"] == [0, 0], done["err"]
+    curves_match(tmp_path / "one", tmp_path / "two")
+    two = load(str(tmp_path / "two")).model
+    assert two.lm_head.weight is two.transformer.wte.weight
+    assert (tmp_path / "one" / "config.json").read_text() == (tmp_path / "two" / "config.json").read_text()
+
+
+def held(rank):
+    """How much of a model each process holds during training, and what it has at the end."""
+    model, parts = Net(dropout=0.0), []
+
+    def evaluate(model):
+        parts.append(sum(p.to_local().numel() for p in model.parameters()))
+        return {"loss": 1.0}
+
+    list(trainer.train(model, Mean(), points([4]), options(max_steps=1), evaluate=evaluate))
+    return [parts, [p.device.type for p in model.parameters()], type(model).__name__]
+
+
+def test_each_process_holds_a_half_and_the_main_one_the_whole_at_the_end(team):
+    size = sum(p.numel() for p in Net().parameters())
+    main, other = team.call(2, held, env=FSDP)
+    assert main[0][0] + other[0][0] == size and other[0][0] < 0.6 * size
+    assert main[1:] == [["cpu"] * 4, "Net"] and other[1:] == [["meta"] * 4, "Net"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(FSDP, {}), ({}, FSDP)], ids=["to whole", "to divided"])
+def test_a_run_goes_on_divided_or_not(team, words, one, tmp_path, before, after):
+    out = tmp_path / "out"
+    killed = team.command(2, *words, "--output", out, env=before, kill={"all": str(out / "checkpoints" / "step-4")})
+    assert set(killed["codes"]) == {-9}
+    done = team.command(2, *words, "--output", out, "--resume", env=after)
+    assert done["codes"] == [0, 0], done["err"]
+    curves_match(one, out)
+
+
+def test_an_adapter_is_all_that_its_checkpoints_hold(team, words, tmp_path):
+    given = [*words, "--lora-rank", 2, "--merge"]
+    assert team.command(1, *given, "--output", tmp_path / "one")["codes"] == [0]
+    for name, env in (("two", {}), ("divided", FSDP)):
+        done = team.command(2, *given, "--output", tmp_path / name, env=env)
+        assert done["codes"] == [0, 0], done["err"]
+        curves_match(tmp_path / "one", tmp_path / name)
+        weights = load_file(tmp_path / name / "checkpoints" / "step-8" / "model.safetensors")
+        assert weights and all("lora_" in tensor for tensor in weights)
+        assert load(str(tmp_path / name)).adapter is not None
+        assert load(str(tmp_path / name / "merged")).adapter is None
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({**FSDP, "FSDP_VERSION": "1"}, "only FSDP 2 is known"),
+        ({**FSDP, "FSDP_OFFLOAD_PARAMS": "true"}, "cannot offload"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "configured for DeepSpeed"),
+    ],
+)
+def test_other_ways_are_refused(team, words, tmp_path, env, says):
+    fails(team.command(2, *words, "--output", tmp_path / "out", env=env), 2, says)
 
 
 # A state of each process's own
@@ -282,7 +389,8 @@ def verdicts(rank, folder):
 def test_all_processes_follow_the_same_verdict_to_the_same_weights(team, tmp_path):
     one, two = verdicts(0, str(tmp_path / "one")), team.call(2, verdicts, str(tmp_path / "two"))
     assert two[0] == two[1]
-    assert [m for _, _, m in one[0]] == [m for _, _, m in two[0][0]] == ["model reset", "rolled back to step 1", "", "stopped: enough"]
+    assert [message for _, _, message in one[0]] == ["model reset", "rolled back to step 1", "", "stopped: enough"]
+    assert [message for _, _, message in two[0][0]] == [message for _, _, message in one[0]]
     close(one[0], two[0][0])
     assert one[1] == pytest.approx(two[0][1], abs=1e-4)
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "generate": "Generate texts from prompts.",
     "train": "Fine-tune a model, or train one from scratch.",
 }
+TOGETHER = ("train",)  # what the processes of a launcher do together, so that one of them speaks for all
 
 
 class _Lazy(click.Group):
@@ -65,11 +66,11 @@ def main() -> None:
         sys.argv.remove("--debug")
     _quiet_libraries()
     _set_encodings()
-    if processes.world() == 1:
+    if not _together():
         # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code. Several processes are
         # ended by their launcher, and one that waits for another outside of Python would not hear of it.
         signal.signal(signal.SIGTERM, _terminated)
-    if not processes.is_main():
+    elif not processes.is_main():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
         code = _run(debug)
@@ -81,6 +82,10 @@ def main() -> None:
     if code == 0:
         processes.leave()
     sys.exit(code)
+
+
+def _together() -> bool:
+    return processes.world() > 1 and any(word in TOGETHER for word in sys.argv[1:2])
 
 
 def _run(debug: bool) -> int:
@@ -106,8 +111,9 @@ def _run(debug: bool) -> int:
 
 
 def _fail(message: str, cure: str, code: int, debug: bool) -> int:
-    message = processes.last_word(message)
-    stream = sys.stderr if processes.is_main() else sys.__stderr__
+    stream = sys.stderr
+    if _together():
+        message, stream = processes.last_word(message), sys.__stderr__
     if debug:
         traceback.print_exc(file=stream)
     click.echo(f"Error: {visible(message)}", file=stream)
