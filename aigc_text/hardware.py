@@ -64,9 +64,7 @@ def _refuse_other_ways() -> None:
     if os.environ.get("FSDP_VERSION") != "2":
         raise TrainingError("Accelerate is configured for FSDP 1, only FSDP 2 is known here", "Set --fsdp_version 2.")
     if os.environ.get("FSDP_OFFLOAD_PARAMS", "").lower() == "true" and not torch.accelerator.is_available():
-        raise TrainingError(
-            "FSDP cannot offload parameters to the CPU from the CPU", "Set --fsdp_offload_params false."
-        )
+        raise TrainingError("FSDP cannot offload parameters from the CPU", "Set fsdp_offload_params: false.")
 
 
 def _fsdp(bf16: bool) -> FullyShardedDataParallelPlugin:

@@ -39,7 +39,7 @@ class Validation:
         from .batches import collate
 
         device = next(model.parameters()).device
-        nll, scored, unknown = 0.0, 0, 0
+        nll, scored, unknown = 0.0, 0.0, 0.0
         step = 16 * processes.world()
         for first in range(0, len(self.rows), step):
             batch, counts = processes.share(collate(self.rows[first : first + step], self.pad))

@@ -209,7 +209,7 @@ def _digest(thing: Any) -> str:
     def add(part: Any) -> None:
         if torch.is_tensor(part):
             hashed.update(str((part.shape, part.dtype)).encode())
-            hashed.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+            hashed.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         elif isinstance(part, Mapping):
             for name, value in part.items():
                 add((str(name), value))

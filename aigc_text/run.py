@@ -353,7 +353,7 @@ def _train(
         checkpoints=folder.checkpoints,
         resume=folder.resume,
     )
-    yield from _recorded(reports, backend, options, folder)
+    yield from _logged(reports, backend, options, folder)
     if processes.is_main():
         plots.curves(folder.metrics, folder.path / "curves.png")
         figures = delivered_figures(folder.metrics, bool(options.early_stopping))
@@ -362,7 +362,7 @@ def _train(
         processes.wait()  # none ends before the folder is complete
 
 
-def _recorded(
+def _logged(
     reports: Iterator[Progress], backend: TransformersBackend, options: TrainingOptions, folder: RunFolder
 ) -> Iterator[Progress]:
     """The reports of the trainer, each written down by the main process before it is passed on."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor | None:
     tensor = tensor.detach()
     if not isinstance(tensor, DTensor):
         return tensor
-    together = tensor.to(tensor.device_mesh.device_type).full_tensor()
+    divided: Any = tensor.to(tensor.device_mesh.device_type)
+    together: torch.Tensor = divided.full_tensor()
     return together.cpu() if processes.is_main() else None
 
 
@@ -128,7 +130,8 @@ def _read_weights(folder: Path | None, into: dict[str, torch.Tensor]) -> None:
     from safetensors import safe_open
 
     stream = safe_open(folder / "model.safetensors", framework="pt") if folder else None
-    saved = processes.from_main({n: list(stream.get_slice(n).get_shape()) for n in stream.keys()} if stream else {})
+    shapes = {name: list(stream.get_slice(name).get_shape()) for name in list(stream.keys())} if stream else {}
+    saved = processes.from_main(shapes)
     needed = {n: list(tensor.shape) for n, tensor in into.items()}
     for name in sorted({*saved, *needed}):
         if saved.get(name) != needed.get(name):
@@ -148,7 +151,7 @@ def _read_optimizers(folder: Path | None, optimizers: Sequence[torch.optim.Optim
     for o, state in zip(optimizers, states, strict=True):
         parameters = [p for group in o.param_groups for p in group["params"]]
         for n, values in state["state"].items():
-            state["state"][n] = _mapped(values, lambda tensor, n=n: _spread(tensor, parameters[n]))
+            state["state"][n] = _mapped(values, partial(_spread, like=parameters[n]))
         o.load_state_dict(state)
 
 
@@ -163,11 +166,11 @@ def _spread(saved: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """
     if not processes.connected():
         return saved
-    divided = isinstance(like, DTensor) and saved.shape == like.shape
-    device = like.device_mesh.device_type if isinstance(like, DTensor) else like.device
+    mesh = like.device_mesh if isinstance(like, DTensor) else None
+    device = mesh.device_type if mesh is not None else like.device
     here = torch.empty_like(saved, device=device) if saved.is_meta else saved.to(device)
-    if divided:
-        return distribute_tensor(here, like.device_mesh, like.placements).to(like.device)
+    if isinstance(like, DTensor) and saved.shape == like.shape:
+        return distribute_tensor(here, mesh, like.placements).to(like.device)
     torch.distributed.broadcast(here, src=0)
     return here if here.ndim else here.cpu()  # optimizers count their steps on the CPU
 
