@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import copy
 import os
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    InitProcessGroupKwargs,
+)
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from . import processes, training_state
 from .errors import OptionError, TrainingError
 from .options import TrainingOptions
+
+PATIENCE = timedelta(minutes=30)  # how long the others wait while the main process writes
 
 
 def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
@@ -41,8 +49,11 @@ def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
         cpu=not torch.accelerator.is_available(),  # else several processes would not find each other there
         mixed_precision="bf16" if bf16 else "no",
         fsdp_plugin=plugin,
-        # With several groups each phase leaves the others' parameters unused; with one that would be a mistake.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=groups > 1)],
+        kwargs_handlers=[
+            # With several groups each phase leaves the others' parameters unused; with one that would be a mistake.
+            DistributedDataParallelKwargs(find_unused_parameters=groups > 1),
+            InitProcessGroupKwargs(timeout=PATIENCE),
+        ],
     )
     if made.num_processes != processes.world():
         raise TrainingError(

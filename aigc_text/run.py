@@ -353,12 +353,12 @@ def _train(
         checkpoints=folder.checkpoints,
         resume=folder.resume,
     )
-    yield from _logged(reports, backend, options, folder)
-    if processes.is_main():
-        plots.curves(folder.metrics, folder.path / "curves.png")
-        figures = delivered_figures(folder.metrics, bool(options.early_stopping))
-        folder.deliver(backend, _card(backend, options, figures), merge)
     with processes.company():
+        yield from _logged(reports, backend, options, folder)
+        if processes.is_main():
+            plots.curves(folder.metrics, folder.path / "curves.png")
+            figures = delivered_figures(folder.metrics, bool(options.early_stopping))
+            folder.deliver(backend, _card(backend, options, figures), merge)
         processes.wait()  # none ends before the folder is complete
 
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "aigc_text"
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "pyarrow", "evaluate", "matplotlib"}
-MAY_BE_HEAVY = ("sampling", "losses", "optimizers", "trainer", "engines/*", "backends/*")
+MAY_BE_HEAVY = ("sampling", "losses", "optimizers", "training_state", "hardware", "trainer", "engines/*", "backends/*")
 LIGHT = ("__init__", "cli", "cli/*", "registry", "api", "run")  # importing these imports no heavy package
 ONE_DOOR = {
     "click": "cli",
@@ -21,7 +21,7 @@ ONE_DOOR = {
     "datasets": "hub_datasets",
     "pyarrow": "formats",
     "matplotlib": "plots",
-    "accelerate": "trainer",
+    "accelerate": "hardware",
 }
 MAY_IMPORT_FAMILIES = {"backends/vae": {"backends/rnn", "backends/transformer"}}
 MAY_IMPORT_FAMILIES["backends/gan"] = MAY_IMPORT_FAMILIES["backends/vae"]

@@ -18,7 +18,7 @@ from torch import nn
 
 from aigc_text import checkpoint, load, trainer
 from aigc_text.errors import TrainingError
-from aigc_text.objective import Objective, Step, Verdict
+from aigc_text.objective import Likelihood, Objective, Step, Verdict
 
 DRIVER = Path(__file__).with_name("processes_driver.py")
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
@@ -136,6 +136,24 @@ def test_the_curve_is_that_of_one_process(team, rows, accumulate):
     two = team.call(2, regression, rows, accumulate)
     assert two[0] == two[1]
     close(one, two[0])
+
+
+def masked(rank):
+    """Rows of which the second process gets one without targets: the mean over none is no number."""
+    model = tiny.model("gpt2", tiny.tokenizer())
+    ids = torch.arange(32).reshape(2, 16)
+    labels = ids.clone()
+    labels[1] = -100
+    batches = [{"input_ids": ids, "labels": labels}, {"input_ids": ids, "labels": ids}]
+    opts = options(max_steps=4, batch_size=2)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return [[r.step, dict(r.logs), r.message] for r in trainer.train(model, Likelihood(), batches, opts)]
+
+
+def test_a_share_without_targets_counts_for_nothing(team):
+    close(masked(0), team.call(2, masked)[0])
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
