@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from . import checkpoint, hardware, optimizers, processes, training_state
 from .errors import OptionError, TrainingError
@@ -198,9 +199,8 @@ class _Run:
             group = next((s.group for s in found if s is not None), None)
             if group is None:
                 return logs
-            means = self.accelerator.reduce(torch.stack([*sums.values()]), "mean").tolist()
-            logs.update({self._prefix(group) + name: mean for name, mean in zip(sums, means, strict=True)})
-            self._apply(group, factor, logs)
+            figures = self._apply(group, factor, sums)
+            logs.update({self._prefix(group) + name: value for name, value in figures.items()})
 
     def _backward(self, run: Iterator[Step], n: int, shares: list[float], sums: dict[str, torch.Tensor]) -> Step | None:
         """The next loss of a micro-batch: its gradients are added to the parameters', its figures to `sums`."""
@@ -211,27 +211,32 @@ class _Run:
                 return None
             self.accelerator.backward(found.loss * shares[n])
         for name, value in {"loss": found.loss, **found.logs}.items():
-            part = torch.as_tensor(value, dtype=torch.float32, device=self.accelerator.device).detach() * shares[n]
+            part = _scalar(value, self.accelerator.device) * shares[n]
             # A mean over no targets is no number, and counts for nothing.
             sums[name] = sums.get(name, 0.0) + (part if shares[n] else torch.zeros_like(part))
         return found
 
-    def _apply(self, group: str, factor: float, logs: dict[str, float]) -> None:
-        prefix = self._prefix(group)
+    def _apply(self, group: str, factor: float, sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """Updates a group from its gradients; gives the figures of all processes."""
         limit = self.of_group[group].max_grad_norm or math.inf
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters[group], limit))
-        if not (math.isfinite(norm) and math.isfinite(logs[prefix + "loss"])):
+        norm = self.accelerator.clip_grad_norm_(self.parameters[group], limit)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # FSDP leaves it divided
+        means = self.accelerator.reduce(torch.stack([*sums.values()]), "mean")
+        # All at once, for here the host waits for the device, and nowhere else in a step.
+        found = torch.cat([means, norm.reshape(1).to(means)]).tolist()
+        figures = dict(zip([*sums, "grad_norm"], found, strict=True))
+        if not (math.isfinite(figures["grad_norm"]) and math.isfinite(figures["loss"])):
             raise TrainingError(
-                f"step {self.state.step + 1}: loss {logs[prefix + 'loss']:g} with gradient norm {norm:g} of group "
-                f"{group!r} is not finite; the weights were not updated",
+                f"step {self.state.step + 1}: loss {figures['loss']:g} with gradient norm {figures['grad_norm']:g} of "
+                f"group {group!r} is not finite; the weights were not updated",
                 "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save",
             )
-        logs[prefix + "grad_norm"] = norm
         for o in self.optimizers[group]:
             for h in o.param_groups:
                 h["lr"] = h["initial_lr"] * factor
             o.step()
         self.model.zero_grad(set_to_none=True)  # of all groups: one group's loss reaches another's parameters
+        return figures
 
     def _prefix(self, group: str) -> str:
         return f"{group}_" if len(self.groups) > 1 else ""
@@ -378,6 +383,13 @@ def _memory(options: TrainingOptions) -> Iterator[None]:
             f"out of memory with batch_size={options.batch_size} and block_size={options.block_size or 'its default'}",
             f"{less if options.batch_size > 1 else 'Lower'} --block-size.",
         ) from error
+
+
+def _scalar(value: torch.Tensor | float, device: torch.device) -> torch.Tensor:
+    """In fp32 on the device, without waiting for it."""
+    if torch.is_tensor(value):
+        return value.detach().to(device, torch.float32)
+    return torch.full((), value, device=device, dtype=torch.float32)
 
 
 def _to(batch: Any, device: torch.device) -> Any:
