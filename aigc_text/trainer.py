@@ -333,7 +333,8 @@ class _Run:
     def _seed(self, step: int, process: int) -> None:
         key = f"{self.options.seed}/{step}/{process}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
-        torch.manual_seed(seed)
+        # On the CPU its generator alone: of absent devices torch would remember every seed, with the stack.
+        (torch.default_generator if self.accelerator.device.type == "cpu" else torch).manual_seed(seed)
         random.seed(seed)
 
     # Checkpoints
