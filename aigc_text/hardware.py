@@ -41,13 +41,12 @@ def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
             f"batch_size={options.batch_size} has no row for each of the {processes.world()} processes",
             f"Set --batch-size to {processes.world()} or more (it counts the rows of all of them), or start fewer.",
         )
-    bf16 = _bf16(options.precision)
-    plugin = _fsdp(bf16) if processes.divide_model() else None
+    plugin = _fsdp(_bf16(options.precision)) if processes.divide_model() else None
     # The state is shared by all Accelerators of a process, and would keep the first one's precision.
     AcceleratorState._reset_state()
     made = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else several processes would not find each other there
-        mixed_precision="bf16" if bf16 else "no",
+        mixed_precision="no",  # see autocast
         fsdp_plugin=plugin,
         kwargs_handlers=[
             # With several groups each phase leaves the others' parameters unused; with one that would be a mistake.
@@ -64,6 +63,14 @@ def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
         # torch divides models on the CPU too; Accelerate 1.15 passes over the wish where there is no accelerator.
         AcceleratorState._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
     return made
+
+
+def autocast(device: torch.device, options: TrainingOptions) -> torch.autocast:
+    """Within it the model computes in the precision of the options.
+
+    In place of Accelerate's own, which turns all that the model returns to fp32, the table of logits included.
+    """
+    return torch.autocast(device.type, torch.bfloat16, enabled=_bf16(options.precision))
 
 
 def _refuse_other_ways() -> None:

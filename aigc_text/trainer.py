@@ -165,10 +165,9 @@ class _Run:
         self._release()
 
     def _release(self) -> None:
-        """Gives the module back as it was: neither compiled, nor wrapped for mixed precision, nor divided."""
-        bare = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False, keep_torch_compile=False)
+        """Gives the module back as it was: neither compiled nor divided."""
+        bare = self._bare()
         bare._compiled_call_impl = None  # what nn.Module.compile() sets
-        bare.__dict__.pop("forward", None)  # and what Accelerate leaves of its wrapping
         if self.before is not None:
             hardware.reunite(bare, self.before)
         bare.eval()
@@ -206,7 +205,8 @@ class _Run:
         """The next loss of a micro-batch: its gradients are added to the parameters', its figures to `sums`."""
         last = n == len(shares) - 1
         with self.accelerator.no_sync(self.model) if not last else nullcontext():
-            found = next(run, None)
+            with self._autocast():
+                found = next(run, None)
             if found is None:
                 return None
             self.accelerator.backward(found.loss * shares[n])
@@ -238,6 +238,9 @@ class _Run:
         self.model.zero_grad(set_to_none=True)  # of all groups: one group's loss reaches another's parameters
         return figures
 
+    def _autocast(self) -> torch.autocast:
+        return hardware.autocast(self.accelerator.device, self.options)
+
     def _prefix(self, group: str) -> str:
         return f"{group}_" if len(self.groups) > 1 else ""
 
@@ -247,7 +250,7 @@ class _Run:
         """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
         assert self.evaluate is not None
         self.model.eval()
-        with torch.no_grad(), optimizers.averaged(self._all_optimizers()):
+        with torch.no_grad(), self._autocast(), optimizers.averaged(self._all_optimizers()):
             figures = self.evaluate(self._bare())
             training_state.divide(self._bare())
         self.model.train()
