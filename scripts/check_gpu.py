@@ -144,8 +144,9 @@ class Check:
             torch.cuda.reset_peak_memory_stats(self.device)
         times = []
         for report in train(self.fresh(), self.data, self.folder / "whole", options=self.options):
-            times.append(time.perf_counter())
-            self.losses.append(report.logs["loss"])
+            if report.logs:
+                times.append(time.perf_counter())
+                self.losses.append(report.logs["loss"])
         if self.device.startswith("cuda"):
             self.memory = f"{torch.cuda.max_memory_allocated(self.device) / 2**20:,.0f} MiB"
         # Without the first update, which sets things up, nor what follows a checkpoint.
