@@ -336,7 +336,7 @@ class _Run:
     def _seed(self, step: int, process: int) -> None:
         key = f"{self.options.seed}/{step}/{process}".encode()
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
-        # On the CPU its generator alone: of absent devices torch would remember every seed, with the stack.
+        # On the CPU its generator alone: for devices that are not there torch takes a stack trace each time.
         (torch.default_generator if self.accelerator.device.type == "cpu" else torch).manual_seed(seed)
         random.seed(seed)
 
