@@ -13,6 +13,7 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
     FullyShardedDataParallelPlugin,
+    GradientAccumulationPlugin,
     InitProcessGroupKwargs,
 )
 from torch import nn
@@ -47,6 +48,8 @@ def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
     made = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else several processes would not find each other there
         mixed_precision="no",  # see autocast
+        # The loop counts micro-batches itself; else a number in Accelerate's configuration would divide the loss.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         fsdp_plugin=plugin,
         kwargs_handlers=[
             # With several groups each phase leaves the others' parameters unused; with one that would be a mistake.

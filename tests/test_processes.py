@@ -185,8 +185,8 @@ def metrics(folder):
     return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
 
 
-def curves_match(one, two):
-    assert [m["step"] for m in metrics(one)] == [m["step"] for m in metrics(two)] == list(range(1, 9))
+def curves_match(one, two, steps=8):
+    assert [m["step"] for m in metrics(one)] == [m["step"] for m in metrics(two)] == list(range(1, steps + 1))
     for a, b in zip(metrics(one), metrics(two), strict=True):
         assert a == pytest.approx(b, rel=2e-5)
 
@@ -208,6 +208,17 @@ def two(team, words, tmp_path_factory):
     assert done["out"] == ["", ""] and done["err"][1] == ""
     assert done["err"][0].count("Done: ") == 1
     return out
+
+
+def test_accelerate_reads_the_files_of_the_page(tmp_path):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+    files = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    for body in files:
+        (tmp_path / "config.yaml").write_text(body)
+        assert load_config_from_file(str(tmp_path / "config.yaml")).num_processes == 2  # unknown keys are refused
+    assert len(files) == 3
 
 
 def test_the_command_line_makes_the_same_run_and_a_whole_folder(team, one, two):
@@ -271,11 +282,11 @@ FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLI
 
 @pytest.mark.parametrize("optimizer", ["muon", "asgd"])
 def test_a_divided_model_has_the_curve_of_a_whole_one(team, words, tmp_path, optimizer):
-    given = [*words, "--optimizer", optimizer, "--gradient-accumulation-steps", 2]
+    given = [*words, "--optimizer", optimizer, "--gradient-accumulation-steps", 2, "--max-steps", 4, "--eval-every", 2]
     assert team.command(1, *given, "--output", tmp_path / "one")["codes"] == [0]
     done = team.command(2, *given, "--output", tmp_path / "two", "--samples", 1, env=FSDP)
     assert done["codes"] == [0, 0], done["err"]
-    curves_match(tmp_path / "one", tmp_path / "two")
+    curves_match(tmp_path / "one", tmp_path / "two", 4)
     two = load(str(tmp_path / "two")).model
     assert two.lm_head.weight is two.transformer.wte.weight
     assert (tmp_path / "one" / "config.json").read_text() == (tmp_path / "two" / "config.json").read_text()
@@ -311,13 +322,13 @@ def test_a_run_goes_on_divided_or_not(team, words, one, tmp_path, before, after)
 
 
 def test_an_adapter_is_all_that_its_checkpoints_hold(team, words, tmp_path):
-    given = [*words, "--lora-rank", 2, "--merge"]
+    given = [*words, "--lora-rank", 2, "--merge", "--max-steps", 4]
     assert team.command(1, *given, "--output", tmp_path / "one")["codes"] == [0]
     for name, env in (("two", {}), ("divided", FSDP)):
         done = team.command(2, *given, "--output", tmp_path / name, env=env)
         assert done["codes"] == [0, 0], done["err"]
-        curves_match(tmp_path / "one", tmp_path / name)
-        weights = load_file(tmp_path / name / "checkpoints" / "step-8" / "model.safetensors")
+        curves_match(tmp_path / "one", tmp_path / name, 4)
+        weights = load_file(tmp_path / name / "checkpoints" / "step-4" / "model.safetensors")
         assert weights and all("lora_" in tensor for tensor in weights)
         assert load(str(tmp_path / name)).adapter is not None
         assert load(str(tmp_path / name / "merged")).adapter is None
