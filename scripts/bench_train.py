@@ -1,7 +1,7 @@
 """Measures our training loop against transformers' Trainer: the same model, optimizer and precision, step beside step.
 
-    python scripts/bench_train.py                                 # own text of mixed lengths, fp32
-    python scripts/bench_train.py --data captions.txt --precision bf16 --output bench.json --picture bench.png
+    python scripts/bench_train.py                                 # a made-up text of mixed lengths, fp32 and bf16
+    python scripts/bench_train.py --data made-up captions.txt --output bench.json --picture bench.png
     python scripts/bench_train.py --size 124m --device cuda --precision bf16
 
 Three comparisons, by real tokens a second (padding counts for nothing, and every update sees about as many of them):
@@ -52,12 +52,15 @@ SIZES = {  # GPT-2 architectures, and the rows and tokens of a batch
 BARS = {"packed": 1.0, "padded": 1.5}  # what is promised
 AGREEMENT = {"fp32": 1e-4, "bf16": 2e-3}  # largest relative difference of the mean losses on the same rows
 RATE = 1e-3
+MADE_UP = "made-up"
 
 
 @dataclass
 class Result:
     """Tokens a second of each pair, and the mean loss of all updates."""
 
+    text: str
+    precision: str
     name: str
     ours: list[float]
     theirs: list[float]
@@ -72,9 +75,9 @@ class Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="plain text, a line a text; by default made up, of mixed lengths")
+    parser.add_argument("--data", nargs="+", default=[MADE_UP], help=f"files, a line a text; or {MADE_UP}")
     parser.add_argument("--size", choices=SIZES, default="small")
-    parser.add_argument("--precision", choices=AGREEMENT, default="fp32")
+    parser.add_argument("--precision", nargs="+", choices=AGREEMENT, default=list(AGREEMENT))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--steps", type=int, default=10, help="updates of each in a pair")
     parser.add_argument("--pairs", type=int, default=5)
@@ -83,25 +86,25 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the figures here as JSON")
     parser.add_argument("--picture", type=Path, help="draw the ratios here")
     given = parser.parse_args()
-    setup = Setup(given)
-    results = [COMPARISONS[name](setup) for name in given.only]
-    about = describe(setup)
+    setups = [Setup(given, data, precision) for data in given.data for precision in given.precision]
+    results = [COMPARISONS[name](setup) for setup in setups for name in given.only]
+    about = describe(setups)
     print(report(results, about))
     if given.output:
         rows = [{**asdict(r), "ratios": r.ratios} for r in results]
         given.output.write_text(json.dumps({**about, "results": rows}, indent=1) + "\n", encoding="utf-8")
     if given.picture:
         draw(results, given.picture)
-    sys.exit(disagreement(results, given.precision))
+    sys.exit(disagreement(results))
 
 
 class Setup:
-    """What all comparisons share: text, tokenizer, model, batch."""
+    """What the comparisons on a text in a precision share: tokenizer, model, batch."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        self.given = given
+    def __init__(self, given: argparse.Namespace, data: str, precision: str) -> None:
+        self.given, self.text, self.precision = given, Path(data).name, precision
         config, self.rows, self.block = SIZES[given.size]
-        lines = given.data.read_text(encoding="utf-8").splitlines() if given.data else made_up()
+        lines = made_up() if data == MADE_UP else Path(data).read_text(encoding="utf-8").splitlines()
         self.lines = [line for line in lines if line.strip()]
         self.tokenizer = train_bpe(self.lines, config.get("vocab_size", 8192), context=self.block)
         end = self.tokenizer.eos_token_id
@@ -117,7 +120,7 @@ class Setup:
             batch_size=self.rows,
             block_size=self.block,
             packing=True,
-            precision=given.precision,
+            precision=precision,
             learning_rate=RATE,
             schedule="constant",
             warmup_steps=0,
@@ -185,7 +188,7 @@ def compare(name: str, setup: Setup, rows: list[Any], size: int, order: str, col
         weight_decay=options.weight_decay,
         adam_beta2=options.adam_beta2,
         max_grad_norm=options.max_grad_norm,
-        bf16=given.precision == "bf16",
+        bf16=setup.precision == "bf16",
         use_cpu=given.device == "cpu",
         logging_strategy="no",
         save_strategy="no",
@@ -206,6 +209,8 @@ def compare(name: str, setup: Setup, rows: list[Any], size: int, order: str, col
     counts = [sum(int(n) for n in theirs.tokens[a : a + given.steps]) for a in starts]
     own = given.steps * setup.rows * setup.block
     return Result(
+        text=setup.text,
+        precision=setup.precision,
         name=name,
         ours=[own / t for t in turns.ours[1:]],
         theirs=[n / t for n, t in zip(counts, turns.theirs[1:], strict=True)],
@@ -262,30 +267,33 @@ class Turns(TrainerCallback):
 # What is shown
 
 
-def disagreement(results: list[Result], precision: str) -> str | None:
+def disagreement(results: list[Result]) -> str | None:
     """Says so if the same rows did not give both the same losses."""
     for r in results:
-        if r.name == "packed" and abs(r.our_loss - r.their_loss) > AGREEMENT[precision] * r.their_loss:
+        if r.name == "packed" and abs(r.our_loss - r.their_loss) > AGREEMENT[r.precision] * r.their_loss:
             return f"the losses differ: {r.our_loss:.6f} and {r.their_loss:.6f}; this is not the same work"
     return None
 
 
-def describe(setup: Setup) -> dict[str, Any]:
-    given = setup.given
-    lengths = sorted(map(len, setup.ids))
-    spread = f"{lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
+def describe(setups: list[Setup]) -> dict[str, Any]:
+    given, setup = setups[0].given, setups[0]
     cuda = given.device.startswith("cuda")
     versions = [f"Python {platform.python_version()}", f"aigc-text {aigc_text.__version__}"]
     versions += [f"{m.__name__} {m.__version__}" for m in (torch, transformers, accelerate)]
     return {
-        "machine": torch.cuda.get_device_name() if cuda else f"{processor()}, {torch.get_num_threads()} threads",
+        "command": shlex.join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]]),
+        "machine": torch.cuda.get_device_name() if cuda else f"{processor()}, threads: {torch.get_num_threads()}",
         "versions": ", ".join(versions),
-        "command": shlex.join(["python", *sys.argv]),
-        "model": f"{given.size}, {sum(w.numel() for w in setup.model().parameters()):,} parameters, {given.precision}",
+        "model": f"{given.size}, {sum(w.numel() for w in setup.model().parameters()):,} parameters",
         "batch": f"{setup.rows} rows of {setup.block} tokens",
-        "lines": f"{given.data.name if given.data else 'made up'}, {spread}",
+        "lines": "; ".join(dict.fromkeys(spread(s) for s in setups)),
         "pairs": f"{given.pairs} of {given.steps} updates",
     }
+
+
+def spread(setup: Setup) -> str:
+    lengths = sorted(map(len, setup.ids))
+    return f"{setup.text} {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
 
 
 def processor() -> str:
@@ -298,19 +306,28 @@ def processor() -> str:
 
 def report(results: list[Result], about: dict[str, Any]) -> str:
     head = "\n".join(f"- {k}: {v}" for k, v in about.items())
-    rows = []
+    rows = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
     for r in results:
         low, middle, high = min(r.ratios), statistics.median(r.ratios), max(r.ratios)
         bar = f"≥ {BARS[r.name]}: {'met' if middle >= 0.97 * BARS[r.name] else 'missed'}" if r.name in BARS else "–"
-        ours, theirs = statistics.median(r.ours), statistics.median(r.theirs)
-        cells = [r.name, f"{ours:,.0f}", f"{theirs:,.0f}", f"{middle:.2f} ({low:.2f} to {high:.2f})", bar]
-        rows.append(" | ".join(["", *cells, f"{r.our_loss:.4f}, {r.their_loss:.4f}", f"{r.lines}", ""]).strip())
-    return "\n".join([head, "", HEAD, *rows])
+        speeds = [f"{statistics.median(x):,.0f}" for x in (r.ours, r.theirs)]
+        ratio, losses = f"{middle:.2f} ({low:.2f} to {high:.2f})", f"{r.our_loss:.4f}, {r.their_loss:.4f}"
+        cells = [r.text, r.precision, r.name, *speeds, ratio, bar, losses, str(r.lines)]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join([head, "", *rows])
 
 
-HEAD = """\
-| comparison | aigc-text, tokens/s | Trainer, tokens/s | ratio (range) | bar | mean losses | Trainer's rows |
-|---|---|---|---|---|---|---|"""
+COLUMNS = (
+    "text",
+    "precision",
+    "comparison",
+    "aigc-text, tokens/s",
+    "Trainer, tokens/s",
+    "ratio (range)",
+    "bar",
+    "mean losses",
+    "Trainer's rows",
+)
 
 
 def draw(results: list[Result], path: Path) -> None:
@@ -321,10 +338,12 @@ def draw(results: list[Result], path: Path) -> None:
 
     middles = [statistics.median(r.ratios) for r in results]
     spans = [[m - min(r.ratios), max(r.ratios) - m] for m, r in zip(middles, results, strict=True)]
-    figure, axes = plt.subplots(figsize=(4.5, 3), layout="constrained")
-    axes.bar([r.name for r in results], middles, yerr=list(zip(*spans, strict=True)), capsize=5, color="tab:blue")
-    axes.axhline(1, color="gray", linewidth=1)
-    axes.set_ylabel("real tokens a second,\naigc-text / Trainer")
+    figure, axes = plt.subplots(figsize=(6, 1 + 0.35 * len(results)), layout="constrained")
+    labels = [f"{r.name}, {r.text}, {r.precision}" for r in results]
+    axes.barh(labels, middles, xerr=list(zip(*spans, strict=True)), capsize=3, color="tab:blue")
+    axes.invert_yaxis()
+    axes.axvline(1, color="gray", linewidth=1)
+    axes.set_xlabel("real tokens a second, aigc-text / Trainer")
     figure.savefig(path, dpi=120)
 
 
