@@ -1,0 +1,150 @@
+"""The folder of a training run: a model that can be loaded, its figures, and what is needed to go on if killed.
+
+out/                 the deliverable: weights, tokenizer, config.json, manifest.json, README.md (the model card)
+out/options.json     what the run was started with
+out/metrics.jsonl    one line an update
+out/curves.png       the same as a picture
+out/samples.jsonl    texts generated at the validations, if asked for
+out/merged/          the whole model with a LoRA adapter added to its weights, if asked for
+out/checkpoints/     step-N folders for --resume
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import checkpoint, lora, processes
+from .errors import TrainingError
+from .options import TrainingOptions
+
+if TYPE_CHECKING:
+    from .transformers_backend import TransformersBackend
+
+
+class RunFolder:
+    """A run's folder, held by this process until `close`. Needs no torch, so a second run is told at once.
+
+    Of several processes the main one alone holds it, reads it and writes to it; for the others nothing is checked.
+
+    Raises:
+        TrainingError: another run holds it; or it holds a run or a model, and `resume` is false.
+    """
+
+    def __init__(self, path: str | Path, resume: bool = False) -> None:
+        if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
+            raise TrainingError("the run's folder has an empty name", "Name one with --output.")
+        self.path, self.resume = Path(path), resume
+        self.lock: checkpoint.Lock | None = None
+        if not processes.is_main():
+            return
+        if self.path.is_file():
+            raise TrainingError(f"{path} is a file, not a folder", "Choose another folder with --output.")
+        self.lock = checkpoint.Lock(self.path)
+        taken = [n for n in ("config.json", "options.json", "checkpoints") if (self.path / n).exists()]
+        if taken and not resume:
+            self.close()
+            raise TrainingError(
+                f"{self.path} holds a run already ({taken[0]})",
+                "Go on with it by --resume, or choose another --output.",
+            )
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.jsonl"
+
+    def remember(self, started_with: dict[str, Any]) -> None:
+        """Writes down what a new run is started with; of a resumed one, compares.
+
+        Raises:
+            TrainingError: the run was started with something else.
+        """
+        if not processes.is_main():
+            return
+        path = self.path / "options.json"
+        if self.resume and path.exists():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            now = json.loads(json.dumps(started_with))
+            names = [n for n in sorted({*before, *now}) if before.get(n) != now.get(n)]
+            if names:
+                differ = "; ".join(f"{n}={before.get(n)!r}, not {now.get(n)!r}" for n in names[:3])
+                raise TrainingError(
+                    f"{self.path} was started with {differ}",
+                    "Resume with the options that it was started with, or begin another run with --output.",
+                )
+            return
+        path.write_text(json.dumps(started_with, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def deliver(self, backend: TransformersBackend, card: str, merge: bool = False) -> None:
+        """Puts the trained model into the folder: complete, or not yet loadable; merged too if asked for."""
+        final = self.path / ".final.tmp"
+        shutil.rmtree(final, ignore_errors=True)
+        final.mkdir()
+        backend.write(final)
+        (final / "README.md").write_text(card, encoding="utf-8")
+        checkpoint.seal(final)
+        files = sorted(final.iterdir(), key=lambda f: f.name == "config.json")  # it makes the folder loadable: last
+        for f in files:
+            os.replace(f, self.path / f.name)
+        final.rmdir()
+        checkpoint.flush(self.path)
+        if merge and backend.adapter is not None:
+            lora.merge(backend)
+            checkpoint.save(self.path / "merged", backend.write)
+
+    def close(self) -> None:
+        if self.lock is not None:
+            self.lock.__exit__()
+
+
+def forget_after(metrics: Path, step: int) -> None:
+    """Removes the lines of updates that a resumed run makes again; the open append handle goes on at the new end."""
+    if not metrics.exists():
+        return
+    kept = [line for line in metrics.read_text(encoding="utf-8").splitlines(True) if _step(line) <= step]
+    with metrics.open("r+", encoding="utf-8") as stream:
+        stream.write("".join(kept))
+        stream.truncate()
+
+
+def _step(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # a line cut off by a kill
+        return float("inf")
+
+
+def delivered_figures(metrics: Path, best: bool) -> dict[str, float]:
+    """The figures that go with the delivered weights: the newest of each, with `best` those of the best validation."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    if best:
+        losses = [(line["eval_loss"], n) for n, line in enumerate(lines) if "eval_loss" in line]
+        lines = lines[: min(losses)[1] + 1]
+    found: dict[str, float] = {}
+    for line in lines:
+        found.update({k: v for k, v in line.items() if isinstance(v, (int, float))})
+    return found
+
+
+def card(backend: TransformersBackend, options: TrainingOptions, last: dict[str, float]) -> str:
+    rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in last.items())
+    what = f"A LoRA adapter of rank {options.lora_rank}" if options.lora_rank else "A model"
+    given = "\n".join(f"- {k}: {v}" for k, v in dataclasses.asdict(options).items())
+    return (
+        f"# {what} trained with aigc-text\n\nBackend `{backend.name}`, started from `{backend.source or 'scratch'}`. "
+        f"Data and every option: `options.json`.\n\n"
+        f"    aigc-text generate --model .\n\n## Last figures\n\n| figure | value |\n|---|---|\n{rows}\n\n"
+        f"## Options\n\n{given}\n"
+    )
