@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -138,3 +139,14 @@ def test_the_benchmark_counts_no_padding(monkeypatch):
 @pytest.mark.parametrize("name", ["check", "test"])
 def test_the_scripts_can_be_run(name):
     assert (SCRIPTS / name).stat().st_mode & 0o111
+
+
+def test_the_fine_tuning_script_trains_and_shows_its_texts(tmp_path, monkeypatch, capsys):
+    (tmp_path / "my.txt").write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
+    words = [str(tmp_path / "my.txt"), str(tmp_path / "out"), "--model", str(tiny.save("gpt2", tmp_path / "model"))]
+    monkeypatch.setattr(sys, "argv", ["finetune.py", *words, "--max-steps", "20", "--learning-rate", "1e-2"])
+    script("finetune").main()
+    told = capsys.readouterr().out
+    figures = [float(line.split()[2]) for line in told.splitlines() if line.startswith("step ")]
+    assert len(figures) == 11 and figures[-1] < figures[0]
+    assert told.count("\n--- ") == 3
