@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -134,3 +137,37 @@ def reunite(model: nn.Module, before: nn.Module) -> None:
         owner, _, leaf = name.rpartition(".")
         before.get_submodule(owner)._buffers[leaf] = buffers[name].cpu()
     model.__class__, model.__dict__ = before.__class__, before.__dict__
+
+
+@contextmanager
+def memory(options: TrainingOptions) -> Iterator[None]:
+    """Turns a lack of memory into an error that names what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)):
+            raise
+        twice = 2 * options.gradient_accumulation_steps
+        less = f"Halve --batch-size and set --gradient-accumulation-steps {twice} for the same result, or lower"
+        raise TrainingError(
+            f"out of memory with batch_size={options.batch_size} and block_size={options.block_size or 'its default'}",
+            f"{less if options.batch_size > 1 else 'Lower'} --block-size.",
+        ) from error
+
+
+def scalar(value: torch.Tensor | float, device: torch.device) -> torch.Tensor:
+    """In fp32 on the device, without waiting for it."""
+    if torch.is_tensor(value):
+        return value.detach().to(device, torch.float32)
+    return torch.full((), value, device=device, dtype=torch.float32)
+
+
+def to(batch: Any, device: torch.device) -> Any:
+    """The batch with its tensors on the device."""
+    if torch.is_tensor(batch):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {k: to(v, device) for k, v in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        return type(batch)(to(v, device) for v in batch)
+    return batch

@@ -11,7 +11,7 @@ import hashlib
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ class _Run:
             yield self._progress(logs, message)
         stream = self._stream(self.state.step)
         while self.state.step < self.options.max_steps and not self.state.stopped:
-            with _memory(self.options):
+            with hardware.memory(self.options):
                 logs, message, best = self._update(stream), "", False
             self.state.step += 1
             last = self.state.step == self.options.max_steps
@@ -188,7 +188,7 @@ class _Run:
             )
         # Averaging over processes divides by their number; multiplied back here so that targets weigh the same.
         shares = [w * processes.world() / total for w in weights]
-        runs = [self.objective.steps(self.model, _to(rows, device), step) for rows, _ in micro]
+        runs = [self.objective.steps(self.model, hardware.to(rows, device), step) for rows, _ in micro]
         factor = self.state.scale * optimizers.rate(step, self.options)
         logs = {self._prefix(g) + "learning_rate": o.learning_rate * factor for g, o in self.of_group.items()}
         while True:
@@ -211,7 +211,7 @@ class _Run:
                 return None
             self.accelerator.backward(found.loss * shares[n])
         for name, value in {"loss": found.loss, **found.logs}.items():
-            part = _scalar(value, self.accelerator.device) * shares[n]
+            part = hardware.scalar(value, self.accelerator.device) * shares[n]
             # A mean over no targets is no number, and counts for nothing.
             sums[name] = sums.get(name, 0.0) + (part if shares[n] else torch.zeros_like(part))
         return found
@@ -371,36 +371,3 @@ class _Run:
 
     def _progress(self, logs: Mapping[str, float], message: str) -> Progress:
         return Progress(step=self.state.step, total=self.options.max_steps, logs=dict(logs), message=message)
-
-
-@contextmanager
-def _memory(options: TrainingOptions) -> Iterator[None]:
-    """Turns a lack of memory into an error that names what to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)):
-            raise
-        twice = 2 * options.gradient_accumulation_steps
-        less = f"Halve --batch-size and set --gradient-accumulation-steps {twice} for the same result, or lower"
-        raise TrainingError(
-            f"out of memory with batch_size={options.batch_size} and block_size={options.block_size or 'its default'}",
-            f"{less if options.batch_size > 1 else 'Lower'} --block-size.",
-        ) from error
-
-
-def _scalar(value: torch.Tensor | float, device: torch.device) -> torch.Tensor:
-    """In fp32 on the device, without waiting for it."""
-    if torch.is_tensor(value):
-        return value.detach().to(device, torch.float32)
-    return torch.full((), value, device=device, dtype=torch.float32)
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    if torch.is_tensor(batch):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {k: _to(v, device) for k, v in batch.items()}
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(_to(v, device) for v in batch)
-    return batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,8 @@ def command(
         raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
     if from_scratch and model:
         raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
+    if device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # else the loop takes a GPU wherever there is one
     if merge and not values["lora_rank"]:
         raise OptionError("--merge is for LoRA", "Add --lora-rank, e.g. --lora-rank 8.")
     options = TrainingOptions.parse(given(values))
