@@ -33,3 +33,21 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A text file to train on."""
+    import tiny
+
+    path = tmp_path / "data.txt"
+    path.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    """A folder with a random GPT-2 of a test's own, which it may change."""
+    import tiny
+
+    return str(tiny.save("gpt2", tmp_path / "model"))

@@ -18,18 +18,6 @@ SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4
 
 
 @pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "data.txt"
-    path.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def model(tmp_path):
-    return str(tiny.save("gpt2", tmp_path / "model"))
-
-
-@pytest.fixture
 def trained(tmp_path, data, model):
     list(train(load("gpt2", model), data, tmp_path / "out", max_steps=8, merge=True, **SMALL))
     return tmp_path / "out"

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
-from test_trainer import Net, PointGan, Recurrent, options, weights
+from test_trainer import Carried, Net, PointGan, Recurrent, options, weights
 from torch import nn
 
 from aigc_text import checkpoint, load, trainer
@@ -349,26 +349,15 @@ def test_other_ways_are_refused(team, words, tmp_path, env, says):
 # A state of each process's own
 
 
-class Carried(Objective):
+class CarriedApart(Carried):
     per_process = True
 
     def __init__(self):
         self.state = torch.zeros(2, 4)
 
-    def steps(self, model, batch, step):
-        loss, state = model(**batch, state=self.state)
-        self.state = state.detach()
-        yield Step("model", loss)
-
-    def state_dict(self):
-        return {"state": self.state}
-
-    def load_state_dict(self, state):
-        self.state = state["state"]
-
 
 def recurrent(rank, folder, stop, resume):
-    objective = Carried()
+    objective = CarriedApart()
     run = trainer.train(
         Recurrent(), objective, points([4]), options(save_every=1), checkpoints=Path(folder), resume=resume
     )

@@ -19,18 +19,6 @@ from aigc_text.run import hold_out, train_seeds
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
 
 
-@pytest.fixture
-def data(tmp_path):
-    path = tmp_path / "data.txt"
-    path.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def model(tmp_path):
-    return str(tiny.save("gpt2", tmp_path / "model"))
-
-
 def command(*words):
     """Runs the command line in this process; its exit code."""
     sys.argv = ["aigc-text", *map(str, words)]
