@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import BackendError, OptionError, nearest
-from .options import Completion, GenerationOptions, Piece
+from .options import Completion, GenerationOptions, Piece, Score
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -107,6 +107,14 @@ class Backend(ABC):
         if (options.num_return_sequences or 1) > 1:
             raise OptionError("stream gives one text", "Use generate or pieces for num_return_sequences above 1.")
         yield from (piece.text for piece in self.pieces([prompt], options) if piece.text)
+
+    def score(self, texts: Iterable[str]) -> Iterator[Score]:
+        """Yields how well the model predicts each text, in order; `capabilities.likelihood` says of what kind it is.
+
+        Raises:
+            BackendError: this backend has no likelihood.
+        """
+        raise BackendError(f"backend {self.name!r} has no likelihood", "See: aigc-text backends")
 
     def resolve(self, options: GenerationOptions | None, overrides: dict[str, Any]) -> GenerationOptions:
         """`options` with `overrides` on top, checked to be options of this backend."""

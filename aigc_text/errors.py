@@ -51,6 +51,10 @@ class TrainingError(UserError):
     """A training run that cannot start, or must stop: a locked folder, a loss that is not finite."""
 
 
+class MetricError(UserError, ValueError):
+    """A figure that is not defined for these texts, or that something is missing for."""
+
+
 def one_line(text: str) -> str:
     """Folds white space, so that a cause quoted from a library cannot break the form of a message."""
     return " ".join(str(text).split())

@@ -359,6 +359,40 @@ class Piece:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TokenScore:
+    """How well a model predicted one token of a text.
+
+    Attributes:
+        start: where in the text the token begins, in characters.
+        end: where it ends; `start` again for the end of the text, and for a token that only begins a character.
+        nll: negative log-likelihood in nats, given what is before it.
+    """
+
+    start: int
+    end: int
+    nll: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well a model predicts one text.
+
+    Attributes:
+        text: what was scored.
+        nll: negative log-likelihood in nats of the whole text, its end included.
+        tokens: predicted tokens, the end included.
+        kind: `exact`, `bound` (an upper bound of `nll`, such as an ELBO) or an estimate named with its samples.
+        per_token: in order; empty where the backend has no figure for single tokens.
+    """
+
+    text: str
+    nll: float
+    tokens: int
+    kind: str = "exact"
+    per_token: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """One report of a training run.
 
