@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .api import from_scratch, generate, load
     from .backend import Backend, Capabilities
     from .errors import UserError
+    from .evaluation import evaluate
+    from .evaluation_options import EvaluationOptions
     from .options import Completion, GenerationOptions, Piece, Progress, TrainingOptions
     from .registry import list_backends, register_backend
     from .run import train, train_seeds
@@ -25,12 +27,14 @@ _HOME = {
     "Backend": "backend",
     "Capabilities": "backend",
     "Completion": "options",
+    "EvaluationOptions": "evaluation_options",
     "GenerationOptions": "options",
     "Piece": "options",
     "Progress": "options",
     "TrainingOptions": "options",
     "TransformersBackend": "transformers_backend",
     "UserError": "errors",
+    "evaluate": "evaluation",
     "from_scratch": "api",
     "generate": "api",
     "list_backends": "registry",
@@ -44,12 +48,14 @@ __all__ = [
     "Backend",
     "Capabilities",
     "Completion",
+    "EvaluationOptions",
     "GenerationOptions",
     "Piece",
     "Progress",
     "TrainingOptions",
     "TransformersBackend",
     "UserError",
+    "evaluate",
     "from_scratch",
     "generate",
     "list_backends",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -107,6 +108,15 @@ class Backend(ABC):
         if (options.num_return_sequences or 1) > 1:
             raise OptionError("stream gives one text", "Use generate or pieces for num_return_sequences above 1.")
         yield from (piece.text for piece in self.pieces([prompt], options) if piece.text)
+
+    def generate_from(
+        self, first: int, prompts: Sequence[str], options: GenerationOptions, batch_size: int = 8
+    ) -> Iterator[Completion]:
+        """Yields what `generate` yields, from the prompt number `first` on, one completion a prompt.
+
+        A backend that can make a text without those before it does so; here they are made and passed over.
+        """
+        return itertools.islice(self.generate(prompts, options), first, None)
 
     def score(self, texts: Iterable[str]) -> Iterator[Score]:
         """Yields how well the model predicts each text, in order; `capabilities.likelihood` says of what kind it is.

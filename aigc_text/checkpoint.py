@@ -116,11 +116,11 @@ def sha256(path: Path) -> str:
 
 
 def fingerprint(folder: Path) -> str:
-    """A short hash of a model folder's weights and configuration, for records; from the manifest if there is one."""
+    """A short hash of a model folder's weights, configuration and tokenizer; from the manifest if there is one."""
     try:
         sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        files = sorted([*folder.glob("*.safetensors"), folder / "config.json"])
+        files = sorted(f for kind in ("*.safetensors", "*.json", "*.txt", "*.model") for f in folder.glob(kind))
         sums = {f.name: sha256(f) for f in files if f.is_file()}
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]
 

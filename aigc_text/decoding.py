@@ -76,15 +76,16 @@ def decode(
             yield from _batch(engine, tokenizer, batch, how)
 
 
-def in_order(pieces: Iterable[Piece], per_prompt: int) -> Iterator[Piece]:
+def in_order(pieces: Iterable[Piece], per_prompt: int, first: int = 0) -> Iterator[Piece]:
     """Holds pieces back until all those of earlier completions have been given: one text after the other.
 
     Args:
-        pieces: of prompts numbered from 0 without gaps, `per_prompt` completions each.
+        pieces: of prompts numbered from `first` without gaps, `per_prompt` completions each.
         per_prompt: how many completions a prompt has.
+        first: the number of the first prompt.
     """
     waiting: dict[int, list[Piece]] = {}
-    turn = 0
+    turn = first * per_prompt
     for piece in pieces:
         waiting.setdefault(piece.prompt_index * per_prompt + piece.index, []).append(piece)
         while held := waiting.pop(turn, []):

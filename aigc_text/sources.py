@@ -45,6 +45,7 @@ class Source:
         prompt_column: with `completion_column`, gives pairs instead of texts.
         completion_column: see `prompt_column`.
         sample_by: what one text of a plain file is: the whole `document`, a `paragraph` or a `line`.
+        blank: give blank texts too: among generated ones they count.
 
     Raises:
         OptionError: one of the columns of a pair without the other, or an unknown `sample_by`.
@@ -58,6 +59,7 @@ class Source:
         prompt_column: str | None = None,
         completion_column: str | None = None,
         sample_by: str = "document",
+        blank: bool = False,
     ) -> None:
         if (prompt_column is None) != (completion_column is None):
             raise OptionError(
@@ -70,7 +72,7 @@ class Source:
         self.columns = [text_column]
         if prompt_column is not None and completion_column is not None:
             self.columns = [prompt_column, completion_column]
-        self.sample_by = sample_by
+        self.sample_by, self.blank = sample_by, blank
 
     @classmethod
     def of(cls, what: str | Path | Sequence[str | Path], options: TrainingOptions) -> Source:
@@ -124,12 +126,12 @@ class Source:
                     f"{part} is plain text and has no columns {' and '.join(self.columns)}",
                     "Pairs come from JSONL, JSON, CSV, TSV, Parquet and datasets; choose a folder's files by a glob.",
                 )
-            yield from (text for text in formats.read_plain(part, sample_by) if text.strip())
+            yield from (text for text in formats.read_plain(part, sample_by) if self.blank or text.strip())
             return
         records = part.read(self.columns) if isinstance(part, Split) else formats.read_records(part, self.columns)
         for place, record in records:
             values = [_text(place, record, column) for column in self.columns]
-            if values[-1].strip():
+            if self.blank or values[-1].strip():
                 yield Pair(*values) if len(values) > 1 else values[0]
 
 

@@ -156,6 +156,14 @@ class TransformersBackend(PretrainedBackend):
         places = ((i, j, prompt) for i, prompt in enumerate(prompts) for j in range(n))
         yield from decoding.in_order(self.decode(places, options, batch_size), n)
 
+    def generate_from(
+        self, first: int, prompts: Sequence[str], options: GenerationOptions, batch_size: int = 8
+    ) -> Iterator[Completion]:
+        places = ((i, 0, prompts[i]) for i in range(first, len(prompts)))
+        for piece in decoding.in_order(self.decode(places, self.resolve(options, {}), batch_size), 1, first):
+            if piece.completion is not None:
+                yield piece.completion
+
     def decode(
         self, places: Iterable[tuple[int, int, str]], options: GenerationOptions, batch_size: int = 8
     ) -> Iterator[Piece]:

@@ -19,6 +19,7 @@ from .terminal import visible
 
 COMMANDS = {
     "backends": "List, show and check backends.",
+    "evaluate": "Measure models against real texts and each other.",
     "generate": "Generate texts from prompts.",
     "train": "Fine-tune a model, or train one from scratch.",
 }

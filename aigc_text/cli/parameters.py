@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import click
 from ..errors import OptionError, nearest, one_line
 from ..options import Options, value_type
 
-SHORT = {"num_return_sequences": ["-n"], "stop_strings": ["--stop"]}
+SHORT = {"num_return_sequences": ["-n"], "num_samples": ["-n"], "stop_strings": ["--stop"]}
 
 
-def options_of(cls: type[Options]) -> Callable[[Any], Any]:
-    """A decorator that adds one option a field; those not given arrive as `None`."""
+def options_of(cls: type[Options], but: Sequence[str] = ()) -> Callable[[Any], Any]:
+    """A decorator that adds one option a field but some; those not given arrive as `None`."""
 
     def decorate(command: Any) -> Any:
-        for name in reversed(cls.fields()):
+        for name in (n for n in reversed(cls.fields()) if n not in but):
             command = _option(cls, name)(command)
         return command
 

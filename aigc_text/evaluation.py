@@ -1,0 +1,347 @@
+"""`evaluate`: several models, one protocol, one table, with the real data on top."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from . import figures, frontier
+from .errors import BackendError, DataError, MetricError, OptionError
+from .evaluation_options import EvaluationOptions
+from .figures import Texts, Yardstick, evenly
+from .report import Report, Row
+from .sample_cache import Sample, default_folder, line_of
+from .sources import Pair, Source
+from .systems import Job, System, Systems
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+REAL = "real data"
+#: Texts or pairs, or where they are: a file, folder, glob or dataset.
+Data = str | Path | Iterable[str | Pair]
+#: One model or several by their labels.
+Models = Union[str, "Backend", Sequence[System], Mapping[str, Union[str, "Backend"]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One report of an evaluation under way.
+
+    Attributes:
+        doing: what is being done.
+        done: how much of it.
+        total: of how much.
+        row: with the last report of a row, its figures.
+        report: with the very last report, the whole.
+    """
+
+    doing: str
+    done: int = 0
+    total: int = 0
+    row: Row | None = None
+    report: Report | None = None
+
+
+def evaluate(
+    systems: Models,
+    data: Data,
+    *,
+    train: Data | None = None,
+    generation: Mapping[str, Any] | None = None,
+    options: EvaluationOptions | None = None,
+    output: str | Path | None = None,
+    cache: str | Path | None = None,
+    batch_size: int = 64,
+    overwrite: bool = False,
+    **overrides: Any,
+) -> Report:
+    """Measures models against real texts and against each other.
+
+    Args:
+        systems: a loaded backend or the name of one; several by their labels; or `System`s.
+        data: the real texts: a file, folder, glob or dataset, or a list of texts.
+        train: what the models were trained on, likewise. Some of it makes the row of real data then.
+        generation: options of generation, such as `{"max_new_tokens": 40}`.
+        options: how to measure; `overrides` name single fields of `EvaluationOptions`.
+        output: a folder for the report, its picture and the samples.
+        cache: where samples are kept; by default `$AIGC_TEXT_CACHE` or the user's cache folder.
+        batch_size: most texts to generate at once; changes nothing where `Completion.exact` is true.
+        overwrite: replace a finished report in the folder.
+
+    Returns:
+        The table, with the reasons for what is not in it.
+
+    Raises:
+        UserError: anything that can be known before the first text is generated.
+    """
+    values = {} if options is None else options.given()
+    chosen: EvaluationOptions = EvaluationOptions.parse({**values, **overrides})
+    evaluation = Evaluation(
+        _systems(systems), data, train, dict(generation or {}), chosen, output, cache, batch_size, overwrite
+    )
+    for stage in evaluation.stages():
+        if stage.report is not None:
+            return stage.report
+    raise AssertionError("an evaluation ends with its report")
+
+
+def _systems(given: Models) -> list[System]:
+    if isinstance(given, str):
+        return [System(label=given, backend=given)]
+    if isinstance(given, Mapping):
+        return [System(label=label, backend=backend) for label, backend in given.items()]
+    if isinstance(given, Sequence):
+        return [*given]
+    return [System(label=given.name or "model", backend=given)]
+
+
+class Evaluation:
+    """One evaluation: checks everything that can be checked when it is made, and then works in `stages`.
+
+    The arguments are those of `evaluate`.
+    """
+
+    def __init__(
+        self,
+        systems: Sequence[System],
+        data: Data,
+        train: Data | None,
+        generation: dict[str, Any],
+        options: EvaluationOptions,
+        output: str | Path | None = None,
+        cache: str | Path | None = None,
+        batch_size: int = 64,
+        overwrite: bool = False,
+    ) -> None:
+        self.options, self.wanted = options, options.groups()
+        self.generation, self.data = dict(generation), data
+        self.output = _folder(output, overwrite)
+        prompts, self.yardstick = self._read(data, train)
+        self._check_measures()
+        folder = Path(cache).expanduser() if cache is not None else default_folder()
+        self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
+        self._likelihoods: dict[str, Mapping[str, float | str] | str] = {}
+
+    def _read(self, data: Data, train: Data | None) -> tuple[list[str], Yardstick]:
+        """The prompts of the texts to generate, and what they are measured against."""
+        examples = list(_examples(data, self.options))
+        if not examples:
+            raise DataError("the data hold no text", "Give at least one text.")
+        pairs = [e for e in examples if isinstance(e, Pair)]
+        yardstick = Yardstick(
+            references=_texts(examples),
+            train=None if train is None else _texts(_examples(train, self.options)),
+            completions=[p.completion for p in pairs] or None,
+            tokenize=self.options.tokenize,
+            reference_model=self.options.reference_model,
+            feature_model=self.options.feature_model,
+        )
+        return [p.prompt for p in pairs][: self.options.num_samples] or [""] * self.options.num_samples, yardstick
+
+    def _check_measures(self) -> None:
+        """Loads what measures, so that nothing is found to be missing after an hour of sampling."""
+        if "reference-ppl" in self.wanted:
+            backend = self.yardstick.model(self.options.reference_model)
+            if not backend.capabilities.likelihood:
+                cause = f"reference_model {self.options.reference_model!r}: backend {backend.name!r} has no likelihood"
+                raise OptionError(cause, "See: aigc-text backends")
+        if "mauve" in self.wanted:
+            self.yardstick.model(self.options.feature_model)
+
+    def stages(self) -> Iterator[Stage]:
+        """Does the work: reports while texts are generated, a row when its figures are found, at the end the whole."""
+        rows = [self._real()]
+        yield Stage(doing=REAL, row=rows[0])
+        for job in self.systems:
+            name = Row(label=job.label, at=job.at).name
+            samples: list[Sample] = []
+            for sample in job.samples:
+                samples.append(sample)
+                if job.backend is not None:
+                    yield Stage(doing=f"sampling {name}", done=len(samples), total=job.total)
+            self._keep(name, samples)
+            yield Stage(doing=f"measuring {name}")
+            rows.append(self._row(job, samples))
+            self._write(self._report(rows, complete=False))
+            yield Stage(doing=name, row=rows[-1])
+        report = self._report(rows)
+        self._write(report)
+        self._draw(rows)
+        yield Stage(doing="report", report=report)
+
+    def _real(self) -> Row:
+        source = self.yardstick.references if self.yardstick.train is None else self.yardstick.train
+        places = evenly(range(len(source)), self.options.num_samples)
+        own = places if self.yardstick.train is None else None
+        texts = Texts([source[n] for n in places], own, real=True, likelihood="the data have no model")
+        found, missing = figures.measure(self.yardstick, texts, self.wanted)
+        notes = list(found.notes)
+        if len(texts.texts) < self.options.num_samples:
+            notes.append(f"there are {len(texts.texts)} real texts; figures over other numbers of texts differ by that")
+        return Row(
+            label=REAL, samples=len(places), values=found.values, errors=found.errors, missing=missing, notes=notes
+        )
+
+    def _row(self, job: Job, samples: Sequence[Sample]) -> Row:
+        likelihood = self._likelihood(job) if "likelihood" in self.wanted else ""
+        texts = Texts([s.text for s in samples], likelihood=likelihood)
+        found, missing = figures.measure(self.yardstick, texts, self.wanted)
+        return Row(
+            label=job.label,
+            at=job.at,
+            samples=len(samples),
+            values=found.values,
+            errors=found.errors,
+            missing=missing,
+            notes=[*job.notes, *found.notes, *self._notes(samples)],
+            about=job.about,
+        )
+
+    def _likelihood(self, job: Job) -> Mapping[str, float | str] | str:
+        """The model's likelihood of the data, which no sampling option changes; or why there is none."""
+        if job.label not in self._likelihoods:
+            self._likelihoods[job.label] = self._find_likelihood(job.backend)
+        return self._likelihoods[job.label]
+
+    def _find_likelihood(self, backend: Backend | None) -> Mapping[str, float | str] | str:
+        from .metrics.likelihood import Likelihood
+
+        if backend is None:
+            return "these texts come without a model"
+        if not backend.capabilities.likelihood:
+            return f"backend {backend.name!r} has no likelihood"
+        if self.yardstick.completions is not None:
+            return "likelihood of completions after their prompts is not measured"
+        try:
+            found: Mapping[str, float | str] = Likelihood().compute(
+                predictions=self.yardstick.references, model=backend
+            )
+        except (MetricError, BackendError) as error:
+            return error.message
+        return found
+
+    def _notes(self, samples: Sequence[Sample]) -> list[str]:
+        found = []
+        total = len(samples)
+        if total != self.options.num_samples:
+            found.append(f"{total} texts; figures over other numbers of texts differ by that alone")
+        if empty := sum(not s.text.strip() for s in samples):
+            found.append(f"{empty} of {total} texts are empty")
+        if cut := sum(s.finish_reason == "length" for s in samples):
+            found.append(f"{cut} of {total} texts were cut at the most tokens allowed (--max-new-tokens)")
+        if not all(s.exact for s in samples):
+            found.append("the texts may differ at another batch size or on another device")
+        lines = sum("\n" in s.text.strip() for s in samples)
+        if lines > total / 10 and not any("\n" in t.strip() for t in self.yardstick.references):
+            found.append(f"{lines} of {total} texts hold line breaks, the data hold none (--stop $'\\n')")
+        return found
+
+    # What is kept
+
+    def _keep(self, name: str, samples: Sequence[Sample]) -> None:
+        if self.output is not None:
+            folder = self.output / "samples"
+            folder.mkdir(exist_ok=True)
+            path = folder / f"{_file_name(name)}.jsonl"
+            path.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
+
+    def _report(self, rows: Sequence[Row], complete: bool = True) -> Report:
+        from . import __version__
+
+        options = self.options
+        protocol = {
+            "data": _called(self.data),
+            "references": len(self.yardstick.references),
+            "train": None if self.yardstick.train is None else len(self.yardstick.train),
+            "samples": len(self.systems.prompts),
+            "seed": options.seed,
+            "tokenize": options.tokenize,
+            "sampling": options.sampling,
+            "generation": self.generation,
+            "metrics": self.wanted,
+            "feature_model": options.feature_model if "mauve" in self.wanted else "",
+            "reference_model": options.reference_model if "reference-ppl" in self.wanted else "",
+            "version": __version__,
+            "date": datetime.date.today().isoformat(),
+            "complete": complete,
+        }
+        protocol["data"] = str(protocol["data"])
+        return Report(
+            protocol=protocol, rows=rows, findings=frontier.findings(rows, options.quality, options.diversity)
+        )
+
+    def _write(self, report: Report) -> None:
+        if self.output is not None:
+            report.write(self.output)
+
+    def _draw(self, rows: Sequence[Row]) -> None:
+        if self.output is not None and any(
+            {self.options.quality, self.options.diversity} <= set(row.values) for row in rows[1:]
+        ):
+            from . import plots
+
+            plots.frontier(rows, self.options.quality, self.options.diversity, self.output / "frontier.png")
+
+
+def _examples(what: Data, options: EvaluationOptions) -> Iterator[str | Pair]:
+    if isinstance(what, (str, Path)):
+        what = Source(
+            what,
+            text_column=options.text_column,
+            prompt_column=options.prompt_column,
+            completion_column=options.completion_column,
+            sample_by=options.sample_by,
+        )
+    yield from what
+
+
+def _called(data: Data) -> str:
+    """What a report calls the data."""
+    names = [data] if isinstance(data, (str, Path)) else data.what if isinstance(data, Source) else ["a list"]
+    return ", ".join(map(str, names))
+
+
+def _texts(examples: Iterable[str | Pair]) -> list[str]:
+    """Of pairs the completions."""
+    return [e.completion if isinstance(e, Pair) else e for e in examples]
+
+
+def _folder(output: str | Path | None, overwrite: bool) -> Path | None:
+    """The report's folder, made if need be.
+
+    Raises:
+        OptionError: it holds a finished report, or cannot be written.
+    """
+    if output is None:
+        return None
+    path = Path(output)
+    if not overwrite and _finished(path / "report.json"):
+        cure = "Choose another --output, or replace it with --overwrite (samples are kept and used again)."
+        raise OptionError(f"{path} holds a report already", cure)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"{path} cannot be made: {error.strerror}", "Choose another --output.") from None
+    if not os.access(path, os.W_OK):
+        raise OptionError(f"{path} cannot be written", "Choose another --output.")
+    return path
+
+
+def _finished(report: Path) -> bool:
+    """Whether a report is there that is not one cut off."""
+    try:
+        return bool(json.loads(report.read_text(encoding="utf-8"))["protocol"]["complete"])
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, KeyError, TypeError):
+        return True  # whatever it is, it is not ours to replace
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_.=" else "_" for c in name)

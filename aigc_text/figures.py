@@ -1,0 +1,215 @@
+"""The groups of figures that an evaluation can be asked for: each takes one set of texts and fills some columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .errors import MetricError
+
+if TYPE_CHECKING:
+    from .backend import Backend
+
+T = TypeVar("T")
+
+
+@dataclass
+class Yardstick:
+    """What all rows are measured against.
+
+    Attributes:
+        references: the real texts.
+        train: what the models were trained on, for novelty and for the row of real data.
+        completions: the real completion of each prompt, where the data are pairs.
+        tokenize: how texts become words.
+        reference_model: of `reference ppl`, a name that `load` takes.
+        feature_model: of MAUVE, likewise.
+    """
+
+    references: Sequence[str]
+    train: Sequence[str] | None = None
+    completions: Sequence[str] | None = None
+    tokenize: str = "words"
+    reference_model: str = ""
+    feature_model: str = ""
+    _loaded: dict[str, Backend] = field(default_factory=dict)
+
+    def model(self, name: str) -> Backend:
+        """A model that measures, loaded once."""
+        from .api import load
+
+        if name not in self._loaded:
+            self._loaded[name] = load(name)
+        return self._loaded[name]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One row's texts.
+
+    Attributes:
+        texts: to be measured.
+        own: for the row of real data, their places among the references if they were taken from there.
+        real: whether this is the row of real data.
+        likelihood: the model's likelihood of the data, already found; or why there is none.
+    """
+
+    texts: Sequence[str]
+    own: Sequence[int] | None = None
+    real: bool = False
+    likelihood: Mapping[str, float | str] | str = "these texts come without a model"
+
+
+@dataclass
+class Found:
+    """Figures by column, with standard errors and what the reader should know."""
+
+    values: dict[str, float | str] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def means(self, scores: Mapping[str, Any]) -> Found:
+        """Takes the mean of one score a text, and its standard error."""
+        for name, each in scores.items():
+            self.values[name] = float(each.mean())
+            self.errors[name] = float(each.std(ddof=1) / math.sqrt(len(each))) if len(each) > 1 else 0.0
+        return self
+
+
+def _bleu(to: Yardstick, row: Texts) -> Found:
+    from .metrics.bleu import Bleu
+    from .metrics.self_bleu import SelfBleu
+
+    if row.own is None:
+        return Found().means(Bleu().scores(row.texts, to.references, tokenize=to.tokenize))
+    every = SelfBleu().scores(to.references, tokenize=to.tokenize)
+    found = Found().means({name.removeprefix("self-"): each[list(row.own)] for name, each in every.items()})
+    found.notes.append("BLEU of each text against all the other texts of the data, for want of --train")
+    return found
+
+
+def _self_bleu(to: Yardstick, row: Texts) -> Found:
+    from .metrics.self_bleu import SelfBleu
+
+    return Found().means(SelfBleu().scores(row.texts, tokenize=to.tokenize))
+
+
+def _mauve(to: Yardstick, row: Texts) -> Found:
+    from .metrics.mauve import Mauve
+
+    others: Sequence[str] = to.references
+    texts, notes = row.texts, []
+    if row.own is not None:
+        own = set(row.own)
+        others = [t for n, t in enumerate(to.references) if n not in own]
+        if len(others) < len(texts):
+            texts, others = row.texts[::2], row.texts[1::2]
+        notes.append("MAUVE of some of the data against others, for want of --train")
+    size = min(len(texts), len(others))
+    metric = Mauve()
+    model = to.model(to.feature_model)
+    found = metric.compute(predictions=evenly(texts, size), references=evenly(others, size), feature_model=model)
+    return Found({"mauve": found["mauve"]}, {"mauve": found["mauve_sd"]}, [*notes, *metric.notes])
+
+
+def _distinct(to: Yardstick, row: Texts) -> Found:
+    from .metrics.distinct import Distinct
+
+    return Found(dict(Distinct().compute(predictions=row.texts, tokenize=to.tokenize)))
+
+
+def _uniqueness(to: Yardstick, row: Texts) -> Found:
+    from .metrics.uniqueness import Uniqueness
+
+    return Found(dict(Uniqueness().compute(predictions=row.texts, tokenize=to.tokenize)))
+
+
+def _novelty(to: Yardstick, row: Texts) -> Found:
+    from .metrics.novelty import Novelty
+
+    if to.train is None:
+        raise MetricError("no training texts are given (--train)")
+    if row.real:
+        raise MetricError("these are the training texts themselves")
+    return Found(dict(Novelty().compute(predictions=row.texts, references=to.train, tokenize=to.tokenize)))
+
+
+def _lengths(to: Yardstick, row: Texts) -> Found:
+    from .metrics.lengths import Lengths
+
+    return Found(dict(Lengths().compute(predictions=row.texts, references=to.references, tokenize=to.tokenize)))
+
+
+def _vocabulary(to: Yardstick, row: Texts) -> Found:
+    from .metrics.vocabulary import Vocabulary
+
+    return Found(dict(Vocabulary().compute(predictions=row.texts, references=to.references, tokenize=to.tokenize)))
+
+
+def _likelihood(to: Yardstick, row: Texts) -> Found:
+    if isinstance(row.likelihood, str):
+        raise MetricError(row.likelihood)
+    return Found(dict(row.likelihood))
+
+
+def _reference_ppl(to: Yardstick, row: Texts) -> Found:
+    from .metrics.likelihood import Likelihood
+
+    found = Likelihood().compute(predictions=row.texts, model=to.model(to.reference_model))
+    return Found({"reference ppl": found["ppl/word"]})
+
+
+def _sacrebleu(to: Yardstick, row: Texts) -> Found:
+    from .metrics.sacrebleu import SacreBleu
+
+    if row.real:
+        raise MetricError("these are the references themselves")
+    if to.completions is None:
+        raise MetricError("corpus BLEU needs a reference for each text (--prompt-column and --completion-column)")
+    return Found(dict(SacreBleu().compute(predictions=row.texts, references=to.completions[: len(row.texts)])))
+
+
+class Group:
+    """Some columns and what fills them."""
+
+    def __init__(self, measure: Callable[[Yardstick, Texts], Found], *columns: str, default: bool = True) -> None:
+        self.measure, self.columns, self.default = measure, columns, default
+
+
+_FOUR = range(2, 6)
+GROUPS = {
+    "bleu": Group(_bleu, *(f"bleu-{n}" for n in _FOUR)),
+    "self-bleu": Group(_self_bleu, *(f"self-bleu-{n}" for n in _FOUR)),
+    "mauve": Group(_mauve, "mauve"),
+    "distinct": Group(_distinct, *(f"distinct-{n}" for n in range(1, 5))),
+    "uniqueness": Group(_uniqueness, "uniqueness"),
+    "novelty": Group(_novelty, "novelty"),
+    "reference-ppl": Group(_reference_ppl, "reference ppl"),
+    "lengths": Group(_lengths, "length", "length sd", "length distance"),
+    "vocabulary": Group(_vocabulary, "types", "unseen", "js divergence"),
+    "likelihood": Group(_likelihood, "nll/token", "ppl/token", "ppl/word", "bits/byte", "kind"),
+    "sacrebleu": Group(_sacrebleu, "sacrebleu", default=False),
+}
+
+
+def measure(to: Yardstick, row: Texts, wanted: Sequence[str]) -> tuple[Found, dict[str, str]]:
+    """The figures of some groups; and by column why there is none."""
+    found, missing = Found(), {}
+    for name in wanted:
+        group = GROUPS[name]
+        try:
+            part = group.measure(to, row)
+        except MetricError as error:
+            missing.update(dict.fromkeys(group.columns, error.message))
+            continue
+        found.values.update({c: part.values[c] for c in group.columns if c in part.values})
+        found.errors.update({c: part.errors[c] for c in group.columns if c in part.errors})
+        found.notes += part.notes
+    return found, missing
+
+
+def evenly(texts: Sequence[T], number: int) -> list[T]:
+    """So many texts, taken evenly from first to last; all if there are not more."""
+    return [texts[n * len(texts) // number] for n in range(number)] if number < len(texts) else list(texts)

@@ -1,0 +1,148 @@
+"""Quality against diversity: curves of a sweep, and which of them dominates (Caccia et al. 2020, arXiv:1811.02549)."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from .report import COLUMNS, HIGHER, LOWER, Row
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The points of one label in order of their quality: (quality, diversity) and their standard errors.
+
+    `points` hold the figures as they are in the table; `signs` make more of each better.
+    """
+
+    label: str
+    points: Sequence[tuple[float, float]]
+    errors: Sequence[tuple[float, float]]
+    signs: tuple[int, int]
+
+    def at(self, quality: float) -> float:
+        """The diversity at a quality between the curve's ends, linear between its points."""
+        places = [q for q, _ in self.points]
+        if len(places) == 1:
+            return self.points[0][1]
+        right = min(max(bisect.bisect_left(places, quality), 1), len(places) - 1)
+        (q0, d0), (q1, d1) = self.points[right - 1], self.points[right]
+        return d1 if q1 == q0 else d0 + (d1 - d0) * (quality - q0) / (q1 - q0)
+
+    def error(self) -> float:
+        """The greatest standard error of its diversity."""
+        return max((e for _, e in self.errors), default=0.0)
+
+
+def curves(rows: Sequence[Row], quality: str, diversity: str) -> list[Curve]:
+    """One curve a label, of the rows that have both figures."""
+    signs = (1 if COLUMNS[quality].better != LOWER else -1, 1 if COLUMNS[diversity].better != LOWER else -1)
+    found: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]] = {}
+    for row in rows:
+        pair = [row.values.get(c) for c in (quality, diversity)]
+        if all(isinstance(v, (int, float)) for v in pair):
+            errors = (row.errors.get(quality, 0.0), row.errors.get(diversity, 0.0))
+            found.setdefault(row.label, []).append(((float(pair[0]), float(pair[1])), errors))  # type: ignore[arg-type]
+    return [
+        Curve(label, [p for p, _ in sorted(points)], [e for _, e in sorted(points)], signs)
+        for label, points in found.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two curves over the qualities that both reach.
+
+    Attributes:
+        low: of these qualities the lowest.
+        high: the highest; `low` again where one curve is a single point.
+        least: the least advantage in diversity of the first curve; negative where the second is better.
+        mean: the mean advantage.
+        greatest: the greatest.
+        error: standard error of an advantage, from the errors of both curves' points.
+    """
+
+    low: float
+    high: float
+    least: float
+    mean: float
+    greatest: float
+    error: float
+
+
+def compare(a: Curve, b: Curve) -> Comparison | None:
+    """The advantage of `a` over `b` in diversity at equal quality; `None` if they reach no quality in common.
+
+    Both curves are linear between their points, so the advantage is greatest and least at a point of either.
+    """
+    low = max(a.points[0][0], b.points[0][0])
+    high = min(a.points[-1][0], b.points[-1][0])
+    if low > high:
+        return None
+    places = sorted({low, high, *(q for q, _ in [*a.points, *b.points] if low <= q <= high)})
+    gains = [a.signs[1] * (a.at(q) - b.at(q)) for q in places]
+    area = sum((r - l) * (g + h) / 2 for l, r, g, h in zip(places, places[1:], gains, gains[1:]))  # noqa: B905, E741
+    mean = area / (high - low) if high > low else gains[0]
+    return Comparison(low, high, min(gains), mean, max(gains), math.hypot(a.error(), b.error()))
+
+
+def findings(rows: Sequence[Row], quality: str, diversity: str) -> list[str]:
+    """In sentences: of each two labels, which one is better at equal quality and by how much; and mode seeking."""
+    if not rows:
+        return []
+    found = _over_real(rows, quality)
+    for a, b in combinations(curves(rows[1:], quality, diversity), 2):
+        if len(a.points) == len(b.points) == 1:
+            found += _of_points(a, b, quality, diversity)
+        else:
+            found.append(_of_curves(a, b, quality, diversity))
+    return found
+
+
+def _of_curves(a: Curve, b: Curve, quality: str, diversity: str) -> str:
+    c = compare(a, b)
+    if c is None:
+        return f"{a.label} and {b.label} reach no {quality} in common: sweep further to compare them."
+    if c.greatest < 0:
+        a, b, c = b, a, Comparison(c.low, c.high, -c.greatest, -c.mean, -c.least, c.error)
+    where = f"{quality} {c.low:.3f}" + (f" to {c.high:.3f}, which both reach" if c.high > c.low else "")
+    if c.least <= 0:
+        return (
+            f"neither of {a.label} and {b.label} dominates at {where}: {a.label} is better in {diversity} by up to "
+            f"{max(c.greatest, 0):.3f}, {b.label} by up to {max(-c.least, 0):.3f}."
+        )
+    sure = c.least > 2 * c.error
+    noise = "" if sure else f"; that is under two standard errors ({c.error:.3f}), so it may be chance"
+    by = f"{c.least:.3f} or more, {c.mean:.3f} on average" if c.high > c.low else f"{c.mean:.3f}"
+    less = "lower" if a.signs[1] < 0 else "higher"
+    return f"{a.label} dominates {b.label} at {where}: its {diversity} is {less} by {by}{noise}."
+
+
+def _of_points(a: Curve, b: Curve, quality: str, diversity: str) -> list[str]:
+    """Of two single points one may be better in both."""
+    gains = [s * (x - y) for s, x, y in zip(a.signs, a.points[0], b.points[0], strict=True)]
+    if max(gains) < 0:
+        a, b, gains = b, a, [-g for g in gains]
+    if min(gains) <= 0:
+        return [f"{a.label} and {b.label}: each is better in one of {quality} and {diversity}; use --sweep."]
+    errors = [math.hypot(e, f) for e, f in zip(a.errors[0], b.errors[0], strict=True)]
+    sure = all(g > 2 * e for g, e in zip(gains, errors, strict=True))
+    noise = "" if sure else ", one of them by less than two standard errors"
+    return [
+        f"{a.label} is better than {b.label} in both: {quality} by {gains[0]:.3f}, "
+        f"{diversity} by {gains[1]:.3f}{noise}."
+    ]
+
+
+def _over_real(rows: Sequence[Row], quality: str) -> list[str]:
+    real = rows[0].values.get(quality)
+    if not isinstance(real, (int, float)) or COLUMNS[quality].better != HIGHER:
+        return []
+    over = [r.name for r in rows[1:] if isinstance(v := r.values.get(quality), (int, float)) and v > real]
+    if not over:
+        return []
+    who = ", ".join(over[:3]) + (f" and {len(over) - 3} more" if len(over) > 3 else "")
+    return [f"{quality} above that of the real data ({real:.3f}) is mode seeking, not quality: {who}."]

@@ -1,0 +1,188 @@
+"""`System`: whose texts an evaluation measures; one model is held at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import OptionError
+from .evaluation_options import NOT_FOR_SAMPLES, PURE, EvaluationOptions, sweep_of
+from .figures import evenly
+from .sample_cache import Sample, SampleCache
+from .sources import Source
+
+if TYPE_CHECKING:
+    from .backend import Backend
+    from .options import GenerationOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """Whose texts are measured: a backend as `load` takes it, one that is loaded, or a file of texts.
+
+    Attributes:
+        label: its name in the table.
+        backend: a backend's name, a model's folder, or a loaded backend.
+        model: as in `load`.
+        loading: further arguments of `load`.
+        samples: instead of a backend, a file of texts from elsewhere.
+    """
+
+    label: str
+    backend: str | Backend | None = None
+    model: str | None = None
+    loading: Mapping[str, Any] | None = None
+    samples: str | Path | None = None
+
+    def load(self) -> Backend:
+        """The loaded backend."""
+        from . import api
+
+        if self.backend is not None and not isinstance(self.backend, str):
+            return self.backend
+        return api.load(self.backend, self.model, **(self.loading or {}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The texts of one row, still to be made.
+
+    Attributes:
+        label: the system's.
+        at: the sweep's option and value, or empty.
+        backend: who generates; `None` for texts from elsewhere.
+        about: backend, model and effective options, for records.
+        total: how many texts there will be.
+        notes: what the reader should know.
+        samples: gives them one by one.
+    """
+
+    label: str
+    at: Mapping[str, Any]
+    backend: Backend | None
+    about: Mapping[str, Any]
+    total: int
+    samples: Iterator[Sample]
+    notes: Sequence[str] = ()
+
+
+class Systems:
+    """The systems of an evaluation, each checked with every point of the sweep before any text is generated.
+
+    Args:
+        systems: whose texts.
+        prompts: one a text; empty ones for unconditional generation.
+        options: how to measure.
+        generation: generation options of the user.
+        cache: where samples are kept.
+        batch_size: most texts at once.
+        reserved: labels that are taken.
+
+    Raises:
+        UserError: a label twice, a model that is not there, an option that a backend does not take, a cache that
+            cannot be written, a file of samples that cannot be read.
+    """
+
+    def __init__(
+        self,
+        systems: Sequence[System],
+        prompts: Sequence[str],
+        options: EvaluationOptions,
+        generation: Mapping[str, Any],
+        cache: Path,
+        batch_size: int,
+        reserved: Sequence[str] = (),
+    ) -> None:
+        self.systems, self.prompts, self.options = list(systems), prompts, options
+        self.generation, self.cache, self.batch_size = generation, cache, batch_size
+        self.sweep = sweep_of(options.sweep)
+        self._loaded: tuple[str, Backend] | None = None
+        self._check_labels(reserved)
+        self._texts = {s.label: _texts(s.samples, options) for s in self.systems if s.samples is not None}
+        for system in self.systems:
+            if system.samples is None:
+                backend = self._load(system)
+                for at in self._points(backend):
+                    SampleCache(cache, backend, self._options(backend, at), prompts).check()
+
+    def __iter__(self) -> Iterator[Job]:
+        for system in self.systems:
+            if system.samples is not None:
+                yield self._given(system)
+                continue
+            for at in self._points(self._load(system)):
+                yield self._made(system, at)
+
+    def _check_labels(self, reserved: Sequence[str]) -> None:
+        if not self.systems:
+            raise OptionError("there is nothing to evaluate", "Name a backend: --backend gpt2, or --samples FILE")
+        seen = set(reserved)
+        for system in self.systems:
+            if system.label in seen:
+                cure = "Name each: --compare first=runs/a second=runs/b"
+                raise OptionError(f"the label {system.label!r} is used twice", cure)
+            seen.add(system.label)
+
+    def _load(self, system: System) -> Backend:
+        """Holds one model at a time; a single one need not be loaded again."""
+        if self._loaded is None or self._loaded[0] != system.label:
+            self._loaded = None  # let go of it first, so that two are never in memory
+            self._loaded = system.label, system.load()
+        return self._loaded[1]
+
+    def _points(self, backend: Backend) -> list[dict[str, Any]]:
+        """The sweep's points; a single one for a backend that does not take the option."""
+        return self.sweep if self.sweep[0].keys() <= _known(backend) else [{}]
+
+    def _given(self, system: System) -> Job:
+        texts = self._texts[system.label]
+        samples = (Sample(text=text) for text in texts)
+        about = {"samples": str(system.samples)}
+        return Job(label=system.label, at={}, backend=None, about=about, total=len(texts), samples=samples)
+
+    def _made(self, system: System, at: Mapping[str, Any]) -> Job:
+        backend = self._load(system)
+        options = self._options(backend, at)
+        about = {
+            "backend": backend.name,
+            "model": backend.source,
+            "revision": backend.revision,
+            "precision": backend.precision,
+            "options": backend.effective(options),
+        }
+        samples = SampleCache(self.cache, backend, options, self.prompts).samples(backend, self.batch_size)
+        fixed = [name for name in self.sweep[0] if name not in at]
+        return Job(
+            label=system.label,
+            at=at,
+            backend=backend,
+            about=about,
+            total=len(self.prompts),
+            samples=samples,
+            notes=[f"backend {backend.name!r} does not take {name}, so it is one point" for name in fixed],
+        )
+
+    def _options(self, backend: Backend, at: Mapping[str, Any]) -> GenerationOptions:
+        """The options of a row: the sweep's over the user's over the protocol's, as far as the backend takes these."""
+        for name in NOT_FOR_SAMPLES:
+            if name in self.generation:
+                raise OptionError(f"{name} is not an option of a sample", "Number and seed: --num-samples and --seed.")
+        pure = PURE if self.options.sampling == "pure" else {}
+        if self.generation.get("do_sample") is False or self.generation.get("num_beams"):
+            pure = {}  # nothing is drawn
+        own = {**pure, "seed": self.options.seed}
+        own = {k: v for k, v in own.items() if k in _known(backend)}
+        return backend.resolve(None, {**own, **self.generation, **at})
+
+
+def _known(backend: Backend) -> set[str]:
+    """The names of the options that it takes."""
+    return set(backend.takes or backend.Options.fields())
+
+
+def _texts(path: str | Path, options: EvaluationOptions) -> list[str]:
+    """The texts of a file of samples: empty ones too, evenly as many as are asked for."""
+    source = Source(str(path), text_column=options.text_column, sample_by=options.sample_by, blank=True)
+    return evenly([str(example) for example in source], options.num_samples)
