@@ -99,6 +99,8 @@ class SampleCache:
         with contextlib.closing(_Store(self.folder, self.about)) as store:
             kept = store.read(self.prompts)
             yield from kept
+            if len(kept) == len(self.prompts):
+                return
             for completion in backend.generate_from(len(kept), self.prompts, self.options, batch_size):
                 sample = _sample(completion)
                 store.add(sample)
