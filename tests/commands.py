@@ -1,0 +1,139 @@
+"""What the tests of commands share: a command run in this process, refusals in one form, backends without torch."""
+
+import io
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from aigc_text import cli
+
+MARKOV = Path(__file__).parents[1] / "plugins" / "aigc-text-markov" / "aigc_text_markov.py"
+
+
+BACKENDS = '''
+import os, signal
+from aigc_text import Backend, Completion
+
+class Plain(Backend):
+    """Says its prompt backwards."""
+
+    takes = ("max_new_tokens", "num_return_sequences", "seed")
+
+    @classmethod
+    def from_pretrained(cls, model=None):
+        return cls()
+
+    def generate(self, prompts, options=None, **overrides):
+        options = self.resolve(options, overrides)
+        for i, p in enumerate(prompts):
+            for j in range(options.num_return_sequences or 1):
+                yield Completion(prompt=p, text=self.text(p), prompt_index=i, index=j, seed=options.seed, tokens=1)
+
+    def text(self, prompt):
+        return prompt[::-1]
+
+class Peeking(Plain):
+    def text(self, prompt):
+        return " ".join(sorted(os.listdir(prompt)))
+
+class Long(Plain):
+    def text(self, prompt):
+        return "a line\\n" * 100_000
+
+class Stopping(Plain):
+    def text(self, prompt):
+        return self.stop() if prompt == "stop" else prompt
+
+class Interrupted(Stopping):
+    def stop(self):
+        raise KeyboardInterrupt
+
+class Terminated(Stopping):
+    def stop(self):
+        signal.raise_signal(signal.SIGTERM)
+
+class Faulty(Stopping):
+    def stop(self):
+        raise ZeroDivisionError("two\\nlines")
+'''
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def records(self):
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Runs a command as the console script does, in this process."""
+    for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # so that what the command sets is taken back
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def ran(*words, stdin=b""):
+        monkeypatch.setattr(sys, "argv", ["aigc-text", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Result(end.value.code, *capfd.readouterr())
+
+    yield ran
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def refused(run):
+    """Runs a command that must be refused in the form of all refusals, naming all of `words`."""
+
+    def ran(*command, says, **how):
+        result = run(*command, **how)
+        assert result.code == 2, result.err
+        assert result.out == ""
+        assert result.err.startswith("Error: ")
+        assert len(result.err.splitlines()) <= 3
+        assert "Traceback" not in result.err
+        for word in says:
+            assert word in result.err
+        return result
+
+    return ran
+
+
+@pytest.fixture
+def generate(run, tiny_gpt2):
+    """`aigc-text generate` with the tiny model, a few tokens and a fixed seed."""
+
+    def ran(*words, seed="1", **how):
+        fixed = ["--model", tiny_gpt2, "--max-new-tokens", "12", "--seed", seed]
+        result = run("generate", *fixed, *words, **how)
+        assert result.code == 0, result.err
+        return result
+
+    return ran
+
+
+@pytest.fixture
+def plain(tmp_path_factory):
+    """`plain("Class")` is the backend of that name in a file that needs no torch."""
+    path = tmp_path_factory.mktemp("backends") / "plain.py"
+    path.write_text(BACKENDS)
+    return lambda name: f"{path}:{name}"
+
+
+def file(folder, name, content):
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
