@@ -21,7 +21,9 @@ ONE_DOOR = {
     "huggingface_hub": ["hub"],
     "datasets": ["hub_datasets", "metrics"],  # there for the form of an evaluate.Metric only
     "evaluate": ["metrics"],
+    "nltk": ["metrics/words"],
     "pyarrow": ["formats"],
+    "sacrebleu": ["metrics/sacrebleu"],
     "matplotlib": ["plots"],
     "accelerate": ["hardware"],
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import evaluate
@@ -17,11 +17,16 @@ class TextMetric(evaluate.Metric):
     The base class would write both lists into an Arrow file in the user's cache, side by side, so they would have to
     be equally long. References here are a set that all predictions are compared with, unless a metric says otherwise.
 
-    A subclass has a docstring (description, a worked example), a `citation`, and `_compute`.
+    A subclass has a docstring (description, a worked example), a `citation`, and `_compute`. One whose figures are
+    means over texts also has `scores`, which takes the same and gives the name of each figure an array of one score a
+    text.
     """
 
     #: BibTeX of the paper that defines the figure.
     citation: str = ""
+
+    #: Whether there is no figure without references.
+    needs_references = False
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
@@ -49,8 +54,9 @@ class TextMetric(evaluate.Metric):
         self, *, predictions: Iterable[str] | None = None, references: Iterable[str] | None = None, **_: Any
     ) -> None:
         """Holds texts for the next `compute`."""
-        self._held[0].extend(predictions or ())
-        self._held[1].extend(references or ())
+        texts, others = self._texts(predictions, "predictions"), self._references(references)
+        self._held[0].extend(texts)
+        self._held[1].extend(others)
 
     def compute(
         self, *, predictions: Iterable[str] | None = None, references: Iterable[str] | None = None, **kwargs: Any
@@ -66,11 +72,41 @@ class TextMetric(evaluate.Metric):
             MetricError: the figure is not defined for these texts, or something that it needs is missing.
         """
         self.add_batch(predictions=predictions, references=references)
-        texts, others = self._held
-        self._held = ([], [])
-        if not texts:
-            raise MetricError(f"{self.name}: there is no text to measure", "Give predictions, a list of texts.")
+        held, self._held = self._held, ([], [])
+        texts, others = self._checked(*held)
         if others:
             kwargs["references"] = others
         found: dict[str, float] = self._compute(predictions=texts, **kwargs)
         return found
+
+    def _checked(
+        self, predictions: Iterable[str] | None, references: Iterable[str] | None = None
+    ) -> tuple[list[str], list[Any]]:
+        """Both as lists, or the error of what is missing or no text."""
+        texts, others = self._texts(predictions, "predictions"), self._references(references)
+        if not texts:
+            raise MetricError(f"{self.name}: there is no text to measure", "Give predictions, a list of texts.")
+        if self.needs_references and not others:
+            raise MetricError(f"{self.name}: there is nothing to compare with", "Give references, a list of texts.")
+        return texts, others
+
+    def _references(self, references: Iterable[Any] | None) -> list[Any]:
+        return self._texts(references, "references")
+
+    def _texts(self, texts: Iterable[str] | None, what: str) -> list[str]:
+        """A list of texts, or the error of something else."""
+        if texts is None:
+            return []
+        cure = f"Give {what}, a list of texts."
+        if isinstance(texts, (str, bytes, Mapping)) or not isinstance(texts, Iterable):
+            raise MetricError(f"{self.name}: {what} is {_shown(texts)}", cure)
+        found = list(texts)
+        for place, text in enumerate(found):
+            if not isinstance(text, str):
+                raise MetricError(f"{self.name}: {what}[{place}] is {_shown(text)}", cure)
+        return found
+
+
+def _shown(value: object) -> str:
+    shown = repr(value)
+    return f"{type(value).__name__} {shown if len(shown) < 60 else shown[:56] + ' ...'}"

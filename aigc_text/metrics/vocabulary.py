@@ -1,0 +1,63 @@
+"""Vocabulary: which tokens texts are made of, compared with others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+
+from . import TextMetric
+from .words import all_words
+
+
+class Vocabulary(TextMetric):
+    """The number of types, and against references the share of unseen tokens and the divergence of the unigrams.
+
+    A type is a different token. `unseen-tokens` is the share of tokens whose type is not in the references.
+    `unigram-jsd` is the Jensen-Shannon divergence of the two distributions of tokens in bits (Lin 1991):
+    H((p + q) / 2) - (H(p) + H(q)) / 2, from 0 for the same shares to 1 for no type in common. Two samples of one
+    source do not reach 0, the less the smaller they are. Without any token the last two are nan.
+
+    >>> from aigc_text.metrics.vocabulary import Vocabulary
+    >>> Vocabulary().compute(predictions=["a dog", "a cow"], references=["a dog", "a cat"])
+    {'types': 3.0, 'unseen-tokens': 0.25, 'unigram-jsd': 0.25}
+    """
+
+    citation = """\
+@article{lin-1991-divergence,
+    title = "Divergence Measures Based on the {S}hannon Entropy",
+    author = "Lin, Jianhua",
+    journal = "IEEE Transactions on Information Theory",
+    volume = "37",
+    number = "1",
+    year = "1991",
+    pages = "145--151",
+}"""
+
+    def _compute(
+        self, predictions: list[str], references: list[str] | None = None, tokenize: str = "words"
+    ) -> dict[str, float]:
+        ours = Counter(chain.from_iterable(all_words(predictions, tokenize)))
+        found = {"types": float(len(ours))}
+        if references is not None:
+            others = Counter(chain.from_iterable(all_words(references, tokenize)))
+            unseen = sum(count for token, count in ours.items() if token not in others)
+            found["unseen-tokens"] = unseen / (ours.total() or float("nan"))
+            found["unigram-jsd"] = jensen_shannon(ours, others)
+        return found
+
+
+def jensen_shannon(one: Counter[str], other: Counter[str]) -> float:
+    """The Jensen-Shannon divergence in bits of two distributions given as counts; nan if one has none."""
+    if not one or not other:
+        return float("nan")
+    types = [*one, *(token for token in other if token not in one)]
+    p, q = (np.array([counts[token] for token in types], float) / counts.total() for counts in (one, other))
+    return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
+
+
+def _entropy(shares: np.ndarray) -> float:
+    """In bits; shares (V,) add up to 1."""
+    some = shares[shares > 0]
+    return float(-(some * np.log2(some)).sum())
