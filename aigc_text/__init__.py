@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .errors import UserError
     from .evaluation import evaluate
     from .evaluation_options import EvaluationOptions
-    from .options import Completion, GenerationOptions, Piece, Progress, TrainingOptions
+    from .options import Completion, GenerationOptions, Piece, Progress, Score, TokenScore, TrainingOptions
     from .registry import list_backends, register_backend
     from .run import train, train_seeds
     from .transformers_backend import TransformersBackend
@@ -31,6 +31,8 @@ _HOME = {
     "GenerationOptions": "options",
     "Piece": "options",
     "Progress": "options",
+    "Score": "options",
+    "TokenScore": "options",
     "TrainingOptions": "options",
     "TransformersBackend": "transformers_backend",
     "UserError": "errors",
@@ -52,6 +54,8 @@ __all__ = [
     "GenerationOptions",
     "Piece",
     "Progress",
+    "Score",
+    "TokenScore",
     "TrainingOptions",
     "TransformersBackend",
     "UserError",

@@ -122,9 +122,9 @@ class Backend(ABC):
         """Yields how well the model predicts each text, in order; `capabilities.likelihood` says of what kind it is.
 
         Raises:
-            BackendError: this backend has no likelihood.
+            BackendError: this backend has no likelihood; raised by the call, before any text is read.
         """
-        raise BackendError(f"backend {self.name!r} has no likelihood", "See: aigc-text backends")
+        raise no_likelihood(self.name)
 
     def resolve(self, options: GenerationOptions | None, overrides: dict[str, Any]) -> GenerationOptions:
         """`options` with `overrides` on top, checked to be options of this backend."""
@@ -153,6 +153,17 @@ class Backend(ABC):
             BackendError: this backend cannot save.
         """
         raise BackendError(f"backend {self.name!r} cannot save its model", "See: aigc-text backends")
+
+
+def no_likelihood(name: str) -> BackendError:
+    """The error of a backend that is asked for what it does not have, with the built-in ones that do."""
+    from .registry import list_backends
+
+    found = list_backends().values()
+    able = [o.name for o in found if any(w.startswith("likelihood") for w in o.capabilities or ())]
+    return BackendError(
+        f"backend {name!r} has no likelihood", f"These have: {', '.join(able)}. See: aigc-text backends"
+    )
 
 
 def _who_takes(option: str) -> str:

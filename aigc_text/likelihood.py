@@ -1,4 +1,4 @@
-"""How well a causal language model predicts texts: exact, from sliding windows."""
+"""How well a model predicts texts: rows while it trains, and what the scores of texts come to."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from . import processes
+from .options import Score
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
-    from transformers import PreTrainedTokenizerBase
 
     from .encoding import Row
 
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 class Validation:
     """Called with a model during training: mean loss a token in nats and bits per byte of rows of tokens.
 
-    Quicker than `measure` and a little higher, since each row begins without context. Several processes divide the
-    rows among them; all get the figures of the whole.
+    Quicker than `Backend.score` and a little higher, since each row begins without context. Several processes divide
+    the rows among them; all get the figures of the whole.
 
     Args:
         rows: with their sizes; what is masked counts neither as tokens nor as bytes.
@@ -45,7 +46,7 @@ class Validation:
             batch, counts = processes.share(collate(self.rows[first : first + step], self.pad))
             batch = {k: v.to(device) for k, v in batch.items()}
             labels = batch.pop("labels")
-            found = float(_nll(model, labels, **batch).double().sum())  # by all: each may hold a part of the model
+            found = float(row_nll(model, labels, **batch).double().sum())  # by all: each may hold a part of the model
             if counts:
                 nll += found
                 scored += int((labels[:, 1:] != -100).sum())
@@ -58,88 +59,87 @@ class Validation:
         }
 
 
-def _nll(model: nn.Module, labels: torch.Tensor, **inputs: torch.Tensor) -> torch.Tensor:
+def row_nll(model: Any, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
     """Negative log-likelihoods (B, T - 1) in nats of all labels (B, T) but the first; 0 where they are -100."""
-    import torch.nn.functional as F
+    from .losses import token_nll
 
-    logits = model(**inputs).logits[:, :-1].float()  # (B, T - 1, V)
-    return F.cross_entropy(logits.transpose(1, 2), labels[:, 1:], reduction="none")
+    logits = model(**inputs).logits[:, :-1]  # (B, T - 1, V)
+    return token_nll(logits.flatten(0, 1), labels[:, 1:].flatten()).view(len(labels), -1)
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """Sums over texts; `nll` is in nats."""
+class Total:
+    """Sums over the scores of texts.
+
+    Attributes:
+        nll: in nats, the end of each text included.
+        tokens: of the model's tokenizer, the end of each text counted.
+        words: separated by white space, the end of each text counted as one.
+        utf8_bytes: of the texts.
+        texts: how many.
+        kind: that of all scores, or all kinds.
+        bits_per_byte_se: standard error over texts; `None` where there is only one.
+        nats_per_text_se: the same.
+    """
 
     nll: float
     tokens: int
+    words: int
     utf8_bytes: int
+    texts: int
+    kind: str
+    bits_per_byte_se: float | None
+    nats_per_text_se: float | None
 
     @property
-    def bits_per_byte(self) -> float:
-        """Comparable across tokenizers: all of a text's information over all of its bytes."""
-        return self.nll / math.log(2) / self.utf8_bytes
+    def bits_per_byte(self) -> float | None:
+        """Comparable across tokenizers: all information over all bytes; `None` where there is no byte."""
+        return self.nll / math.log(2) / self.utf8_bytes if self.utf8_bytes else None
 
     @property
-    def perplexity(self) -> float:
-        """Per token of this tokenizer, the end of each text counted."""
-        return math.exp(min(self.nll / self.tokens, 700.0))
+    def perplexity(self) -> float | None:
+        """Per token of this tokenizer, the end of each text counted; `None` where there is no token."""
+        return perplexity(self.nll, self.tokens)
+
+    @property
+    def perplexity_per_word(self) -> float | None:
+        """Comparable across tokenizers on one corpus; `None` where there is no text."""
+        return perplexity(self.nll, self.words)
 
 
-def window_nll(model: nn.Module, input_ids: torch.Tensor, scored: int) -> torch.Tensor:
-    """Negative log-likelihoods (B, scored) in nats of the last `scored` tokens of each row of `input_ids` (B, T)."""
-    import torch.nn.functional as F
+def total(found: Iterable[Score]) -> Total:
+    """Sums scores, one at a time.
 
-    logits = model(input_ids=input_ids).logits[:, -scored - 1 : -1].float()  # (B, scored, V)
-    return F.cross_entropy(logits.transpose(1, 2), input_ids[:, -scored:], reduction="none")
-
-
-def measure(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Iterable[str],
-    *,
-    context: int,
-    stride: int | None = None,
-    batch_size: int = 16,
-) -> Likelihood:
-    """The exact likelihood of texts, end of text included, each begun from the end-of-text token.
-
-    A text longer than the context is read in windows of `context` tokens that move by `stride` (half the context
-    by default), so every token but a text's first ones is predicted from at least `context - stride` before it.
-
-    Args:
-        model: a causal language model of transformers, in evaluation mode.
-        texts: what to score; bytes are those of its UTF-8 form.
+    The error of bits per byte is that of a ratio of means, both of which vary from text to text (Cochran 1977,
+    Sampling Techniques, equation 2.46): the spread of `bits - ratio * bytes` over the texts.
     """
-    import torch
-
-    stride = stride or context // 2
-    end = tokenizer.eos_token_id
-    nll, count, size = 0.0, 0, 0
-    waiting: dict[tuple[int, int], list[list[int]]] = {}
-
-    def flush(key: tuple[int, int]) -> float:
-        rows = torch.tensor(waiting.pop(key), device=model.device)
-        return float(window_nll(model, rows, key[1]).double().sum())
-
-    with torch.inference_mode():
-        for text in texts:
-            ids = [end, *tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"], end]
-            count += len(ids) - 1
-            size += len(text.encode())
-            for first, last, scored in _windows(len(ids), context, stride):
-                key = (last - first, scored)
-                waiting.setdefault(key, []).append(ids[first:last])
-                if len(waiting[key]) == batch_size:
-                    nll += flush(key)
-        nll += sum(flush(key) for key in list(waiting))
-    return Likelihood(nll, count, size)
+    rows: list[tuple[float, int]] = []  # nats and bytes of each text
+    tokens = words = 0
+    kinds: dict[str, None] = {}
+    for score in found:
+        rows.append((score.nll, score.utf8_bytes))
+        tokens, words = tokens + score.tokens, words + len(score.text.split()) + 1
+        kinds[score.kind] = None
+    nats, sizes = np.array(rows, float).reshape(-1, 2).T  # (N,) both
+    n, size = len(rows), float(sizes.sum())
+    several = n > 1
+    spread = nats - nats.sum() / size * sizes if size else nats
+    return Total(
+        nll=math.fsum(nats),
+        tokens=tokens,
+        words=words,
+        utf8_bytes=int(size),
+        texts=n,
+        kind=" and ".join(kinds),
+        bits_per_byte_se=_error_of_sum(spread) / size / math.log(2) if several and size else None,
+        nats_per_text_se=_error_of_sum(nats) / n if several else None,
+    )
 
 
-def _windows(length: int, context: int, stride: int) -> Sequence[tuple[int, int, int]]:
-    """(first, last, scored) of each window; together they score every token but the first exactly once."""
-    found = [(0, min(context, length), min(context, length) - 1)]
-    while found[-1][1] < length:
-        last = min(found[-1][1] + stride, length)
-        found.append((last - context, last, last - found[-1][1]))
-    return found
+def _error_of_sum(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1) * math.sqrt(len(values)))
+
+
+def perplexity(nll: float, count: int) -> float | None:
+    """exp(nll / count); `None` without anything to count. Above 1e304 it stays there, for JSON has no infinity."""
+    return math.exp(min(nll / count, 700.0)) if count else None

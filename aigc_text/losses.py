@@ -29,6 +29,29 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return found
 
 
+@torch.no_grad()
+def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood in nats of each target, computed in fp32 a few rows at a time, without a gradient.
+
+    Args:
+        logits: (N, V).
+        targets: (N,); where they are -100 the value is 0.
+
+    Returns:
+        (N,) float32.
+    """
+    found = torch.empty(len(targets), device=logits.device)
+    for out, part, target in zip(*(x.split(_rows(logits)) for x in (found, logits, targets)), strict=True):
+        out.copy_(F.cross_entropy(part.float(), target, reduction="none"))
+    return found
+
+
+def _rows(logits: torch.Tensor) -> int:
+    """How many rows of logits (N, V) are computed in fp32 at once."""
+    threads = torch.get_num_threads() if logits.device.type == "cpu" else 1
+    return max(1, threads * _CHUNK.get(logits.device.type, _LARGE_CHUNK) // logits.shape[1])
+
+
 class _MeanNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -37,9 +60,7 @@ class _MeanNLL(torch.autograd.Function):
         share = counts / counts.sum().clamp(min=1)  # (N,)
         gradient = torch.empty_like(logits)
         nll = share.new_zeros(())
-        threads = torch.get_num_threads() if logits.device.type == "cpu" else 1
-        size = max(1, threads * _CHUNK.get(logits.device.type, _LARGE_CHUNK) // logits.shape[1])
-        places = zip(*(x.split(size) for x in (logits, gradient, targets, share)), strict=True)
+        places = zip(*(x.split(_rows(logits)) for x in (logits, gradient, targets, share)), strict=True)
         for part, out, target, weight in places:
             index = target.clamp(min=0)[:, None]
             chances = torch.log_softmax(part, -1, dtype=torch.float32)  # (n, V)

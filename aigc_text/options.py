@@ -381,7 +381,7 @@ class Score:
         text: what was scored.
         nll: negative log-likelihood in nats of the whole text, its end included.
         tokens: predicted tokens, the end included.
-        kind: `exact`, `bound` (an upper bound of `nll`, such as an ELBO) or an estimate named with its samples.
+        kind: `exact`, `bound` (`nll` is at most this, such as a negative ELBO) or an estimate named with its samples.
         per_token: in order; empty where the backend has no figure for single tokens.
     """
 
@@ -390,6 +390,11 @@ class Score:
     tokens: int
     kind: str = "exact"
     per_token: tuple[TokenScore, ...] = ()
+
+    @property
+    def utf8_bytes(self) -> int:
+        """Bytes of the text in UTF-8; its end is none."""
+        return len(self.text.encode())
 
 
 @dataclass(frozen=True, kw_only=True)

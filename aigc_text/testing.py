@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Backend
-from .errors import OptionError, UserError
+from .errors import BackendError, OptionError, UserError
 from .options import Completion, GenerationOptions, TrainingOptions
 from .transformers_backend import TransformersBackend
 
@@ -165,6 +165,41 @@ def _stops(backend: Backend, prompts: Sequence[str]) -> None:
     _demand(cut.finish_reason == "stop", backend, "a stop string does not give finish_reason stop")
 
 
+def _scores(backend: Backend, prompts: Sequence[str]) -> None:
+    """Scores texts if it says so, and only then: alone as together, tokens that add up, a kind that is named."""
+    texts = [*map(_spoken, prompts), "", "从前 🙂 café"]
+    kind = backend.capabilities.likelihood
+    try:
+        together = list(backend.score(texts))
+    except BackendError:
+        _demand(not kind, backend, f"its capabilities name a likelihood ({kind}), but it does not score")
+        return
+    _demand(bool(kind), backend, "it scores, but its capabilities name no likelihood")
+    _demand([s.text for s in together] == texts, backend, "score does not keep the order of the texts")
+    slack = 1e-3 if backend.precision in ("", "float32") else 3e-2  # sums in half precision vary with the batch
+    for score in together:
+        _demand(score.kind.startswith(kind), backend, f"its capabilities say {kind!r}, a score says {score.kind!r}")
+        _demand(math.isfinite(score.nll) and score.tokens >= 0, backend, f"score gives nll {score.nll!r}")
+        _demand(bool(score.tokens) or not score.text, backend, f"score finds no token in {score.text!r}")
+        parts = score.per_token
+        if parts:
+            _demand(len(parts) == score.tokens, backend, f"{score.tokens} tokens, but {len(parts)} in per_token")
+            same = math.isclose(sum(t.nll for t in parts), score.nll, rel_tol=1e-6, abs_tol=1e-6)
+            _demand(same, backend, "the tokens of a text do not add up to its nll")
+            ends = [0, *(t.end for t in parts)]
+            ordered = all(a <= t.start <= t.end <= len(score.text) for a, t in zip(ends, parts, strict=False))
+            _demand(ordered, backend, f"the places of the tokens of {score.text!r} overlap or lie outside it")
+        if kind == "exact":  # the others may draw
+            [alone] = backend.score([score.text])
+            same = math.isclose(alone.nll, score.nll, rel_tol=slack, abs_tol=slack)
+            _demand(same, backend, f"a text scores {alone.nll} nats alone and {score.nll} among others")
+
+
+def _spoken(prompt: str) -> str:
+    """A text to score where prompts are empty."""
+    return prompt or "the cat sat on the mat"
+
+
 def _batches(backend: Backend, prompts: Sequence[str]) -> bool | None:
     """Batch size and order of work change nothing."""
     if not isinstance(backend, TransformersBackend):
@@ -236,6 +271,7 @@ _CHECKS: list[Callable[[Backend, Sequence[str]], bool | None]] = [
     _samples,
     _streams,
     _stops,
+    _scores,
     _batches,
     _saves,
     _trains,  # last, since it changes the model

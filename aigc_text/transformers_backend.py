@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import decoding, healing
-from .backend import Capabilities
+from .backend import Capabilities, no_likelihood
 from .errors import BackendError, OptionError
-from .options import Completion, GenerationOptions, Piece, TrainingOptions
+from .options import Completion, GenerationOptions, Piece, Score, TrainingOptions
 from .pretrained import PretrainedBackend
 
 if TYPE_CHECKING:
@@ -122,7 +122,43 @@ class TransformersBackend(PretrainedBackend):
         rows = validation_rows(encoder, examples, options, self.packing)
         return Validation(rows, self.pad(), unknown_token(self.tokenizer), encoder.notes)
 
+    def token_nll(self, ids: torch.Tensor) -> torch.Tensor:
+        """Negative log-likelihoods in nats of all tokens but the first of each row, given those before it.
+
+        Args:
+            ids: (B, T); short rows are filled up at their end, where it changes nothing before it.
+
+        Returns:
+            (B, T - 1).
+        """
+        from .likelihood import row_nll
+
+        cache = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
+        return row_nll(self.model, ids, input_ids=ids, attention_mask=ids.new_ones(ids.shape), **cache)
+
     # What is the same for all
+
+    def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
+        """Yields the exact likelihood of each text, in order, in sliding windows that move by half the context.
+
+        Each text begins with the tokens of the empty prompt, which are not scored; its end is, if the tokenizer has
+        one.
+
+        Args:
+            texts: plain strings; an empty one has its end only.
+            batch_size: most windows at once; it changes the figures by rounding only.
+            context: tokens of a window; by default the model's context, at most `scoring.CONTEXT`.
+
+        Raises:
+            BackendError: the family has no likelihood.
+            OptionError: a context that the model does not have.
+            DataError: a text with half of a character.
+        """
+        if not self.capabilities.likelihood:
+            raise no_likelihood(self.name)
+        from .scoring import scores
+
+        return scores(self, texts, batch_size=batch_size, context=context)
 
     def generate(
         self,

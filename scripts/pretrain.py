@@ -24,7 +24,7 @@ from pathlib import Path
 
 from aigc_text import TrainingOptions, checkpoint, from_scratch, load, train
 from aigc_text.formats import read_jsonl
-from aigc_text.likelihood import measure
+from aigc_text.likelihood import total
 from aigc_text.sources import Source
 
 SHARED_TOKENS = 13  # a function with a run of this many tokens in common with HumanEval is dropped (GPT-3, app. C)
@@ -223,7 +223,7 @@ def card(recipe: Recipe, backend, output: Path, files: list[Path], valid: Path) 
 
 def figures(recipe: Recipe, backend, valid: Path, xz: str) -> str:
     """A row of the card's table."""
-    found = measure(backend.model, backend.tokenizer, Source(valid), context=recipe.context)
+    found = total(backend.score(Source(valid)))
     name = f"{valid.parent.name}/{valid.name}"
     counts = f"{found.tokens:,} | {found.utf8_bytes:,}"
     return f"| `{name}` | {counts} | {found.bits_per_byte:.4f} | {found.perplexity:.2f} | {xz} |"

@@ -8,7 +8,7 @@ import torch
 
 from aigc_text.backends.causal_lm import GPT2
 from aigc_text.encoding import Row, blocks, encode
-from aigc_text.likelihood import Validation, measure, window_nll
+from aigc_text.likelihood import Validation, total
 from aigc_text.sources import Pair
 from aigc_text.tokenizer import train
 
@@ -36,7 +36,7 @@ def test_blocks_of_packed_text_are_scored_after_their_first_token(backend):
     found = backend.validator(tiny.SENTENCES, options)(backend.model)
     tokens = encode(backend.tokenizer, tiny.SENTENCES, backend.tokenizer.eos_token_id)
     rows = torch.tensor(blocks(tokens, 16, 99).astype(int))
-    assert found["loss"] == pytest.approx(window_nll(backend.model, rows, 15).mean().item(), rel=1e-5)
+    assert found["loss"] == pytest.approx(backend.token_nll(rows).mean().item(), rel=1e-5)
     assert "unknown" not in found
 
 
@@ -53,7 +53,7 @@ def test_the_end_of_a_text_is_no_byte_of_it(backend):
 @torch.no_grad()
 def test_texts_that_are_not_packed_are_measured_exactly(backend):
     figures = backend.validator(tiny.SENTENCES, backend.Training(packing=False))(backend.model)
-    exact = measure(backend.model, backend.tokenizer, tiny.SENTENCES, context=tiny.CONTEXT)
+    exact = total(backend.score(tiny.SENTENCES))
     assert figures["loss"] == pytest.approx(exact.nll / exact.tokens, rel=1e-5)
     assert figures["bits_per_byte"] == pytest.approx(exact.bits_per_byte, rel=1e-5)
 

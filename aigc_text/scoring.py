@@ -1,0 +1,175 @@
+"""The likelihood of each text and of each of its tokens, exact, in sliding windows of the context."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .errors import DataError, OptionError
+from .options import Score, TokenScore
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from .transformers_backend import TransformersBackend
+
+CONTEXT = 2048  # tokens of a window where nobody says more; the logits of a longer one fill gigabytes
+WINDOW = 64  # batches whose windows are sorted by length together
+ELEMENTS = 1 << 27  # of the logits of one batch: half a gigabyte in fp32
+
+
+class Encoded(NamedTuple):
+    """A text as a model reads it.
+
+    Attributes:
+        text: as it was given.
+        ids: what begins a text, the text, and its end.
+        masked: how many ids begin it; they are not scored.
+        spans: (start, end) in characters of each id that is scored; see `TokenScore`.
+    """
+
+    text: str
+    ids: list[int]
+    masked: int
+    spans: list[tuple[int, int]]
+
+
+def encoded(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], begin: Sequence[int]) -> Iterator[Encoded]:
+    """Texts to their ids, with where each comes from.
+
+    Args:
+        tokenizer: its `eos_token`, if it has one, ends every text.
+        texts: plain strings.
+        begin: the ids that a text begins with.
+
+    Raises:
+        DataError: a text holds half of a character, which no tokenizer takes.
+    """
+    from .encoding import CHUNK, chunks
+
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    for chunk in chunks(map(_whole, texts), CHUNK):
+        made = tokenizer(chunk, add_special_tokens=False, verbose=False, return_offsets_mapping=tokenizer.is_fast)
+        for n, (text, ids) in enumerate(zip(chunk, made["input_ids"], strict=True)):
+            spans = _spans(made["offset_mapping"][n]) if tokenizer.is_fast else _found_spans(tokenizer, text, ids)
+            yield Encoded(text, [*begin, *ids, *end], len(begin), spans + [(len(text), len(text))] * len(end))
+
+
+def _whole(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        cause = f"the text {ascii(text)[:60]} holds half of a character at position {error.start}"
+        raise DataError(cause, "Mend it: text.encode('utf-16', 'surrogatepass').decode('utf-16')") from None
+    return text
+
+
+def _spans(offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Offsets that do not overlap: the tokens of one character all claim it, and the last one gets it."""
+    following = [start for start, _ in offsets[1:]] + [end for _, end in offsets[-1:]]
+    return [(s, max(s, min(e, n))) for (s, e), n in zip(offsets, following, strict=True)]
+
+
+def _found_spans(tokenizer: PreTrainedTokenizerBase, text: str, ids: Sequence[int]) -> list[tuple[int, int]]:
+    """The same where a tokenizer does not know where its tokens come from: what it decodes to, if it stands there."""
+    spans, at, held = [], 0, []
+    for token in ids:
+        held.append(token)
+        piece = str(tokenizer.decode(held))
+        after = re.compile(r"\s*").match(text, at).end()  # type: ignore[union-attr]
+        places = ((at, piece), (after, piece.strip()))  # some tokenizers keep the space before a word, some do not
+        start, piece = next(((n, p) for n, p in places if p and text.startswith(p, n)), (at, ""))
+        spans.append((start, start + len(piece)))
+        if piece or len(held) == 4:  # a character has four bytes at most
+            at, held = spans[-1][1], []
+    return spans
+
+
+@dataclass
+class _Waiting:
+    """A text whose windows are not all scored yet."""
+
+    text: Encoded
+    nll: np.ndarray  # (scored tokens,) in nats
+    missing: int
+
+
+class _Window(NamedTuple):
+    waiting: _Waiting
+    ids: list[int]
+    place: slice  # in `waiting.nll`: the last tokens of the window
+
+    @property
+    def scored(self) -> int:
+        return int(self.place.stop - self.place.start)
+
+
+def scores(
+    backend: TransformersBackend, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None
+) -> Iterator[Score]:
+    """Yields the exact likelihood of each text; see `TransformersBackend.score`.
+
+    A text longer than the context is read in windows that move by half of it, so every token but a text's first ones
+    is predicted from at least that many before it. Windows of similar length share a batch.
+    """
+    own = backend.engine().context()
+    if context is not None and not 2 <= context <= (own or context):
+        allowed = f"a whole number from 2{f' up to {own}' if own else ''}"
+        raise OptionError(f"context cannot be {context!r}", f"Allowed for context: {allowed}")
+    begin = backend.prompt_tokens("", backend.Options())
+    made = encoded(backend.tokenizer, texts, begin)
+    return _scores(backend, made, context or min(own or CONTEXT, CONTEXT), batch_size)
+
+
+def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int, batch_size: int) -> Iterator[Score]:
+    import torch
+
+    from .encoding import chunks
+
+    waiting: deque[_Waiting] = deque()
+    for chunk in chunks(_windows(texts, context, waiting), WINDOW * batch_size):
+        chunk.sort(key=lambda window: len(window.ids))
+        while chunk:
+            size = min(batch_size, max(1, ELEMENTS // (len(chunk[-1].ids) * len(backend.tokenizer))))
+            batch, chunk = chunk[-size:], chunk[:-size]  # the longest first: if memory is short it is told at once
+            ids = torch.full((len(batch), len(batch[-1].ids)), backend.pad())
+            for n, window in enumerate(batch):
+                ids[n, : len(window.ids)] = torch.tensor(window.ids)
+            with torch.inference_mode():
+                nll = backend.token_nll(ids.to(backend.model.device)).cpu().double().numpy()  # (B, T - 1)
+            for row, window in zip(nll, batch, strict=True):
+                last = len(window.ids) - 1
+                window.waiting.nll[window.place] = row[last - window.scored : last]
+                window.waiting.missing -= 1
+        while waiting and not waiting[0].missing:
+            yield _score(waiting.popleft())
+    while waiting:
+        yield _score(waiting.popleft())  # texts without any token
+
+
+def _windows(texts: Iterable[Encoded], context: int, waiting: deque[_Waiting]) -> Iterator[_Window]:
+    """The windows of each text, which joins those that are `waiting`; each token is scored exactly once."""
+    for text in texts:
+        length, known = len(text.ids), text.masked
+        scored = length - known
+        ends = [min(context, length), *range(context + max(1, context // 2), length, max(1, context // 2))]
+        if scored and ends[-1] < length:
+            ends.append(length)
+        waiting.append(_Waiting(text, np.zeros(scored), len(ends) if scored else 0))
+        done = known
+        for end in ends if scored else ():
+            yield _Window(waiting[-1], text.ids[max(0, end - context) : end], slice(done - known, end - known))
+            done = end
+
+
+def _score(done: _Waiting) -> Score:
+    per_token = tuple(
+        TokenScore(start=start, end=end, nll=nll)
+        for (start, end), nll in zip(done.text.spans, done.nll.tolist(), strict=True)
+    )
+    return Score(text=done.text.text, nll=float(done.nll.sum()), tokens=len(per_token), per_token=per_token)
