@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import evaluate
 from datasets import Features, Value
 
 from ..errors import MetricError
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+
+REFERENCE_MODEL = "bundled:gpt2-tales"  # whose likelihood and features judge texts where nobody names another
 
 
 class TextMetric(evaluate.Metric):
@@ -60,8 +65,8 @@ class TextMetric(evaluate.Metric):
 
     def compute(
         self, *, predictions: Iterable[str] | None = None, references: Iterable[str] | None = None, **kwargs: Any
-    ) -> dict[str, float]:
-        """The metric's figures by their names.
+    ) -> dict[str, Any]:
+        """The metric's figures by their names, as floats; and what they must be read with, as text.
 
         Args:
             predictions: the texts to measure; those held by `add` and `add_batch` come before them.
@@ -76,7 +81,7 @@ class TextMetric(evaluate.Metric):
         texts, others = self._checked(*held)
         if others:
             kwargs["references"] = others
-        found: dict[str, float] = self._compute(predictions=texts, **kwargs)
+        found: dict[str, Any] = self._compute(predictions=texts, **kwargs)
         return found
 
     def _checked(
@@ -110,3 +115,16 @@ class TextMetric(evaluate.Metric):
 def _shown(value: object) -> str:
     shown = repr(value)
     return f"{type(value).__name__} {shown if len(shown) < 60 else shown[:56] + ' ...'}"
+
+
+def loaded(model: Backend | str) -> Backend:
+    """A backend as it is; a backend's name, a hub id or a folder through `api.load`.
+
+    Raises:
+        UserError: see `api.load`.
+    """
+    from ..api import list_backends, load
+
+    if not isinstance(model, str):
+        return model
+    return load(model) if model in list_backends() or ".py:" in model else load(model=model)

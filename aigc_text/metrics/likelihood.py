@@ -1,0 +1,67 @@
+"""`Likelihood`: how well a model predicts texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MetricError
+from . import TextMetric, loaded
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+
+
+class Likelihood(TextMetric):
+    """How well a model predicts texts, the end of each text included.
+
+    Bits per byte are comparable across tokenizers, and so is perplexity per word on one corpus; perplexity per token
+    is not. `kind` says whether the figures are `exact`, or a `bound` from which the true ones can only be better.
+
+    >>> from aigc_text.metrics.likelihood import Likelihood
+    >>> found = Likelihood().compute(predictions=["Once upon a time there was a king."], model="bundled:gpt2-tales")
+    >>> found["kind"], round(found["bits_per_byte"], 2), round(found["perplexity"], 1)
+    ('exact', 1.09, 10.3)
+    """
+
+    citation = """@article{shannon1951prediction, title={Prediction and Entropy of Printed English}, author={Claude E. \
+Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, pages={50--64}, year={1951}}"""
+
+    def _compute(self, predictions: Iterable[str], model: Backend | str | None = None) -> dict[str, Any]:
+        """The likelihood of `predictions`.
+
+        Args:
+            predictions: texts; an empty one has its end only, and no bytes.
+            model: a loaded backend, a backend's name, a hub id or a folder.
+
+        Returns:
+            `perplexity` (per token of the model's tokenizer), `perplexity_per_word` (words are separated by white
+            space, the end of each text is one), `bits_per_byte` (of UTF-8) and `nats_per_text`, both with a standard
+            error over the texts (`…_se`) if there are several; the counts `texts`, `tokens`, `words` and
+            `utf8_bytes`; `kind` and `model`. What has nothing to be counted by, such as bits per byte of empty texts
+            alone, is left out.
+
+        Raises:
+            MetricError: no model.
+            BackendError: the backend has no likelihood.
+        """
+        if model is None:
+            raise MetricError(f"{self.name}: whose likelihood?", 'Give a model: model="gpt2", a folder or a backend.')
+        from ..likelihood import total
+
+        backend = loaded(model)
+        found = total(backend.score(predictions))
+        figures = {
+            "perplexity": found.perplexity,
+            "perplexity_per_word": found.perplexity_per_word,
+            "bits_per_byte": found.bits_per_byte,
+            "bits_per_byte_se": found.bits_per_byte_se,
+            "nats_per_text": found.nll / found.texts,
+            "nats_per_text_se": found.nats_per_text_se,
+            "texts": found.texts,
+            "tokens": found.tokens,
+            "words": found.words,
+            "utf8_bytes": found.utf8_bytes,
+        }
+        labels = {"kind": found.kind, "model": backend.source or backend.name}
+        return {**{k: float(v) for k, v in figures.items() if v is not None}, **labels}
