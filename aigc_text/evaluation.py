@@ -153,6 +153,10 @@ class Evaluation:
                 raise OptionError(cause, "See: aigc-text backends")
         if "mauve" in self.wanted:
             self.yardstick.model(self.options.feature_model)
+        if "sacrebleu" in self.wanted:
+            from .metrics.sacrebleu import SacreBleu
+
+            SacreBleu().compute(predictions=["text"], references=["text"])  # its package is optional
 
     def stages(self) -> Iterator[Stage]:
         """Does the work: reports while texts are generated, a row when its figures are found, at the end the whole."""

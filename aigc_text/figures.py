@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .errors import MetricError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .backend import Backend
 
 T = TypeVar("T")
@@ -35,14 +38,26 @@ class Yardstick:
     reference_model: str = ""
     feature_model: str = ""
     _loaded: dict[str, Backend] = field(default_factory=dict)
+    _features: dict[int, np.ndarray] = field(default_factory=dict)
 
     def model(self, name: str) -> Backend:
         """A model that measures, loaded once."""
-        from .api import load
+        from .metrics import loaded
 
         if name not in self._loaded:
-            self._loaded[name] = load(name)
+            self._loaded[name] = loaded(name)
         return self._loaded[name]
+
+    def features(self, texts: Sequence[str]) -> np.ndarray:
+        """What MAUVE compares (N, D); those of the last sets are kept, since rows share their references."""
+        from .metrics.mauve import features
+
+        key = hash(tuple(texts))
+        if key not in self._features:
+            self._features[key] = features(texts, self.model(self.feature_model))
+            while len(self._features) > 2:
+                del self._features[next(iter(self._features))]
+        return self._features[key]
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ def _self_bleu(to: Yardstick, row: Texts) -> Found:
 
 
 def _mauve(to: Yardstick, row: Texts) -> Found:
-    from .metrics.mauve import Mauve
+    from .metrics.mauve import compare
 
     others: Sequence[str] = to.references
     texts, notes = row.texts, []
@@ -108,22 +123,20 @@ def _mauve(to: Yardstick, row: Texts) -> Found:
             texts, others = row.texts[::2], row.texts[1::2]
         notes.append("MAUVE of some of the data against others, for want of --train")
     size = min(len(texts), len(others))
-    metric = Mauve()
-    model = to.model(to.feature_model)
-    found = metric.compute(predictions=evenly(texts, size), references=evenly(others, size), feature_model=model)
-    return Found({"mauve": found["mauve"]}, {"mauve": found["mauve_sd"]}, [*notes, *metric.notes])
+    found = compare(*(to.features(evenly(each, size)) for each in (others, texts)))
+    notes += [found["note"]] if "note" in found else []
+    return Found({"mauve": found["mauve"]}, {"mauve": found["mauve_sd"]}, notes)
 
 
-def _distinct(to: Yardstick, row: Texts) -> Found:
-    from .metrics.distinct import Distinct
+def _plain(metric: str) -> Callable[[Yardstick, Texts], Found]:
+    """A group whose columns are named as the figures of a metric of that name, against all references."""
 
-    return Found(dict(Distinct().compute(predictions=row.texts, tokenize=to.tokenize)))
+    def fill(to: Yardstick, row: Texts) -> Found:
+        module = importlib.import_module(f".metrics.{metric}", __package__)
+        made = getattr(module, metric.capitalize())()
+        return Found(made.compute(predictions=row.texts, references=to.references, tokenize=to.tokenize))
 
-
-def _uniqueness(to: Yardstick, row: Texts) -> Found:
-    from .metrics.uniqueness import Uniqueness
-
-    return Found(dict(Uniqueness().compute(predictions=row.texts, tokenize=to.tokenize)))
+    return fill
 
 
 def _novelty(to: Yardstick, row: Texts) -> Found:
@@ -133,32 +146,28 @@ def _novelty(to: Yardstick, row: Texts) -> Found:
         raise MetricError("no training texts are given (--train)")
     if row.real:
         raise MetricError("these are the training texts themselves")
-    return Found(dict(Novelty().compute(predictions=row.texts, references=to.train, tokenize=to.tokenize)))
-
-
-def _lengths(to: Yardstick, row: Texts) -> Found:
-    from .metrics.lengths import Lengths
-
-    return Found(dict(Lengths().compute(predictions=row.texts, references=to.references, tokenize=to.tokenize)))
-
-
-def _vocabulary(to: Yardstick, row: Texts) -> Found:
-    from .metrics.vocabulary import Vocabulary
-
-    return Found(dict(Vocabulary().compute(predictions=row.texts, references=to.references, tokenize=to.tokenize)))
+    return Found().means(Novelty().scores(row.texts, to.train, tokenize=to.tokenize))
 
 
 def _likelihood(to: Yardstick, row: Texts) -> Found:
     if isinstance(row.likelihood, str):
         raise MetricError(row.likelihood)
-    return Found(dict(row.likelihood))
+    found = dict(row.likelihood)
+    names = {"perplexity": "ppl/token", "perplexity_per_word": "ppl/word", "bits_per_byte": "bits/byte"}
+    values = {new: found[old] for old, new in names.items() if old in found}
+    if isinstance(ppl := found.get("perplexity"), float):
+        values["nats/token"] = math.log(ppl)
+    errors = {"bits/byte": float(found["bits_per_byte_se"])} if "bits_per_byte_se" in found else {}
+    return Found({**values, "kind": found["kind"]}, errors)
 
 
 def _reference_ppl(to: Yardstick, row: Texts) -> Found:
-    from .metrics.likelihood import Likelihood
+    from .metrics.reference_perplexity import ReferencePerplexity
 
-    found = Likelihood().compute(predictions=row.texts, model=to.model(to.reference_model))
-    return Found({"reference ppl": found["ppl/word"]})
+    found = ReferencePerplexity().compute(predictions=row.texts, model=to.model(to.reference_model))
+    if "reference_perplexity_per_word" not in found:
+        raise MetricError("there is no word in these texts")
+    return Found({"reference ppl": found["reference_perplexity_per_word"]})
 
 
 def _sacrebleu(to: Yardstick, row: Texts) -> Found:
@@ -183,13 +192,13 @@ GROUPS = {
     "bleu": Group(_bleu, *(f"bleu-{n}" for n in _FOUR)),
     "self-bleu": Group(_self_bleu, *(f"self-bleu-{n}" for n in _FOUR)),
     "mauve": Group(_mauve, "mauve"),
-    "distinct": Group(_distinct, *(f"distinct-{n}" for n in range(1, 5))),
-    "uniqueness": Group(_uniqueness, "uniqueness"),
+    "distinct": Group(_plain("distinct"), *(f"distinct-{n}" for n in range(1, 5))),
+    "uniqueness": Group(_plain("uniqueness"), "uniqueness"),
     "novelty": Group(_novelty, "novelty"),
     "reference-ppl": Group(_reference_ppl, "reference ppl"),
-    "lengths": Group(_lengths, "length", "length sd", "length distance"),
-    "vocabulary": Group(_vocabulary, "types", "unseen", "js divergence"),
-    "likelihood": Group(_likelihood, "nll/token", "ppl/token", "ppl/word", "bits/byte", "kind"),
+    "lengths": Group(_plain("lengths"), "length-mean", "length-sd", "length-w1"),
+    "vocabulary": Group(_plain("vocabulary"), "types", "unseen-tokens", "unigram-jsd"),
+    "likelihood": Group(_likelihood, "nats/token", "ppl/token", "ppl/word", "bits/byte", "kind"),
     "sacrebleu": Group(_sacrebleu, "sacrebleu", default=False),
 }
 
@@ -204,8 +213,14 @@ def measure(to: Yardstick, row: Texts, wanted: Sequence[str]) -> tuple[Found, di
         except MetricError as error:
             missing.update(dict.fromkeys(group.columns, error.message))
             continue
-        found.values.update({c: part.values[c] for c in group.columns if c in part.values})
-        found.errors.update({c: part.errors[c] for c in group.columns if c in part.errors})
+        for column in group.columns:
+            value = part.values.get(column)
+            if value is None or (isinstance(value, float) and math.isnan(value)):
+                missing[column] = "it is not defined for these texts"
+                continue
+            found.values[column] = value
+            if column in part.errors:
+                found.errors[column] = part.errors[column]
         found.notes += part.notes
     return found, missing
 
