@@ -127,6 +127,7 @@ class Evaluation:
         folder = Path(cache).expanduser() if cache is not None else default_folder()
         self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
         self._likelihoods: dict[str, Mapping[str, float | str] | str] = {}
+        self._unknown: dict[str, list[str]] = {}
 
     def _read(self, data: Data, train: Data | None) -> tuple[list[str], Yardstick]:
         """The prompts of the texts to generate, and what they are measured against."""
@@ -203,14 +204,15 @@ class Evaluation:
             values=found.values,
             errors=found.errors,
             missing=missing,
-            notes=[*job.notes, *found.notes, *self._notes(samples)],
+            notes=[*job.notes, *found.notes, *self._notes(samples), *self._unknown.get(job.label, [])],
             about=job.about,
         )
 
     def _likelihood(self, job: Job) -> Mapping[str, float | str] | str:
         """The model's likelihood of the data, which no sampling option changes; or why there is none."""
         if job.label not in self._likelihoods:
-            self._likelihoods[job.label] = self._find_likelihood(job.backend)
+            found = self._likelihoods[job.label] = self._find_likelihood(job.backend)
+            self._unknown[job.label] = [] if isinstance(found, str) else self._unknown_note(job.backend)
         return self._likelihoods[job.label]
 
     def _find_likelihood(self, backend: Backend | None) -> Mapping[str, float | str] | str:
@@ -229,6 +231,16 @@ class Evaluation:
         except (MetricError, BackendError) as error:
             return error.message
         return found
+
+    def _unknown_note(self, backend: Any) -> list[str]:
+        """What a model need not spell out makes its likelihood look better than that of one that must."""
+        from .tokenizer import unknown_share
+
+        tokenizer = getattr(backend, "tokenizer", None)
+        share = unknown_share(tokenizer, self.yardstick.references) if tokenizer is not None else 0.0
+        if not share:
+            return []
+        return [f"{share:.1%} of the data's tokens are unknown to the model, so its likelihood is not comparable"]
 
     def _notes(self, samples: Sequence[Sample]) -> list[str]:
         found = []

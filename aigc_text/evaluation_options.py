@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from .errors import OptionError, nearest
@@ -96,7 +96,7 @@ def sweep_of(text: str | None) -> list[dict[str, Any]]:
     try:
         numbers = _span(values) if ":" in values else [Decimal(v) for v in values.split(",")]
         found = [int(v) if v == int(v) and _is_int(name) else float(v) for v in numbers]
-    except (InvalidOperation, ValueError, OverflowError):
+    except (ArithmeticError, ValueError):
         raise OptionError(
             f"sweep {text!r}: {values!r} is not first:last:step, nor values with commas", example
         ) from None

@@ -101,11 +101,7 @@ class Systems:
         self._loaded: tuple[str, Backend] | None = None
         self._check_labels(reserved)
         self._texts = {s.label: _texts(s.samples, options) for s in self.systems if s.samples is not None}
-        for system in self.systems:
-            if system.samples is None:
-                backend = self._load(system)
-                for at in self._points(backend):
-                    SampleCache(cache, backend, self._options(backend, at), prompts).check()
+        self._check_models()
 
     def __iter__(self) -> Iterator[Job]:
         for system in self.systems:
@@ -124,6 +120,21 @@ class Systems:
                 cure = "Name each: --compare first=runs/a second=runs/b"
                 raise OptionError(f"the label {system.label!r} is used twice", cure)
             seen.add(system.label)
+
+    def _check_models(self) -> None:
+        """Loads each once, so that no option is found to be wrong after an hour of another's sampling."""
+        swept = not self.sweep[0]
+        for system in self.systems:
+            if system.samples is None:
+                backend = self._load(system)
+                points = self._points(backend)
+                swept = swept or points is self.sweep
+                for at in points:
+                    SampleCache(self.cache, backend, self._options(backend, at), self.prompts).check()
+        if not swept:
+            if self._loaded is None:
+                raise OptionError("a sweep needs a model, and there are texts only", "Leave --sweep out.")
+            self._options(self._loaded[1], self.sweep[0])  # says which options there are
 
     def _load(self, system: System) -> Backend:
         """Holds one model at a time; a single one need not be loaded again."""

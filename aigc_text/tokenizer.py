@@ -185,6 +185,15 @@ def unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     return None if found in others else found
 
 
+def unknown_share(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> float:
+    """The share of the tokens of texts that are not in the vocabulary: what a model need not spell is cheap."""
+    unknown = unknown_token(tokenizer)
+    if unknown is None:
+        return 0.0
+    rows = [tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts]
+    return sum(row.count(unknown) for row in rows) / max(1, sum(map(len, rows)))
+
+
 def infilling_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int] | None:
     """The ids of the (prefix, suffix, middle) tokens, or `None` where the tokenizer has none."""
     vocabulary = tokenizer.get_vocab()
