@@ -68,13 +68,15 @@ class TextMetric(evaluate.Metric):
     ) -> dict[str, Any]:
         """The metric's figures by their names, as floats; and what they must be read with, as text.
 
+        A figure that these texts leave undefined is not among them.
+
         Args:
             predictions: the texts to measure; those held by `add` and `add_batch` come before them.
             references: what they are compared with, where the metric does so.
             kwargs: see the metric's `_compute`.
 
         Raises:
-            MetricError: the figure is not defined for these texts, or something that it needs is missing.
+            MetricError: no figure is defined for these texts, or something that it needs is missing.
         """
         self.add_batch(predictions=predictions, references=references)
         held, self._held = self._held, ([], [])

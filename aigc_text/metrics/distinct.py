@@ -15,7 +15,7 @@ class Distinct(TextMetric):
 
     Li et al. (2016) divide by the number of tokens; dividing by that of the n-grams has become usual, is the same for
     n = 1, and makes 1 the highest value for the others too. The more text, the lower: compare sets of the same size
-    only. References play no part. Where no text has n tokens, distinct-n is nan.
+    only. References play no part. Where no text has n tokens there is no distinct-n.
 
     >>> from aigc_text.metrics.distinct import Distinct
     >>> Distinct().compute(predictions=["a man and a dog", "a dog"], max_order=2)
@@ -38,4 +38,7 @@ class Distinct(TextMetric):
         if isinstance(max_order, bool) or not isinstance(max_order, int) or max_order < 1:
             raise MetricError(f"max_order is {max_order!r}", "It is a whole number from 1 on.")
         orders = enumerate(ngrams(all_words(predictions, tokenize), max_order), 1)
-        return {f"distinct-{n}": found.types / (int(found.count.sum()) or float("nan")) for n, found in orders}
+        shares = {f"distinct-{n}": found.types / int(found.count.sum()) for n, found in orders if found.types}
+        if not shares:
+            raise MetricError("distinct: these texts have no token", "Give texts that are not empty.")
+        return shares

@@ -14,14 +14,14 @@ from .words import all_words
 class Vocabulary(TextMetric):
     """The number of types, and against references the share of unseen tokens and the divergence of the unigrams.
 
-    A type is a different token. `unseen-tokens` is the share of tokens whose type is not in the references.
-    `unigram-jsd` is the Jensen-Shannon divergence of the two distributions of tokens in bits (Lin 1991):
+    A type is a different token. `unseen` is the share of tokens whose type is not in the references.
+    `js divergence` is the Jensen-Shannon divergence of the two distributions of tokens in bits (Lin 1991):
     H((p + q) / 2) - (H(p) + H(q)) / 2, from 0 for the same shares to 1 for no type in common. Two samples of one
-    source do not reach 0, the less the smaller they are. Without any token the last two are nan.
+    source do not reach 0, the less the smaller they are. Both need references, and a token on either side.
 
     >>> from aigc_text.metrics.vocabulary import Vocabulary
     >>> Vocabulary().compute(predictions=["a dog", "a cow"], references=["a dog", "a cat"])
-    {'types': 3.0, 'unseen-tokens': 0.25, 'unigram-jsd': 0.25}
+    {'types': 3.0, 'unseen': 0.25, 'js divergence': 0.25}
     """
 
     citation = """\
@@ -39,19 +39,16 @@ class Vocabulary(TextMetric):
         self, predictions: list[str], references: list[str] | None = None, tokenize: str = "words"
     ) -> dict[str, float]:
         ours = Counter(chain.from_iterable(all_words(predictions, tokenize)))
+        others = Counter(chain.from_iterable(all_words(references or (), tokenize)))
         found = {"types": float(len(ours))}
-        if references is not None:
-            others = Counter(chain.from_iterable(all_words(references, tokenize)))
-            unseen = sum(count for token, count in ours.items() if token not in others)
-            found["unseen-tokens"] = unseen / (ours.total() or float("nan"))
-            found["unigram-jsd"] = jensen_shannon(ours, others)
+        if ours and others:
+            found["unseen"] = sum(count for token, count in ours.items() if token not in others) / ours.total()
+            found["js divergence"] = jensen_shannon(ours, others)
         return found
 
 
 def jensen_shannon(one: Counter[str], other: Counter[str]) -> float:
-    """The Jensen-Shannon divergence in bits of two distributions given as counts; nan if one has none."""
-    if not one or not other:
-        return float("nan")
+    """The Jensen-Shannon divergence in bits of two distributions given as counts, of one token at least each."""
     types = [*one, *(token for token in other if token not in one)]
     p, q = (np.array([counts[token] for token in types], float) / counts.total() for counts in (one, other))
     return _entropy((p + q) / 2) - (_entropy(p) + _entropy(q)) / 2
