@@ -150,3 +150,22 @@ def test_the_fine_tuning_script_trains_and_shows_its_texts(tmp_path, monkeypatch
     figures = [float(line.split()[2]) for line in told.splitlines() if line.startswith("step ")]
     assert len(figures) == 11 and figures[-1] < figures[0]
     assert told.count("\n--- ") == 3
+
+
+def test_a_figure_that_texygen_did_not_publish_fails(tmp_path, monkeypatch, capsys):
+    check = script("check_texygen")
+    texts = ["a man rides a horse .", "a man rides a bike .", "a dog sleeps on a bed .", "a dog sits on a bed ."]
+    for name in ("train", "test", "mle"):
+        (tmp_path / f"{name}.txt").write_text("\n".join(texts[: 3 if name == "test" else 4]), encoding="utf-8")
+    scores = check.Bleu().scores(texts, texts[:3])
+    means = tuple(float(each.mean()) for each in scores.values())
+    monkeypatch.setattr(sys, "argv", ["check", "--samples", str(tmp_path), "--data", str(tmp_path), "--nltk", "2"])
+    own = tuple(float(each.mean()) for each in check.SelfBleu().scores(texts).values())
+    for change, code in ((0.0009, 0), (0.0011, 1)):
+        monkeypatch.setattr(check, "PUBLISHED", {"mle": (means, None, (*own[:3], own[3] + change))})
+        with pytest.raises(SystemExit) as end:
+            check.main()
+        assert end.value.code == code
+        assert f"{change:.5f}" in capsys.readouterr().out
+    assert check.disagreement(scores, texts, texts[:3], 4) < 1e-9
+    assert check.disagreement(scores, texts, texts, 4) > 0.1

@@ -2,7 +2,9 @@
 
 import doctest
 import importlib
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +75,14 @@ def test_a_figure_is_the_mean_of_its_scores(metric):
     assert all(each.shape == (3,) for each in scores.values())
     found = metric().compute(predictions=texts, references=others)
     assert found == {name: pytest.approx(each.mean()) for name, each in scores.items()}
+
+
+def test_the_example_of_the_page_runs(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    exec(re.search(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)[1], {})
+    bleu, self_bleu, error = capsys.readouterr().out.splitlines()
+    assert "'bleu-5': 0.127" in bleu and self_bleu.startswith("{'self-bleu-2': 0.48986")
+    assert float(error.split()[0]) == pytest.approx(float(bleu.split()[1].strip(",")))
 
 
 def test_texts_given_before_are_used_once():
