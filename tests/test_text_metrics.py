@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aigc_text import figures
 from aigc_text.errors import MetricError
 from aigc_text.metrics import TextMetric
 from aigc_text.metrics.bleu import Bleu
@@ -85,6 +86,13 @@ def test_the_example_of_the_page_runs(capsys):
     assert float(error.split()[0]) == pytest.approx(float(bleu.split()[1].strip(",")))
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_figures_are_the_columns_of_an_evaluation(metric):
+    texts = ["a dog sits on a bed"] * 2
+    found = metric().compute(predictions=texts, references=texts)
+    assert tuple(found) == figures.GROUPS[metric().name.replace("_", "-").replace("sacre-", "sacre")].columns
+
+
 def test_texts_given_before_are_used_once():
     metric = Novelty()
     metric.add(prediction="a dog", reference="a dog")
@@ -116,20 +124,20 @@ def test_the_distance_of_lengths_is_that_of_sorted_samples(one, other):
     expected = np.abs(np.sort(one * len(other)) - np.sort(other * len(one))).mean()  # both as often as it takes
     texts, references = ([" ".join("x" * n) for n in each] for each in (one, other))
     found = Lengths().compute(predictions=texts, references=references)
-    assert found["length distance"] == pytest.approx(expected)
-    assert (found["length"], found["length sd"]) == (pytest.approx(np.mean(one)), pytest.approx(np.std(one)))
+    assert found["length-w1"] == pytest.approx(expected)
+    assert (found["length-mean"], found["length-sd"]) == (pytest.approx(np.mean(one)), pytest.approx(np.std(one)))
 
 
 def test_the_divergence_of_vocabularies():
     def found(texts, references):
         return Vocabulary().compute(predictions=texts, references=references)
 
-    assert found(["a b", "b a"], ["a b"]) == {"types": 2.0, "unseen": 0.0, "js divergence": 0.0}
-    assert found(["a b"], ["c d e"]) == {"types": 2.0, "unseen": 1.0, "js divergence": pytest.approx(1.0)}
+    assert found(["a b", "b a"], ["a b"]) == {"types": 2.0, "unseen-tokens": 0.0, "unigram-jsd": 0.0}
+    assert found(["a b"], ["c d e"]) == {"types": 2.0, "unseen-tokens": 1.0, "unigram-jsd": pytest.approx(1.0)}
     p, q = np.array([3 / 4, 1 / 4, 0]), np.array([1 / 3, 0, 2 / 3])
     kl = sum(np.nansum(x[x > 0] * np.log2(x[x > 0] / ((p + q) / 2)[x > 0])) for x in (p, q)) / 2
-    assert found(["a a", "a b"], ["a c c"])["js divergence"] == pytest.approx(kl)
-    assert found(["a a", "a b"], ["a c c"])["unseen"] == 0.25
+    assert found(["a a", "a b"], ["a c c"])["unigram-jsd"] == pytest.approx(kl)
+    assert found(["a a", "a b"], ["a c c"])["unseen-tokens"] == 0.25
     assert Vocabulary().compute(predictions=["a a"]) == {"types": 1.0} == found(["a"], [""])
 
 

@@ -18,7 +18,7 @@ class Lengths(TextMetric):
 
     >>> from aigc_text.metrics.lengths import Lengths
     >>> Lengths().compute(predictions=["a dog", "a dog sleeps on"], references=["a cat", "a cat sits"])
-    {'length': 3.0, 'length sd': 1.0, 'length distance': 0.5}
+    {'length-mean': 3.0, 'length-sd': 1.0, 'length-w1': 0.5}
     """
 
     citation = """\
@@ -36,9 +36,9 @@ class Lengths(TextMetric):
         self, predictions: list[str], references: list[str] | None = None, tokenize: str = "words"
     ) -> dict[str, float]:
         ours = lengths(all_words(predictions, tokenize))
-        found = {"length": float(ours.mean()), "length sd": float(ours.std())}
+        found = {"length-mean": float(ours.mean()), "length-sd": float(ours.std())}
         if references is not None:
-            found["length distance"] = wasserstein(ours, lengths(all_words(references, tokenize)))
+            found["length-w1"] = wasserstein(ours, lengths(all_words(references, tokenize)))
         return found
 
 

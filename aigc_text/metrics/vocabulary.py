@@ -14,14 +14,14 @@ from .words import all_words
 class Vocabulary(TextMetric):
     """The number of types, and against references the share of unseen tokens and the divergence of the unigrams.
 
-    A type is a different token. `unseen` is the share of tokens whose type is not in the references.
-    `js divergence` is the Jensen-Shannon divergence of the two distributions of tokens in bits (Lin 1991):
+    A type is a different token. `unseen-tokens` is the share of tokens whose type is not in the references.
+    `unigram-jsd` is the Jensen-Shannon divergence of the two distributions of tokens in bits (Lin 1991):
     H((p + q) / 2) - (H(p) + H(q)) / 2, from 0 for the same shares to 1 for no type in common. Two samples of one
     source do not reach 0, the less the smaller they are. Both need references, and a token on either side.
 
     >>> from aigc_text.metrics.vocabulary import Vocabulary
     >>> Vocabulary().compute(predictions=["a dog", "a cow"], references=["a dog", "a cat"])
-    {'types': 3.0, 'unseen': 0.25, 'js divergence': 0.25}
+    {'types': 3.0, 'unseen-tokens': 0.25, 'unigram-jsd': 0.25}
     """
 
     citation = """\
@@ -42,8 +42,8 @@ class Vocabulary(TextMetric):
         others = Counter(chain.from_iterable(all_words(references or (), tokenize)))
         found = {"types": float(len(ours))}
         if ours and others:
-            found["unseen"] = sum(count for token, count in ours.items() if token not in others) / ours.total()
-            found["js divergence"] = jensen_shannon(ours, others)
+            found["unseen-tokens"] = sum(count for token, count in ours.items() if token not in others) / ours.total()
+            found["unigram-jsd"] = jensen_shannon(ours, others)
         return found
 
 
