@@ -166,12 +166,16 @@ def test_the_plugin_guide_quotes_what_a_broken_and_a_clashing_plugin_say(place, 
         assert shows(output, real), real
 
 
-@pytest.mark.parametrize(("name", "section"), [("data", "Mistakes"), ("finetuning", "What goes wrong")])
+PAGES_OF_MISTAKES = [("data", "Mistakes"), ("finetuning", "What goes wrong"), ("evaluation", "What goes wrong")]
+
+
+@pytest.mark.parametrize(("name", "section"), PAGES_OF_MISTAKES)
 def test_the_pages_quote_what_mistakes_say(place, monkeypatch, name, section):
     import pyarrow
     import pyarrow.parquet
 
     (place / "my.txt").write_text("a")
+    (place / "captions.txt").write_text("a")
     (place / "tales.csv").write_text("id,text\n1,a\n")
     (place / "open.csv").write_text('text\n"a\n')
     (place / "latin1.txt").write_bytes("caf\xe9".encode("latin-1"))
