@@ -61,7 +61,12 @@ def check_columns(place: str, columns: Sequence[str], found: Iterable[str]) -> N
 
 def read_plain(path: Path, sample_by: str) -> Iterator[str]:
     """Yields the texts of a plain file: the whole `document`, or each `paragraph` or `line` as it is read."""
-    rows = (line.replace("\r\n", "\n") for _, line in lines(path))
+    return split_plain((line for _, line in lines(path)), sample_by)
+
+
+def split_plain(rows: Iterable[str], sample_by: str) -> Iterator[str]:
+    """The same of lines that end with their line feeds."""
+    rows = (row.replace("\r\n", "\n") for row in rows)
     if sample_by == "line":
         yield from (row.rstrip("\r\n") for row in rows)
     elif sample_by == "paragraph":

@@ -32,7 +32,7 @@ def curves(metrics: Path, picture: Path) -> None:
     if losses:
         top.legend(frameon=False)
     top.grid(alpha=0.3)
-    _save(figure, picture)
+    save(figure, picture)
 
 
 def seeds(metrics: Sequence[Path], picture: Path) -> None:
@@ -57,7 +57,7 @@ def seeds(metrics: Sequence[Path], picture: Path) -> None:
     axes.set_xlabel("update")
     axes.set_ylabel("validation loss, nats a token")
     axes.grid(alpha=0.3)
-    _save(figure, picture)
+    save(figure, picture)
 
 
 def frontier(rows: Sequence[Row], quality: str, diversity: str, picture: Path) -> None:
@@ -100,7 +100,7 @@ def frontier(rows: Sequence[Row], quality: str, diversity: str, picture: Path) -
     axes.set_title(f"better is up and to the right{f'; numbers are {swept}' if swept else ''}", fontsize=9)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    _save(figure, picture)
+    save(figure, picture)
 
 
 def _points(rows: Sequence[Row], quality: str, diversity: str) -> list[tuple[float, float, tuple[float, float], tuple]]:
@@ -127,11 +127,12 @@ def _plain(label: str) -> str:
     return label.lstrip("_").replace("$", r"\$")
 
 
-def _save(figure: Any, picture: Path) -> None:
+def save(figure: Any, picture: Path) -> None:
+    """Writes a picture of the kind that its name ends with, whole or not at all."""
     from matplotlib import pyplot as plt
 
     temporary = picture.with_name(f".{picture.name}.tmp")
-    figure.savefig(temporary, format="png", dpi=120)
+    figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120)
     plt.close(figure)
     temporary.replace(picture)
 

@@ -24,7 +24,7 @@ ONE_DOOR = {
     "nltk": ["metrics/words"],
     "pyarrow": ["formats"],
     "sacrebleu": ["metrics/sacrebleu"],
-    "matplotlib": ["plots"],
+    "matplotlib": ["plots", "text_plots"],
     "accelerate": ["hardware"],
 }
 MAY_IMPORT_FAMILIES = {"backends/vae": {"backends/rnn", "backends/transformer"}}

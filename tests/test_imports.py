@@ -27,7 +27,7 @@ def printed(*words):
 found = {"import": {"heavy": loaded()}}
 aigc_text.registry.list_backends()
 found["list"] = {"heavy": loaded()}
-for words in (["--help"], ["backends"], ["backends", "--json"], ["generate", "--help"], ["train", "--help"]):
+for words in (["--help"], ["backends"], ["backends", "--json"], ["generate", "--help"], ["train", "--help"], ["score", "--help"]):
     found[" ".join(words)] = printed(*words)
 print(json.dumps(found))
 """

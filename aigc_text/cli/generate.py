@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from ..errors import DataError, OptionError
+from ..errors import OptionError
 from ..options import Completion, GenerationOptions, Piece
-from .parameters import given, key_values, options_of
+from .parameters import LOADING, given, key_values, loading_options, options_of
+from .streams import destination, standard_input
 from .terminal import begun, notice, visible, write
 
 if TYPE_CHECKING:
@@ -36,10 +34,7 @@ if TYPE_CHECKING:
 @click.option("--output", help="Write to this file; it appears when it is complete.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 @click.option("--batch-size", type=click.IntRange(1), help="Most texts at once.")
-@click.option("--revision", help="Branch, tag or commit of a hub model.")
-@click.option("--dtype", help="fp32, bf16 or fp16; by default fp32 on the CPU.")
-@click.option("--device", help="cpu, cuda, …; by default the best there is.")
-@click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the model.")
+@loading_options
 def command(
     backend: str | None,
     model: str | None,
@@ -53,10 +48,6 @@ def command(
     output: str | None,
     overwrite: bool,
     batch_size: int | None,
-    revision: str | None,
-    dtype: str | None,
-    device: str | None,
-    trust_remote_code: bool | None,
     **values: Any,
 ) -> None:
     """Generate texts from prompts.
@@ -70,10 +61,10 @@ def command(
 
     # Everything that can be wrong in the input is found before a model is loaded.
     prompts = _prompts(prompt, prompts_file, template)
+    loading = given({name: values.pop(name) for name in LOADING})
     GenerationOptions.parse(given(values))
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
-    loading = given({"revision": revision, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code})
-    with _destination(output, overwrite) as stream:
+    with destination(output, overwrite) as stream:
         loaded = load(backend, model, **loading)
         options = loaded.resolve(None, wanted)
         if options.seed is None:
@@ -96,7 +87,7 @@ def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) ->
         if prompt:
             raise OptionError("--prompt and --prompts exclude each other", "Put all prompts into the file.")
         return list(read_prompts(file, template))
-    found = list(prompt) or [_standard_input()]
+    found = list(prompt) or [_piped()]
     if template:
         found = [fill(template, {"prompt": p}, "the prompt") for p in found]
     for p in found:
@@ -109,45 +100,9 @@ def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) ->
     return found
 
 
-def _standard_input() -> str:
+def _piped() -> str:
     """The prompt from a pipe; nothing from a terminal, for that is unconditional generation."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return ""
-    try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"standard input is not UTF-8 at byte {error.start + 1}", "Convert it with iconv.") from None
-
-
-@contextmanager
-def _destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
-    """Standard output, or `FILE.partial` that becomes FILE at the end."""
-    if output is None:
-        yield sys.stdout
-        return
-    path, partial = Path(output), Path(f"{output}.partial")
-    if os.path.isdir(path):
-        raise OptionError(f"{path} is a folder", "Give a file's name with --output.")
-    for taken in (path, partial):
-        if os.path.exists(taken) and not overwrite:
-            raise OptionError(f"{taken} exists already", "Choose another --output, or replace it with --overwrite.")
-    try:
-        stream = partial.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise OptionError(f"{partial} cannot be written: {error.strerror}", "Choose another --output.") from None
-    with stream:
-        try:
-            yield stream
-        except BaseException:
-            stream.flush()
-            if not partial.stat().st_size:
-                partial.unlink()
-            else:
-                notice(f"What was finished is in {partial}")
-            raise
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    return "" if sys.stdin is None or sys.stdin.isatty() else standard_input().removesuffix("\n")
 
 
 def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:

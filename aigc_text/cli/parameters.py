@@ -41,6 +41,22 @@ def _option(cls: type[Options], name: str) -> Callable[[Any], Any]:
     return click.option(*names, name, default=None, multiple=several, metavar=metavar, help=text)
 
 
+LOADING = ("revision", "dtype", "device", "trust_remote_code")  # what `loading_options` adds
+
+
+def loading_options(command: Any) -> Any:
+    """A decorator that adds what says how a model is loaded; those not given arrive as `None`."""
+    added = (
+        click.option("--revision", help="Branch, tag or commit of a hub model."),
+        click.option("--dtype", help="fp32, bf16 or fp16; by default fp32 on the CPU."),
+        click.option("--device", help="cpu, cuda, …; by default the best there is."),
+        click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the model."),
+    )
+    for option in reversed(added):
+        command = option(command)
+    return command
+
+
 def given(values: dict[str, Any]) -> dict[str, Any]:
     """Those that the user gave."""
     return {k: v for k, v in values.items() if v is not None and v != ()}

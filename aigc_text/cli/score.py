@@ -1,0 +1,259 @@
+"""`aigc-text score`: how likely texts are under a model, and where it is surprised."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from ..errors import DataError, OptionError
+from .parameters import LOADING, given, loading_options
+from .streams import destination, refuse_taken, standard_input
+from .terminal import begun, notice, visible
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+    from ..likelihood import Total
+    from ..options import Score
+    from ..surprise import Block
+
+PICTURES = (".png", ".svg", ".html")
+PICTURED = 200_000  # characters of a picture at most
+
+
+@click.command()
+@click.argument("file")
+@click.option("--backend", help="Who scores; see: aigc-text backends.  [default: the model's own, else gpt2]")
+@click.option("--model", help="A hub id or folder; by default the backend's own model.")
+@click.option("--text-column", default="text", show_default=True, help="The text's column in JSONL, CSV, Parquet, ….")
+@click.option(
+    "--sample-by",
+    type=click.Choice(["document", "paragraph", "line"]),
+    default="document",
+    show_default=True,
+    help="What one text of a plain file is.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["color", "jsonl"]),
+    help="Coloured texts or records.  [default: color in a terminal without NO_COLOR, else jsonl]",
+)
+@click.option("--tokens/--no-tokens", default=True, show_default=True, help="Records: every token with its figure.")
+@click.option("--output", help="Write to this file; it appears when it is complete.")
+@click.option("--picture", help="Draw the texts too, coloured by surprise: a file .png, .svg or .html.")
+@click.option("--overwrite", is_flag=True, help="Replace these files if they exist.")
+@click.option("--batch-size", type=click.IntRange(1), help="Most windows of text at once.")
+@loading_options
+def command(
+    file: str,
+    backend: str | None,
+    model: str | None,
+    text_column: str,
+    sample_by: str,
+    form: str | None,
+    tokens: bool,
+    output: str | None,
+    picture: str | None,
+    overwrite: bool,
+    batch_size: int | None,
+    **values: Any,
+) -> None:
+    """Score the texts of FILE: how likely is each, and each of its tokens?
+
+    FILE is what train takes as --data: text, JSONL, CSV, Parquet, a folder, …; or - for plain text from standard input.
+
+    \b
+    aigc-text score tale.txt
+    aigc-text score tales.jsonl --model runs/mine --output scores.jsonl
+    aigc-text score tale.txt --picture tale.png
+    """
+    from ..api import find, load
+    from ..backend import no_likelihood
+    from ..likelihood import total
+
+    # Everything that can be wrong in the input is found before a model is loaded.
+    drawn = _picture(picture, output, overwrite)
+    name, cls, model = find(backend, model)
+    if not cls.capabilities.likelihood:
+        raise no_likelihood(name)
+    texts, count = _texts(file, text_column, sample_by)
+    if form is None:
+        form = "color" if output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "jsonl"
+    with destination(output, overwrite) as stream:
+        loaded = load(name, model, **given({name: values[name] for name in LOADING}))
+        scores = loaded.score(texts, **given({"batch_size": batch_size}))
+        if output:
+            scores = _counted(scores, count)
+        blocks: list[Block] = []
+        if drawn:
+            scores = _kept(scores, blocks, loaded)
+        write = _write_colours if form == "color" else _write_records
+        found = total(write(stream, scores, loaded, tokens))
+    if drawn:
+        _draw(blocks, f"{_source(loaded)}: {_figures(found)}", drawn)
+    notice(f"{_source(loaded)}, {_counts(found)}: {_figures(found)} ({found.kind})")
+
+
+def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int]:
+    """The texts, and how many; they are read once before a model is, so that a mistake anywhere is told first."""
+    from ..formats import split_plain
+    from ..sources import Source
+
+    if file != "-":
+        source: Any = Source(file, text_column=text_column, sample_by=sample_by)
+        return source, sum(1 for _ in source)
+    texts = [t for t in split_plain(io.StringIO(standard_input()), sample_by) if t.strip()]
+    if not texts:
+        raise DataError("standard input holds no text", "Pipe some into it, or give a file.")
+    return texts, len(texts)
+
+
+def _picture(picture: str | None, output: str | None, overwrite: bool) -> Path | None:
+    if picture is None:
+        return None
+    path = Path(picture)
+    if path.suffix.lower() not in PICTURES:
+        raise OptionError(f"--picture {picture} is of no known kind", f"Allowed endings: {', '.join(PICTURES)}")
+    if output is not None and path.absolute() == Path(output).absolute():
+        raise OptionError(f"--picture and --output are both {picture}", "Give two names.")
+    if not path.absolute().parent.is_dir():
+        raise OptionError(f"--picture {picture}: there is no folder {path.parent}", "Make it first, or choose another.")
+    refuse_taken(path, overwrite, "--picture")
+    return path
+
+
+def _counted(scores: Iterator[Score], total: int) -> Iterator[Score]:
+    """Shows a bar on standard error while records go to a file."""
+    scores = begun(scores)
+    with click.progressbar(length=total, file=sys.stderr, label="scoring") as bar:
+        for score in scores:
+            yield score
+            bar.update(1)
+
+
+def _write_records(stream: TextIO, scores: Iterator[Score], backend: Backend, tokens: bool) -> Iterator[Score]:
+    for score in scores:
+        line = json.dumps(_record(score, backend, tokens), ensure_ascii=False)
+        stream.write((visible(line) if stream.isatty() else line) + "\n")
+        stream.flush()
+        yield score
+
+
+def _record(score: Score, backend: Backend, tokens: bool) -> dict[str, Any]:
+    from ..likelihood import perplexity
+
+    size = score.utf8_bytes
+    per_token = [
+        {"text": score.text[t.start : t.end], "start": t.start, "end": t.end, "nll": round(t.nll, 6)}
+        for t in score.per_token
+    ]
+    return {
+        "text": score.text,
+        "nll": score.nll,
+        "tokens": score.tokens,
+        "bits_per_byte": score.nll / math.log(2) / size if size else None,
+        "perplexity": perplexity(score.nll, score.tokens),
+        "kind": score.kind,
+        "backend": backend.name,
+        "model": backend.source,
+        "revision": backend.revision,
+        "precision": backend.precision,
+        **({"per_token": per_token} if tokens else {}),
+    }
+
+
+def _write_colours(stream: TextIO, scores: Iterator[Score], backend: Backend, _: bool) -> Iterator[Score]:
+    """Texts on coloured ground; what is between their tokens has none."""
+    from ..surprise import BREAK, TOP, pieces
+
+    steps = "".join(_painted("  ", TOP * n / 15) for n in range(16))
+    for n, score in enumerate(scores, 1):
+        _demand_tokens(score, backend)
+        if n == 1:
+            stream.write(f"0 {steps} {TOP:.0f} bits a token and more\n")
+        stream.write(f"\n\x1b[2m{_heading(n, score)}\x1b[0m\n")
+        for text, bits in pieces(score):
+            parts = visible(text).replace("\n", f"{BREAK}\n").splitlines(keepends=True)
+            for part in parts:
+                line = part.removesuffix("\n")
+                stream.write((line if bits is None else _painted(line, bits)) + part[len(line) :])
+        stream.write("\n")
+        stream.flush()
+        yield score
+
+
+def _painted(text: str, bits: float) -> str:
+    """In the nearest of the 256 colours that every terminal has."""
+    from ..surprise import colour, is_dark
+
+    rgb = colour(bits)
+    levels = (0, 95, 135, 175, 215, 255)
+    red, green, blue = (min(range(6), key=lambda n: abs(levels[n] - c)) for c in rgb)
+    ink = 231 if is_dark(rgb) else 16
+    return f"\x1b[38;5;{ink};48;5;{16 + 36 * red + 6 * green + blue}m{text}\x1b[0m"
+
+
+def _kept(scores: Iterator[Score], blocks: list[Block], backend: Backend) -> Iterator[Score]:
+    """Keeps the first texts for the picture."""
+    from ..surprise import Block, Piece, pieces
+
+    size = 0
+    for n, score in enumerate(scores, 1):
+        _demand_tokens(score, backend)
+        if size < PICTURED:
+            parts = [Piece(visible(text), bits) for text, bits in pieces(score)]
+            blocks.append(Block(_heading(n, score), parts))
+            size += len(score.text)
+        yield score
+
+
+def _demand_tokens(score: Score, backend: Backend) -> None:
+    if score.tokens and not score.per_token:
+        raise OptionError(
+            f"backend {backend.name!r} has figures for whole texts only, so there is nothing to colour",
+            "Leave --picture out, and add --format jsonl.",
+        )
+
+
+def _draw(blocks: list[Block], caption: str, picture: Path) -> None:
+    from .. import surprise, text_plots
+
+    caption = visible(caption)
+    if picture.suffix.lower() == ".html":
+        temporary = picture.with_name(f".{picture.name}.tmp")
+        temporary.write_text(surprise.page(blocks, caption), encoding="utf-8")
+        temporary.replace(picture)
+    else:
+        text_plots.draw(blocks, caption, picture)
+
+
+def _source(backend: Backend) -> str:
+    return Path(backend.source).name or backend.name
+
+
+def _heading(n: int, score: Score) -> str:
+    bits, size = score.nll / math.log(2), score.utf8_bytes
+    rate = f", {bits / size:.3f} bits a byte" if size else ""
+    return f"text {n}: {bits:.1f} bits{rate}"
+
+
+def _counts(found: Total) -> str:
+    words = (("text", found.texts), ("token", found.tokens), ("byte", found.utf8_bytes))
+    return ", ".join(f"{n:,} {word}{'' if n == 1 else 's'}" for word, n in words)
+
+
+def _figures(found: Total) -> str:
+    figures = (
+        ("{:.3f} bits a byte", found.bits_per_byte),
+        ("perplexity {:.2f} a token", found.perplexity),
+        ("{:.2f} a word", found.perplexity_per_word),
+    )
+    return ", ".join(form.format(value) for form, value in figures if value is not None)

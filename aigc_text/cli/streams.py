@@ -1,0 +1,65 @@
+"""Where a command reads from and writes to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from ..errors import DataError, OptionError
+from .terminal import notice
+
+
+def standard_input() -> str:
+    """All of it.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"standard input is not UTF-8 at byte {error.start + 1}", "Convert it with iconv.") from None
+
+
+@contextmanager
+def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
+    """Standard output, or `FILE.partial` that becomes FILE at the end."""
+    if output is None:
+        yield sys.stdout
+        return
+    path, partial = Path(output), Path(f"{output}.partial")
+    refuse_taken(path, overwrite)
+    refuse_taken(partial, overwrite)
+    try:
+        stream = partial.open("w", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise OptionError(f"{partial} cannot be written: {error.strerror}", "Choose another --output.") from None
+    with stream:
+        try:
+            yield stream
+        except BaseException:
+            stream.flush()
+            if not partial.stat().st_size:
+                partial.unlink()
+            else:
+                notice(f"What was finished is in {partial}")
+            raise
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(partial, path)
+
+
+def refuse_taken(path: Path, overwrite: bool, option: str = "--output") -> None:
+    """Refuses a file that is there already, unless it may be replaced.
+
+    Raises:
+        OptionError: it is there, or it is a folder.
+    """
+    if os.path.isdir(path):
+        raise OptionError(f"{path} is a folder", f"Give a file's name with {option}.")
+    if os.path.exists(path) and not overwrite:
+        raise OptionError(f"{path} exists already", f"Choose another {option}, or replace it with --overwrite.")
