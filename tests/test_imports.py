@@ -27,7 +27,8 @@ def printed(*words):
 found = {"import": {"heavy": loaded()}}
 aigc_text.registry.list_backends()
 found["list"] = {"heavy": loaded()}
-for words in (["--help"], ["backends"], ["backends", "--json"], ["generate", "--help"], ["train", "--help"], ["score", "--help"]):
+helps = [[command, "--help"] for command in ("generate", "train", "score")]
+for words in (["--help"], ["backends"], ["backends", "--json"], *helps):
     found[" ".join(words)] = printed(*words)
 print(json.dumps(found))
 """

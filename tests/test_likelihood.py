@@ -1,14 +1,20 @@
 """Bits per byte: the same from batches as from single rows, over the bytes of the text, whatever the tokenizer."""
 
 import math
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
+from commands import MARKOV
 
+from aigc_text import Score, load
 from aigc_text.backends.causal_lm import GPT2
 from aigc_text.encoding import Row, blocks, encode
+from aigc_text.errors import BackendError, MetricError, ModelError
 from aigc_text.likelihood import Validation, total
+from aigc_text.metrics.likelihood import Likelihood
+from aigc_text.metrics.reference_perplexity import ReferencePerplexity
 from aigc_text.sources import Pair
 from aigc_text.tokenizer import train
 
@@ -81,3 +87,68 @@ def test_at_most_so_many_rows_are_looked_at(backend):
     pairs = [Pair("the cat", f" {n}") for n in range(50)]
     rows = backend.validator(pairs, backend.Training(block_size=16, eval_blocks=5)).rows
     assert [backend.tokenizer.decode(r.ids[r.masked : -1]) for r in rows] == [" 0", " 12", " 24", " 36", " 49"]
+
+
+# The metrics
+
+
+def test_the_metric_has_all_figures_and_names_their_kind_and_model(backend):
+    backend.source = "runs/tiny"
+    texts = [*tiny.SENTENCES, ""]
+    found = Likelihood().compute(predictions=texts, model=backend)
+    scores = list(backend.score(texts))
+    nll = sum(s.nll for s in scores)
+    assert found["nats_per_text"] == pytest.approx(nll / 5)
+    assert found["perplexity"] == pytest.approx(math.exp(nll / found["tokens"]))
+    assert found["words"] == sum(len(t.split()) + 1 for t in texts)
+    assert found["perplexity_per_word"] == pytest.approx(math.exp(nll / found["words"]))
+    assert found["bits_per_byte"] == pytest.approx(nll / math.log(2) / sum(len(t.encode()) for t in texts))
+    assert (found["kind"], found["model"], found["texts"]) == ("exact", "runs/tiny", 5)
+    assert found["bits_per_byte_se"] > 0 and found["nats_per_text_se"] > 0
+    labels = ("kind", "model")
+    assert all(type(v) is float for k, v in found.items() if k not in labels)
+
+
+def test_a_bound_does_not_look_exact(backend):
+    class Bounded(GPT2):
+        def score(self, texts):
+            return (Score(text=s.text, nll=s.nll + 1, tokens=s.tokens, kind="bound") for s in super().score(texts))
+
+    bounded = Bounded(backend.model, backend.tokenizer)
+    found, exact = (Likelihood().compute(predictions=["a b"], model=m) for m in (bounded, backend))
+    assert found["kind"] == "bound" and exact["kind"] == "exact"
+    assert found["nats_per_text"] == pytest.approx(exact["nats_per_text"] + 1)
+    assert "nats_per_text_se" not in found  # of one text
+
+
+def test_the_metric_takes_a_folder_and_empty_texts(tmp_path):
+    folder = tiny.save("gpt2", tmp_path / "m")
+    found = Likelihood().compute(predictions=["", ""], model=str(folder))
+    assert found["tokens"] == 2.0 and found["utf8_bytes"] == 0.0
+    assert "bits_per_byte" not in found and found["perplexity"] > 1
+
+
+def test_the_metric_says_what_it_misses():
+    with pytest.raises(MetricError, match="whose likelihood"):
+        Likelihood().compute(predictions=["a"])
+    with pytest.raises(BackendError, match="has no likelihood"):
+        Likelihood().compute(predictions=["a"], model=f"{MARKOV}:Markov")
+    with pytest.raises(ModelError):
+        Likelihood().compute(predictions=["a"], model="no/such/model")
+
+
+def test_samples_under_a_reference_are_named_so():
+    found = ReferencePerplexity().compute(predictions=["Once upon a time there was a king."])
+    assert found["reference_model"] == "bundled:gpt2-tales" and found["reference_kind"] == "exact"
+    assert 2 < found["reference_perplexity"] < 50
+    assert all(name.startswith("reference_") for name in found)
+
+
+def test_the_bundled_models_keep_their_published_figures():
+    """Two samples of the card, scored with what made its table; the table's own texts take minutes."""
+    backend = load(model="bundled:gpt2-tales")
+    text = (Path(__file__).parents[1] / "aigc_text" / "bundled" / "gpt2-tales" / "README.md").read_text("utf-8")
+    tale = text.split("seed 1:")[1].split("seed 3:")[0]
+    found = total(backend.score([tale]))
+    assert (found.tokens, found.utf8_bytes) == (295, 1034)
+    assert found.bits_per_byte == pytest.approx(1.1639991, rel=1e-5)

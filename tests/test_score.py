@@ -180,14 +180,17 @@ class Scoring(GPT2):
             yield Score(**{**values, **self.broken(n, s)})
 
 
+def outside(token):
+    return TokenScore(start=99, end=99, nll=token.nll)
+
+
 BREAKS = {
     "order": (lambda self, n, s: {"text": s.text[::-1]}, "order of the texts"),
     "kind": (lambda self, n, s: {"kind": "bound"}, "a score says 'bound'"),
     "sum": (lambda self, n, s: {"nll": s.nll + 0.01}, "do not add up"),
     "infinite": (lambda self, n, s: {"nll": math.inf}, "nll inf"),
     "count": (lambda self, n, s: {"tokens": s.tokens + 1}, "in per_token"),
-    "place": (lambda self, n, s: {"per_token": s.per_token[:-1] + (TokenScore(start=99, end=99, nll=s.per_token[-1].nll),)},
-              "overlap or lie outside"),
+    "place": (lambda self, n, s: {"per_token": (*s.per_token[:-1], outside(s.per_token[-1]))}, "lie outside"),
     "company": (lambda self, n, s: {"nll": s.nll + n, "per_token": ()}, "alone and"),
 }  # fmt: skip
 
