@@ -1,8 +1,8 @@
 """Our MAUVE beside that of the package mauve-text: `check_mauve.py REFERENCES SAMPLES …`.
 
 Each file holds a text a line. Both implementations get the same features, of the bundled prose model, and cluster them
-anew, theirs for each of ten seeds, ours five times. The references are also compared with their own other half, and with noise. Fails if
-histograms give other figures, or if the means over the seeds differ by more than their errors explain.
+anew: ours five times, theirs for each of ten seeds. The references are also compared with their own other half, and
+with noise. Fails if histograms give other figures, or if the means differ by more than their errors explain.
 
 Needs the package, which is no dependency: pip install mauve-text
 """
