@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,6 +254,9 @@ class Evaluation:
             found.append(f"{cut} of {total} texts were cut at the most tokens allowed (--max-new-tokens)")
         if not all(s.exact for s in samples):
             found.append("the texts may differ at another batch size or on another device")
+        spaced = [share_spaced([s.text for s in samples]), share_spaced(self.yardstick.references)]
+        if abs(spaced[0] - spaced[1]) > 0.5:
+            found.append("white space before punctuation, which BLEU does not see, tells these texts from the data")
         lines = sum("\n" in s.text.strip() for s in samples)
         if lines > total / 10 and not any("\n" in t.strip() for t in self.yardstick.references):
             found.append(f"{lines} of {total} texts hold line breaks, the data hold none (--stop $'\\n')")
@@ -321,6 +325,11 @@ def _called(data: Data) -> str:
     """What a report calls the data."""
     names = [data] if isinstance(data, (str, Path)) else data.what if isinstance(data, Source) else ["a list"]
     return ", ".join(map(str, names))
+
+
+def share_spaced(texts: Sequence[str]) -> float:
+    """The share of texts with white space before a full stop or a comma, as if they were cut into tokens."""
+    return sum(bool(re.search(r"\s[.,]", text)) for text in texts) / max(1, len(texts))
 
 
 def _texts(examples: Iterable[str | Pair]) -> list[str]:

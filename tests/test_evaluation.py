@@ -189,6 +189,15 @@ def test_texts_from_elsewhere_are_measured_with_their_empty_ones(cache, tmp_path
     assert row.missing["ppl/word"] == "these texts come without a model"
 
 
+def test_texts_in_another_form_than_the_data_have_a_note(cache, tmp_path):
+    path = tmp_path / "theirs.txt"
+    path.write_text("a man rides a horse .\n" * 4)
+    report = evaluate([System(label="theirs", samples=path)], DATA, **QUICK)
+    assert any("white space before punctuation" in note for note in report.rows[1].notes)
+    path.write_text("a man rides a horse.\n" * 4)
+    assert not any("punctuation" in n for n in evaluate([System(label="t", samples=path)], DATA, **QUICK).rows[1].notes)
+
+
 def test_pairs_are_completed_and_have_corpus_bleu(cache, tmp_path):
     pytest.importorskip("sacrebleu")
     path = tmp_path / "pairs.jsonl"

@@ -15,7 +15,7 @@ from ..registry import list_backends
 from ..report import FORMS
 from ..sources import Source
 from ..systems import System
-from .parameters import given, key_values, options_of
+from .parameters import LOADING, given, key_values, loading_options, options_of
 from .terminal import notice, write
 
 if TYPE_CHECKING:
@@ -39,10 +39,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the report in the folder.")
 @click.option("--cache", help="Where samples are kept.  [default: $AIGC_TEXT_CACHE or ~/.cache/aigc-text]")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True, help="Most texts at once.")
-@click.option("--revision", help="Branch, tag or commit of a hub model.")
-@click.option("--dtype", help="fp32, bf16 or fp16; by default fp32 on the CPU.")
-@click.option("--device", help="cpu, cuda, …; by default the best there is.")
-@click.option("--trust-remote-code", is_flag=True, default=None, help="Run code that comes with the model.")
+@loading_options
 def command(
     systems: tuple[str, ...],
     compare: bool,
@@ -57,10 +54,6 @@ def command(
     overwrite: bool,
     cache: str | None,
     batch_size: int,
-    revision: str | None,
-    dtype: str | None,
-    device: str | None,
-    trust_remote_code: bool | None,
     **values: Any,
 ) -> None:
     """Measure models against real texts and against each other; the real data are the table's first row.
@@ -72,11 +65,11 @@ def command(
     """
     from ..evaluation import Evaluation
 
+    loading = given({name: values.pop(name) for name in LOADING})
     values = given(values)
     options = EvaluationOptions.parse({k: v for k, v in values.items() if k in EvaluationOptions.fields()})
     generation = {k: v for k, v in values.items() if k not in EvaluationOptions.fields()}
     GenerationOptions.parse(generation)
-    loading = given({"revision": revision, "dtype": dtype, "device": device, "trust_remote_code": trust_remote_code})
     if compare and not systems:
         raise OptionError("--compare names no model", "E.g. --compare gpt2 vae=runs/vae")
     wanted = [_system(text, loading) for text in systems]
