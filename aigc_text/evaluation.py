@@ -155,7 +155,7 @@ class Evaluation:
                 raise OptionError(cause, "See: aigc-text backends")
         if "mauve" in self.wanted:
             self.yardstick.model(self.options.feature_model)
-        if "sacrebleu" in self.wanted:
+        if "sacrebleu" in self.wanted and self.options.metrics is not None:  # else the cell says what is missing
             from .metrics.sacrebleu import SacreBleu
 
             SacreBleu().compute(predictions=["text"], references=["text"])  # its package is optional

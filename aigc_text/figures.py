@@ -157,6 +157,8 @@ def _likelihood(to: Yardstick, row: Texts) -> Found:
     values = {new: found[old] for old, new in names.items() if old in found}
     if isinstance(ppl := found.get("perplexity"), float):
         values["nats/token"] = math.log(ppl)
+    if to.tokenize == "chars":
+        values.pop("ppl/word", None)  # white space parts no words there
     errors = {"bits/byte": float(found["bits_per_byte_se"])} if "bits_per_byte_se" in found else {}
     return Found({**values, "kind": found["kind"]}, errors)
 
@@ -211,7 +213,7 @@ def measure(to: Yardstick, row: Texts, wanted: Sequence[str]) -> tuple[Found, di
         try:
             part = group.measure(to, row)
         except MetricError as error:
-            missing.update(dict.fromkeys(group.columns, error.message))
+            missing.update(dict.fromkeys(group.columns, ". ".join(filter(None, (error.message, error.cure)))))
             continue
         for column in group.columns:
             value = part.values.get(column)

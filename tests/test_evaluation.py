@@ -6,10 +6,11 @@ import pytest
 import tiny
 
 import aigc_text
-from aigc_text import Backend, Capabilities, Completion, EvaluationOptions, evaluate, load
-from aigc_text.errors import DataError, ModelError, OptionError
+from aigc_text import Backend, Capabilities, Completion, EvaluationOptions, evaluate, figures, load
+from aigc_text.errors import DataError, MetricError, ModelError, OptionError
 from aigc_text.evaluation import Evaluation
 from aigc_text.evaluation_options import sweep_of
+from aigc_text.figures import Texts, Yardstick
 from aigc_text.options import Score
 from aigc_text.systems import System
 
@@ -208,6 +209,26 @@ def test_pairs_are_completed_and_have_corpus_bleu(cache, tmp_path):
     row = rows(report)["fixed"]
     assert 0 < row.values["sacrebleu"] < 100 and row.samples == 4
     assert "sacrebleu" in report.rows[0].missing
+
+
+def test_without_its_package_corpus_bleu_is_missing_and_refused_if_asked_for(cache, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"q": "why", "a": "a dog"}\n{"q": "who", "a": "a cat"}\n')
+    columns = {"prompt_column": "q", "completion_column": "a"}
+    with pytest.raises(MetricError, match="sacrebleu"):
+        evaluate({"fixed": Fixed()}, path, metrics=("sacrebleu",), **columns)
+    assert Fixed.made == 0
+    found = figures.measure(Yardstick(["a dog"], completions=["a dog"]), Texts(["a dog"]), ["sacrebleu"])
+    assert 'pip install "aigc-text[metrics]"' in found[1]["sacrebleu"]
+
+
+def test_chinese_has_no_perplexity_per_word(cache):
+    report = evaluate({"bounded": Bounded()}, ["一只狗睡觉", "一只猫跑"], tokenize="chars", **QUICK)
+    assert "ppl/word" not in report.rows[1].values and "ppl/word" in report.rows[1].missing
+    assert "bits/byte" in report.rows[1].values
 
 
 def test_pure_sampling_is_the_same_for_all_and_own_is_the_models(cache, tiny_gpt2):
