@@ -168,7 +168,8 @@ def no_likelihood(name: str) -> BackendError:
 
 def _who_takes(option: str) -> str:
     """The built-in backends that do take an option; plugins are not imported to be asked."""
-    from .registry import built_in
+    from .registry import takers
 
-    takers = [name for name, backend in built_in().items() if option in (backend.takes or backend.Options.fields())]
-    return f"{option} is an option of: {', '.join(takers)}. " if takers else ""
+    everyone = option in GenerationOptions.fields()
+    names = ["all built-in backends"] if everyone else takers(option)
+    return f"{option} is an option of: {', '.join(names)}. " if names else ""

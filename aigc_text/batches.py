@@ -1,4 +1,4 @@
-"""Rows of tokens to batches: packed, grouped by length, or read while training; the order follows from the seed."""
+"""Rows of tokens to batches: packed, continuous, grouped by length, streamed; the order follows from the seed."""
 
 from __future__ import annotations
 
@@ -71,10 +71,7 @@ class PackedBatches(_Passes):
 
     def __init__(self, tokens: np.ndarray, batch_size: int, block_size: int, seed: int) -> None:
         if len(tokens) < block_size:
-            raise DataError(
-                f"the training data has {len(tokens)} tokens, fewer than one block of {block_size}",
-                "Give more data or a smaller --block-size.",
-            )
+            raise _too_short(tokens, block_size)
         self.tokens, self.seed, self.block_size = tokens, seed, block_size
         # One row is kept back where there are two, so that every offset leaves the same number of rows.
         self.rows = max(1, len(tokens) // block_size - 1)
@@ -93,6 +90,50 @@ class PackedBatches(_Passes):
         ids = self.tokens[chosen[:, None] + np.arange(self.block_size)]  # (B, T)
         tensor = torch.from_numpy(ids.astype(np.int64))
         return {"input_ids": tensor, "labels": tensor}
+
+
+class ContinuousBatches(_Passes):
+    """The text as so many streams side by side as a batch has rows, for a state that is carried from batch to batch.
+
+    Each row of a batch goes on where the same row of the batch before it ended, and repeats its last token, so that
+    every token is predicted once (truncated backpropagation through time, Williams and Peng 1990; in rows as Zaremba
+    et al. 2014). A pass begins at an offset that follows from (seed, pass), so the cuts are others in each. Tokens
+    left over at the end of the pass are left out. Batches are `input_ids` and `labels`, (B, T) both, and `begins`,
+    (B,), which is true where nothing comes before a row.
+
+    Args:
+        tokens: shape (N,).
+        batch_size: rows B of a batch; fewer where the text is short.
+        block_size: tokens T of a row.
+        seed: decides the offsets.
+
+    Raises:
+        DataError: fewer tokens than one row.
+    """
+
+    def __init__(self, tokens: np.ndarray, batch_size: int, block_size: int, seed: int) -> None:
+        if len(tokens) < block_size:
+            raise _too_short(tokens, block_size)
+        self.tokens, self.seed, self.block_size = tokens, seed, block_size
+        self.step = block_size - 1
+        # One step is kept back where there are two, so that every offset leaves the same number of rows.
+        cuts = max(1, (len(tokens) - 1) // self.step - 1)
+        self.batch_size = min(batch_size, cuts)
+        self.rows = cuts // self.batch_size * self.batch_size
+
+    def _plan(self, number: int) -> np.ndarray:
+        room = len(self.tokens) - self.rows * self.step
+        offset = int(np.random.default_rng([self.seed, number]).integers(min(room, self.step)))
+        starts = np.arange(self.rows).reshape(self.batch_size, len(self)).T  # (len(self), B)
+        return offset + starts * self.step
+
+    def _batch(self, chosen: np.ndarray) -> Batch:
+        import torch
+
+        ids = self.tokens[chosen[:, None] + np.arange(self.block_size)]  # (B, T)
+        tensor = torch.from_numpy(ids.astype(np.int64))
+        begins = torch.full((len(ids),), bool(chosen[0] < self.step))
+        return {"input_ids": tensor, "labels": tensor, "begins": begins}
 
 
 class LengthGroupedBatches(_Passes):
@@ -192,6 +233,13 @@ class StreamedBatches:
                 yield example
             if empty:
                 raise DataError("the training data is empty", "Give a file with text.")
+
+
+def _too_short(tokens: np.ndarray, block_size: int) -> DataError:
+    return DataError(
+        f"the training data has {len(tokens)} tokens, fewer than one block of {block_size}",
+        "Give more data or a smaller --block-size.",
+    )
 
 
 def grouped(lengths: np.ndarray, batch_size: int, random: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batches import Batch, LengthGroupedBatches, PackedBatches, StreamedBatches
+from .batches import Batch, ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches
 from .encoding import Encoder, Row, encode, spread
 from .errors import OptionError, nearest
 from .tokenizer import INFILLING, infilling_tokens, unknown_token
@@ -24,7 +24,12 @@ Augmentation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.
 
 
 def batches_of(
-    encoder: Encoder, examples: Iterable[Example], options: TrainingOptions, packing: bool, pad: int
+    encoder: Encoder,
+    examples: Iterable[Example],
+    options: TrainingOptions,
+    packing: bool,
+    pad: int,
+    continuous: bool = False,
 ) -> Iterable[Batch]:
     """The batches that training options ask for; with `from_step`, and with a length unless they are streamed.
 
@@ -34,6 +39,7 @@ def batches_of(
         options: `packing`, `streaming`, `augment` and sizes.
         packing: whether texts are packed where the options do not say.
         pad: the id to fill up with.
+        continuous: whether what is packed is read as one text from batch to batch, if it is not streamed.
 
     Raises:
         DataError: too few examples, or examples that cannot be streamed.
@@ -48,7 +54,7 @@ def batches_of(
         made = StreamedBatches(examples, rows, size, seed, pad)
     elif packed:
         tokens = encode(encoder.tokenizer, examples, encoder.tokenizer.eos_token_id)  # type: ignore[arg-type]
-        made = PackedBatches(tokens, size, encoder.block_size, seed)
+        made = (ContinuousBatches if continuous else PackedBatches)(tokens, size, encoder.block_size, seed)
     else:
         made = LengthGroupedBatches(encoder.rows(examples), size, seed, pad)
     made.notes = encoder.notes

@@ -90,7 +90,7 @@ class Encoder:
 
         The end of a text is a token that is learned, but no byte of the text.
         """
-        tokens, sizes = _encode_sized(self.tokenizer, texts)
+        tokens, sizes = encode_sized(self.tokenizer, texts)
         kept = zip(blocks(tokens, self.block_size, most), blocks(sizes, self.block_size, most), strict=True)
         return [Row(ids.tolist(), 0, int(size[1:].sum())) for ids, size in kept]
 
@@ -178,7 +178,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], end: int | 
     return np.concatenate(parts) if parts else np.zeros(0, kind)
 
 
-def _encode_sized(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+def encode_sized(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
     """What `encode` gives, and the bytes of each token. Shapes (N,) both."""
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     tokens, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]

@@ -24,8 +24,12 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         logits: (B, T, V).
         labels: (B, T); -100 counts for nothing. Without any label that counts the loss is 0.
     """
-    following = F.pad(labels[:, 1:], (0, 1), value=-100)  # (B, T)
-    found: torch.Tensor = _MeanNLL.apply(logits.reshape(-1, logits.shape[-1]), following.reshape(-1).to(logits.device))
+    return mean_nll(logits, F.pad(labels[:, 1:], (0, 1), value=-100))
+
+
+def mean_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The same of targets (B, T) that stand beside the logits (B, T, V) which predict them."""
+    found: torch.Tensor = _MeanNLL.apply(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1).to(logits.device))
     return found
 
 

@@ -9,11 +9,45 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import checkpoint, hub, lora
 from .backend import Backend
-from .errors import ModelError, OptionError, nearest
+from .errors import ModelError, OptionError, nearest, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from typing_extensions import Self
+
+
+def fresh(
+    make: type[PreTrainedModel],
+    tokenizer: PreTrainedTokenizerBase,
+    fields: Mapping[str, Any],
+    cure: str,
+    **defaults: Any,
+) -> PreTrainedModel:
+    """A model with random weights for a tokenizer.
+
+    Args:
+        make: its class, with a `config_class`.
+        tokenizer: decides the vocabulary and the end of a text.
+        fields: of its configuration; text is read as the field's type.
+        cure: what an error says of the fields.
+        defaults: fields that stand where `fields` does not say otherwise.
+
+    Raises:
+        OptionError: a field that the configuration does not have, or sizes that do not fit each other.
+    """
+    kind: Any = make.config_class
+    known = kind().to_dict()
+    for name in fields:
+        if name not in known:
+            raise OptionError(f"{kind.__name__} has no field {name!r}.{nearest(name, known)}", cure)
+    end = tokenizer.eos_token_id
+    ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    given = {k: hub.typed(v, known[k]) for k, v in fields.items()}
+    try:
+        return make(kind(vocab_size=len(tokenizer), **{**ids, **defaults, **given}))
+    except Exception as error:  # transformers and its helpers raise many kinds for a bad configuration
+        cause = f"{type(error).__name__}: {one_line(str(error))}"[:200]
+        raise OptionError(f"no such {make.__name__} can be built: {cause}", cure) from error
 
 
 class PretrainedBackend(Backend):

@@ -40,11 +40,17 @@ class Origin:
     capabilities: tuple[str, ...] | None = None
 
 
-# Held equal to the classes' own by test, so that a table can be printed without importing torch.
+# Capabilities, and options besides those of all: held equal to the classes' own by test, so that a table and an error
+# can be printed without importing torch.
 _CAUSAL = ("prompts", "continues", "streaming", "training", "saving", "likelihood (exact)")
-_BUILT_IN = {
-    "gpt2": ("aigc_text.backends.causal_lm:GPT2", _CAUSAL),
-    "code": ("aigc_text.backends.causal_lm:Code", (*_CAUSAL[:5], "infilling", _CAUSAL[5])),
+_BUILT_IN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "gpt2": ("aigc_text.backends.causal_lm:GPT2", _CAUSAL, ("chat",)),
+    "code": (
+        "aigc_text.backends.causal_lm:Code",
+        (*_CAUSAL[:5], "infilling", _CAUSAL[5]),
+        ("chat", "suffix", "stop_at_function_end"),
+    ),
+    "rnn": ("aigc_text.backends.rnn:RNN", _CAUSAL, ()),
 }
 _registered: dict[str, Origin] = {}
 
@@ -65,7 +71,7 @@ def list_backends() -> dict[str, Origin]:
     """All backends that can be picked, by name. Imports none of them."""
     found = {
         name: Origin(name, value, "aigc-text", version("aigc-text"), words)
-        for name, (value, words) in _BUILT_IN.items()
+        for name, (value, words, _) in _BUILT_IN.items()
     }
     for origin in _plugins():
         if origin.name in found:
@@ -85,8 +91,13 @@ def _warn_once(text: str) -> None:
 
 
 def built_in() -> dict[str, type[Backend]]:
-    """The built-in backends' classes. Imports their files, but neither torch nor transformers."""
-    return {name: EntryPoint(name, value, GROUP).load() for name, (value, _) in _BUILT_IN.items()}
+    """The built-in backends' classes. Imports their files, and so torch."""
+    return {name: EntryPoint(name, value, GROUP).load() for name, (value, *_) in _BUILT_IN.items()}
+
+
+def takers(option: str) -> list[str]:
+    """The built-in backends that have an option of their own by this name. Imports none of them."""
+    return [name for name, (_, _, own) in _BUILT_IN.items() if option in own]
 
 
 def _plugins() -> Iterator[Origin]:

@@ -43,6 +43,8 @@ class TransformersBackend(PretrainedBackend):
     Training: ClassVar[type[TrainingOptions]] = TrainingOptions
     #: Whether training packs texts into full rows where the user does not say.
     packing: ClassVar[bool] = True
+    #: Whether the model carries a state along, and so reads packed texts as one, from batch to batch.
+    continuous: ClassVar[bool] = False
     #: Generation options used where neither the user nor the model says anything.
     defaults: ClassVar[dict[str, Any]] = {}
 
@@ -110,7 +112,7 @@ class TransformersBackend(PretrainedBackend):
         """Micro-batches for the trainer; with `from_step`, so that a resumed run sees what the unbroken one saw."""
         from .data import batches_of
 
-        return batches_of(self.encoder(options), examples, options, self.packing, self.pad())
+        return batches_of(self.encoder(options), examples, options, self.packing, self.pad(), self.continuous)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
         """The `evaluate(model)` of a training run: mean loss a token in nats and bits per byte of rows of examples."""

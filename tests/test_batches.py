@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_text import batches as module
-from aigc_text.batches import LengthGroupedBatches, PackedBatches, StreamedBatches, collate
+from aigc_text.batches import ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches, collate
 from aigc_text.encoding import Row
 from aigc_text.errors import DataError
 
@@ -54,6 +54,41 @@ def test_one_row_is_enough_and_less_is_refused():
         PackedBatches(np.arange(7), 4, 8, 0)
     assert "7 tokens, fewer than one block of 8" in refused.value.message
     assert "--block-size" in refused.value.cure
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(8, 200), st.integers(1, 9), st.integers(8, 20), st.integers(0, 3))
+def test_continuous_rows_go_on_where_they_ended(count, size, block, seed):
+    if count < block:
+        with pytest.raises(DataError, match=f"{count} tokens, fewer than one block of {block}"):
+            ContinuousBatches(np.arange(count), size, block, seed)
+        return
+    made = ContinuousBatches(np.arange(count, dtype=np.uint16), size, block, seed)
+    steps = list(islice(made, 3 * len(made)))
+    for first in range(0, len(steps), len(made)):
+        part = steps[first : first + len(made)]
+        assert [b["begins"].tolist() for b in part] == [[n == 0] * made.batch_size for n in range(len(made))]
+        ends = None
+        for batch in part:
+            ids = batch["input_ids"]
+            assert ids.shape == (made.batch_size, block) and batch["labels"].equal(ids)
+            assert (ids.diff(dim=1) == 1).all()
+            assert ends is None or ends.equal(ids[:, 0])
+            ends = ids[:, -1]
+        learned = {int(i) for batch in part for i in batch["input_ids"][:, 1:].flatten()}
+        assert len(learned) == made.rows * (block - 1)
+        assert len(learned) > (count - 1) - (block - 1) * (1 + made.batch_size) - (block - 1)
+
+
+def test_a_continuous_batch_is_a_function_of_seed_and_step():
+    def made(seed):
+        return ContinuousBatches(np.arange(230, dtype=np.uint16), batch_size=3, block_size=8, seed=seed)
+
+    all_of_them = _rows(made(1), 25)
+    assert len({tuple(row[0]) for row in all_of_them[:: len(made(1))]}) > 1  # passes are cut elsewhere
+    assert _rows(made(2), 25) != all_of_them
+    for skipped in (1, 9, 10, 11, 23):
+        assert _rows(made(1).from_step(skipped), 25 - skipped) == all_of_them[skipped:]
 
 
 ROWS = st.lists(st.integers(1, 9), min_size=1, max_size=60)

@@ -377,6 +377,18 @@ def test_each_process_gets_its_own_state_back(team, tmp_path):
         recurrent(0, str(tmp_path / "b"), 99, True)
 
 
+def test_a_recurrent_model_reads_on_in_rows_of_several_processes(team, data, tmp_path):
+    words = ["train", "--backend", "rnn", "--from-scratch", "-o", "hidden_size=16", "-o", "embedding_size=8"]
+    words += ["--data", data, "--batch-size", 5, "--block-size", 12, "--vocab-size", 300, "--precision", "fp32"]
+    words += ["--max-steps", 6, "--eval-every", 3, "--learning-rate", 0.01]
+    for world in (1, 2):
+        done = team.command(world, *words, "--output", tmp_path / str(world))
+        assert done["codes"] == [0] * world, done["err"]
+    curves_match(tmp_path / "1", tmp_path / "2", 6)
+    saved = torch.load(tmp_path / "2" / "checkpoints" / "step-6" / "objective.pt", weights_only=True)
+    assert [state["layers"][0][0].shape[1] for state in saved] == [3, 2]
+
+
 class Scripted(Mean):
     """Starts anew after the first validation, goes back to the best after the second, and stops after the fourth."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from aigc_text import Backend, TransformersBackend, registry
 from aigc_text.errors import BackendError
+from aigc_text.options import GenerationOptions
 from aigc_text.registry import get_backend, list_backends, register_backend
 
 GOOD = """
@@ -196,5 +197,7 @@ def test_a_missing_file_is_refused_with_the_form():
 
 
 def test_the_table_of_built_in_backends_tells_what_their_classes_say():
-    for name, (_, words) in registry._BUILT_IN.items():
-        assert list(words) == get_backend(name).capabilities.words()
+    for name, (_, words, own) in registry._BUILT_IN.items():
+        backend = get_backend(name)
+        assert list(words) == backend.capabilities.words()
+        assert set(backend.takes or backend.Options.fields()) == {*GenerationOptions.fields(), *own}

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import chat, hub
-from ..errors import OptionError, nearest
+from .. import chat
+from ..errors import OptionError
 from ..options import GenerationOptions, option
+from ..pretrained import fresh
 from ..transformers_backend import TransformersBackend
 
 if TYPE_CHECKING:
@@ -40,25 +41,13 @@ class CausalLM(TransformersBackend):
         Raises:
             OptionError: a field that `GPT2Config` does not have, or sizes that do not fit each other.
         """
-        from transformers import GPT2Config, GPT2LMHeadModel
+        from transformers import GPT2LMHeadModel
 
-        known = GPT2Config().to_dict()
-        for name in config:
-            if name not in known:
-                raise OptionError(f"GPT2Config has no field {name!r}.{nearest(name, known)}", "E.g. -o n_layer=6")
-        config = {k: hub.typed(v, known[k]) for k, v in config.items()}
-        end = tokenizer.eos_token_id
-        ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
-        no_dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
-        quick = {"activation_function": "gelu_pytorch_tanh"}  # GPT-2's gelu_new in one kernel instead of eight
-        try:
-            made = GPT2Config(vocab_size=len(tokenizer), **{**ids, **no_dropout, **quick, **config})
-            model = GPT2LMHeadModel(made)
-        except Exception as error:  # transformers and its helpers raise many kinds for a bad configuration
-            cause = f"{type(error).__name__}: {error}"[:200]
-            cure = "See the fields of GPT2Config; n_embd must be a multiple of n_head."
-            raise OptionError(f"no such GPT-2 can be built: {cause}", cure) from error
-        tokenizer.model_max_length = made.n_positions
+        cure = "See the fields of GPT2Config, e.g. -o n_layer=6; n_embd must be a multiple of n_head."
+        defaults = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+        # GPT-2's gelu_new in one kernel instead of eight
+        model = fresh(GPT2LMHeadModel, tokenizer, config, cure, activation_function="gelu_pytorch_tanh", **defaults)
+        tokenizer.model_max_length = model.config.n_positions
         return cls(model, tokenizer)
 
     def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
