@@ -51,6 +51,7 @@ _BUILT_IN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("chat", "suffix", "stop_at_function_end"),
     ),
     "rnn": ("aigc_text.backends.rnn:RNN", _CAUSAL, ()),
+    "transformer": ("aigc_text.backends.transformer:Transformer", _CAUSAL, ()),
 }
 _registered: dict[str, Origin] = {}
 
