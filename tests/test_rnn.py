@@ -39,7 +39,7 @@ def backend(request):
 
 @pytest.mark.parametrize("config", [{"cell": "lstm"}, {"cell": "gru", "tie_word_embeddings": False}])
 def test_it_keeps_the_contract(config):
-    assert len(list(check_backend(made(**config)))) == 9
+    assert len(list(check_backend(made(**config)))) == 10
 
 
 # What the layers compute
@@ -299,6 +299,20 @@ def test_validation_reads_on_and_leaves_nothing_out(backend):
     score = backend.stream_score(TEXTS)
     assert score.tokens == ids.shape[1] - 1
     assert score.nll == pytest.approx(rnn.stream_nll(backend.model, ids).sum().item(), abs=1e-3)
+
+
+def test_a_text_is_scored_in_one_pass_however_long(backend, monkeypatch):
+    text = " ".join(TEXTS * 5)
+    ids = torch.tensor([[0, *backend.tokenizer(text)["input_ids"], 0]])
+    assert ids.shape[1] > 2048
+    with torch.no_grad():
+        logits = backend.model(ids[:, :-1]).logits[0]
+    expected = torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="none")
+    score, short = backend.score([text, "the cat"])
+    assert [t.nll for t in score.per_token] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert score.kind == "exact" and short.tokens == len(backend.tokenizer("the cat")["input_ids"]) + 1
+    (windows,) = backend.score([text], context=64)
+    assert abs(windows.nll - score.nll) > 1e-3  # each window begins from zeros
 
 
 def test_validation_looks_at_so_many_blocks_only(backend):

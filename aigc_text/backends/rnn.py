@@ -393,18 +393,21 @@ class CarriedLikelihood(RecurrentLikelihood):
         self.state = RecurrentState(state["layers"], state["seen"]) if state else None
 
 
+UNLIMITED = 1 << 40  # tokens of context, more than any text has
 STEPS = 256  # tokens of a row that are read at once where there is nothing to learn
 
 
 @torch.no_grad()
 def stream_nll(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihoods (B, T - 1) in nats of all tokens but the first of each row (B, T), read on and on."""
+    from ..losses import token_nll
+
     state, found = None, []
     for first in range(0, ids.shape[1] - 1, STEPS):
         part = ids[:, first : first + STEPS + 1]
         out = model(input_ids=part[:, :-1], past_key_values=state, use_cache=True)
         state = out.past_key_values
-        found.append(F.cross_entropy(out.logits.float().transpose(1, 2), part[:, 1:], reduction="none"))
+        found.append(token_nll(out.logits.flatten(0, 1), part[:, 1:].flatten()).view(len(part), -1))
     return torch.cat(found, 1)
 
 
@@ -489,6 +492,13 @@ class RNN(TransformersBackend):
         begin = self.prompt_tokens("", self.Options())
         most = options.eval_blocks * self.block_size(options)
         return StreamValidation([*begin, *tokens], [*[0] * len(begin), *sizes], most, unknown_token(self.tokenizer))
+
+    def token_nll(self, ids: torch.Tensor) -> torch.Tensor:
+        return stream_nll(self.model, ids)
+
+    def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
+        """As other models do, but for a context that is the whole text where none is given."""
+        return super().score(texts, batch_size=batch_size, context=context or UNLIMITED)
 
     def stream_score(self, texts: Iterable[str]) -> Score:
         """How well the model predicts texts that follow each other, the state carried from one to the next.
