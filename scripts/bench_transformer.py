@@ -3,8 +3,8 @@
     python scripts/bench_transformer.py --data input.txt --output bench.json
 
 The first nine tenths of the characters are trained on, the last tenth is measured: all of it, in windows of 64. Both
-see as many characters: 2,000 updates of 12 rows of 64. The two take turns, some updates each, so that what else the
-machine does hurts both alike; the ratio is of all the time, its range over the turns.
+see as many characters: 2,000 updates of 12 rows of 64. Times are CPU seconds, which other programs of the machine
+hardly change. The two take turns, some updates each; the ratio is of all the time, its range over the turns.
 
 The plain loop is nanoGPT's model and recipe for a CPU (karpathy/nanoGPT, README and config/train_shakespeare_char.py)
 as a reader would write it: 4 layers, 4 heads, width 128, context 64, no dropout, AdamW at 1e-3 with a warm-up of 100
@@ -71,10 +71,10 @@ def run(train: str, test: str, steps: int, turn: int, seed: int) -> dict[str, An
         count = min(turn, steps - first)
         order = [("ours", ours.updates), ("plain", theirs.updates)]
         for name, updates in order if first // turn % 2 else order[::-1]:
-            start = time.perf_counter()
+            start = time.process_time()
             for _ in range(count):
                 next(updates)
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return {
         "seed": seed,
         "seconds": seconds,
@@ -193,7 +193,7 @@ def table(record: dict[str, Any]) -> str:
         f"- command: {record['command']}",
         f"- machine: {record['machine']}",
         "",
-        "| seed | ours, nats | plain, nats | ours, s | plain, s | time, ours / plain (range of turns) | bar |",
+        "| seed | ours, nats | plain, nats | ours, CPU s | plain, CPU s | time, ours / plain (range of turns) | bar |",
         "|---|---|---|---|---|---|---|",
     ]
     for found in record["runs"]:

@@ -52,7 +52,7 @@ def test_attention_is_what_its_equation_says():
     with torch.no_grad():
         attention.output.weight.normal_()
         found = attention(x, turn, None, None)[0]
-        q, k, v = (layer(x)[0] for layer in (attention.query, attention.key, attention.value))  # (T, C)
+        q, k, v = attention.query_key_value(x)[0].chunk(3, dim=-1)  # (T, C)
         q, k = turned(q, turn), turned(k, turn)
         heads = torch.zeros(5, 8)
         for head in (slice(0, 4), slice(4, 8)):

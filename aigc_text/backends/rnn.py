@@ -192,6 +192,9 @@ class RecurrentLayers(nn.Module):
         self, layer: nn.Module, x: torch.Tensor, before: tuple[torch.Tensor, ...] | None, lengths: torch.Tensor | None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """One layer's outputs (B, T, H) and its state after them."""
+        if isinstance(layer, nn.LSTM) and before is not None and _single(x) and not self.training:
+            h, c = torch.lstm_cell(x[:, 0], [before[0][0], before[1][0]], *layer.all_weights[0])
+            return h[:, None], (h[None], c[None])
         weights = {}
         if self.training and self.weight_dropout:
             weights = {"weight_hh_l0": F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)}
@@ -203,6 +206,11 @@ class RecurrentLayers(nn.Module):
         if lengths is not None:
             out, _ = pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])
         return out, found if isinstance(found, tuple) else (found,)
+
+
+def _single(x: torch.Tensor) -> bool:
+    """Whether (B, T, E) is one step on the CPU, where the fused kernel would pack the weights anew each time."""
+    return x.shape[1] == 1 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
 
 
 def _in_order(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:

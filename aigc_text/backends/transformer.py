@@ -93,18 +93,14 @@ class Attention(nn.Module):
     def __init__(self, config: TransformerConfig, number: int) -> None:
         super().__init__()
         self.heads, self.dropout, self.number = config.num_attention_heads, config.dropout, number
-        self.query = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * config.hidden_size, bias=False)  # three in one
         self.output = LastLayer(config.hidden_size, config.hidden_size, bias=False)
 
     def forward(
         self, x: torch.Tensor, turn: torch.Tensor, allowed: torch.Tensor | None, cache: Cache | None
     ) -> torch.Tensor:
-        def per_head(y: torch.Tensor) -> torch.Tensor:  # (B, T, C) → (B, T, h, d)
-            return y.unflatten(-1, (self.heads, -1))
-
-        q, k, v = rotated(per_head(self.query(x)), turn), rotated(per_head(self.key(x)), turn), per_head(self.value(x))
+        q, k, v = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).unbind(2)  # (B, T, h, d) each
+        q, k = rotated(q, turn), rotated(k, turn)
         q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, h, T, d)
         if cache is not None:
             k, v = cache.update(k, v, self.number)  # (B, h, S, d): those of all tokens so far
@@ -133,7 +129,7 @@ class FeedForward(nn.Module):
         self.output = LastLayer(4 * config.hidden_size, config.hidden_size, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.output(F.gelu(self.wide(x), approximate="tanh"))
+        return self.output(F.relu(self.wide(x)))
 
 
 class Block(nn.Module):
