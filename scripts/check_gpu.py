@@ -34,7 +34,13 @@ from aigc_text.registry import built_in
 GPT2 = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 512}
 SIZES: dict[str, dict[str, Any]] = {"gpt2": GPT2, "code": GPT2}
 TINY_GPT2 = {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 32}
-TINY: dict[str, dict[str, Any]] = {"gpt2": TINY_GPT2, "code": TINY_GPT2}
+TINY_WIDTH = {"hidden_size": 16, "num_hidden_layers": 1}
+TINY: dict[str, dict[str, Any]] = {
+    "gpt2": TINY_GPT2,
+    "code": TINY_GPT2,
+    "rnn": {**TINY_WIDTH, "embedding_size": 16},
+    "transformer": {**TINY_WIDTH, "num_attention_heads": 2, "max_position_embeddings": 32},
+}
 
 TEXT = """The cat sat on the mat and the dog sat on the log, and neither of them said a word to the other.
 Once upon a time there was a king who had a daughter, and she could count the stars without a pause.
