@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Step:
-    """One update of one parameter group: the loop makes it, then the objective goes on.
+    """One update of one parameter group, or of several together: the loop makes it, then the objective goes on.
 
     Attributes:
-        group: the key of `Objective.groups` whose optimizers take the step.
+        group: the key of `Objective.groups` whose optimizers take the step, or several; then their gradients are
+            clipped as one, to the limit of the first.
         loss: scalar, the mean over what `Objective.weight` counts.
         logs: named scalars to report beside the loss.
     """
 
-    group: str
+    group: str | tuple[str, ...]
     loss: torch.Tensor
     logs: Mapping[str, torch.Tensor | float] = field(default_factory=dict)
 
@@ -39,12 +40,14 @@ class Verdict:
         scale_rate: multiplies every learning rate from here on.
         reset: groups whose parameters and optimizer state start anew.
         roll_back: restore the best checkpoint first (weights, optimizers, objective); the step count goes on.
+        note: what the user should know besides.
     """
 
     stop: str = ""
     scale_rate: float = 1.0
     reset: tuple[str, ...] = ()
     roll_back: bool = False
+    note: str = ""
 
 
 class Objective:

@@ -29,11 +29,29 @@ def gumbel(keys: torch.Tensor, step: int, size: int) -> torch.Tensor:
     Returns:
         (B, V) float32, finite everywhere; on the device of `keys`.
     """
+    uniform = _uniform(keys, step, size).clamp(2.0**-63, 1 - 2.0**-24)  # at 0 and 1 the noise would be infinite
+    return -torch.log(-torch.log1p(uniform - 1)).float()
+
+
+def normal(keys: torch.Tensor, size: int) -> torch.Tensor:
+    """Standard normal noise for what is drawn before the first token, such as a latent vector.
+
+    Args:
+        keys: (B,) int64, the rows' streams.
+        size: D.
+
+    Returns:
+        (B, D) float32, independent of the noise of all tokens, by the inverse of the distribution function.
+    """
+    uniform = _uniform(keys, -1, size).clamp(2.0**-53, 1 - 2.0**-53)
+    return torch.special.ndtri(uniform).float()
+
+
+def _uniform(keys: torch.Tensor, step: int, size: int) -> torch.Tensor:
+    """(B, size) float64 from 0 up to 1, a hash of (key, step, place)."""
     position = torch.arange(size, device=keys.device) + (step << 32)  # (V,) no two (step, token) meet below 2^32 tokens
     bits = _mix(keys[:, None] + _mix(position)[None, :])  # (B, V)
-    uniform = ((bits >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
-    uniform = uniform.clamp(2.0**-63, 1 - 2.0**-24)  # at 0 and 1 the noise would be infinite
-    return -torch.log(-torch.log1p(uniform - 1)).float()
+    return ((bits >> 11) & ((1 << 53) - 1)).double() * 2.0**-53
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:

@@ -198,8 +198,10 @@ class _Run:
             group = next((s.group for s in found if s is not None), None)
             if group is None:
                 return logs
-            figures = self._apply(group, factor, sums)
-            logs.update({self._prefix(group) + name: value for name, value in figures.items()})
+            groups = (group,) if isinstance(group, str) else group
+            figures = self._apply(groups, factor, sums)
+            prefix = self._prefix(groups[0]) if len(groups) == 1 else ""
+            logs.update({prefix + name: value for name, value in figures.items()})
 
     def _backward(self, run: Iterator[Step], n: int, shares: list[float], sums: dict[str, torch.Tensor]) -> Step | None:
         """The next loss of a micro-batch: its gradients are added to the parameters', its figures to `sums`."""
@@ -216,10 +218,10 @@ class _Run:
             sums[name] = sums.get(name, 0.0) + (part if shares[n] else torch.zeros_like(part))
         return found
 
-    def _apply(self, group: str, factor: float, sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        """Updates a group from its gradients; gives the figures of all processes."""
-        limit = self.of_group[group].max_grad_norm or math.inf
-        norm = self.accelerator.clip_grad_norm_(self.parameters[group], limit)
+    def _apply(self, groups: tuple[str, ...], factor: float, sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
+        """Updates groups from their gradients; gives the figures of all processes."""
+        limit = self.of_group[groups[0]].max_grad_norm or math.inf
+        norm = self.accelerator.clip_grad_norm_([p for g in groups for p in self.parameters[g]], limit)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # FSDP leaves it divided
         means = self.accelerator.reduce(torch.stack([*sums.values()]), "mean")
         # All at once, for here the host waits for the device, and nowhere else in a step.
@@ -228,10 +230,10 @@ class _Run:
         if not (math.isfinite(figures["grad_norm"]) and math.isfinite(figures["loss"])):
             raise TrainingError(
                 f"step {self.state.step + 1}: loss {figures['loss']:g} with gradient norm {figures['grad_norm']:g} of "
-                f"group {group!r} is not finite; the weights were not updated",
+                f"group {' and '.join(groups)!r} is not finite; the weights were not updated",
                 "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save",
             )
-        for o in self.optimizers[group]:
+        for o in (o for g in groups for o in self.optimizers[g]):
             for h in o.param_groups:
                 h["lr"] = h["initial_lr"] * factor
             o.step()
@@ -292,6 +294,8 @@ class _Run:
         for group in verdict.reset:
             self._reset(group)
             messages.append(f"{group} reset")
+        if verdict.note:
+            messages.append(verdict.note)
         if verdict.stop:
             self.state.stopped = verdict.stop
             messages.append(f"stopped: {verdict.stop}")

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from aigc_text.sampling import gumbel, stream_key
+from aigc_text.sampling import gumbel, normal, stream_key
 
 
 def keys(*values):
@@ -44,6 +44,16 @@ def test_streams_and_steps_are_uncorrelated():
     rows = torch.stack([gumbel(keys(k), s, 20_000)[0] for k in (1, 2, 3) for s in (0, 1)]).double()
     off = torch.corrcoef(rows) - torch.eye(6)
     assert off.abs().max() < 0.03
+
+
+def test_normal_noise_is_that_and_independent_of_the_tokens():
+    noise = normal(keys(*range(100)), 5000)
+    assert noise.isfinite().all() and noise[7].equal(normal(keys(7), 5000)[0])
+    assert noise.mean().item() == pytest.approx(0, abs=0.005) and noise.std().item() == pytest.approx(1, abs=0.005)
+    below = [(noise < x).double().mean().item() for x in (-2.0, 0.0, 1.0)]
+    assert below == pytest.approx([0.5 * (1 + math.erf(x / math.sqrt(2))) for x in (-2.0, 0.0, 1.0)], abs=0.002)
+    rows = torch.stack([noise[1], noise[2], *(gumbel(keys(1), step, 5000)[0] for step in (0, 1))])
+    assert (torch.corrcoef(rows) - torch.eye(4)).abs().max() < 0.06
 
 
 def test_the_arg_max_draws_from_the_distribution():

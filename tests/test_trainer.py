@@ -183,6 +183,26 @@ def test_each_group_moves_by_its_own_step_only():
     assert not weights(model.discriminator).equal(discriminator)
 
 
+class Halves(Regression):
+    """Both layers are groups, and one loss updates them together."""
+
+    def groups(self, model):
+        return {"first": list(model.layers[0].parameters()), "last": list(model.layers[3].parameters())}
+
+    def steps(self, model, batch, step):
+        yield Step(("first", "last"), model(**batch))
+
+
+def test_groups_that_step_together_are_as_one():
+    one, both = Net(), Net()
+    opts = options(max_grad_norm=0.1)
+    alone, together = run(one, opts=opts), run(both, Halves(), opts=opts)
+    assert weights(one).equal(weights(both))
+    for a, b in zip(alone, together, strict=True):
+        assert {k: a.logs[k] for k in ("loss", "grad_norm")} == {k: b.logs[k] for k in ("loss", "grad_norm")}
+        assert a.logs["learning_rate"] == b.logs["first_learning_rate"] == b.logs["last_learning_rate"]
+
+
 def test_a_gan_resumes_bit_for_bit(tmp_path):
     opts = options(max_steps=8, save_every=3, optimizer="adamw")
     unbroken = PointGan()
@@ -263,6 +283,15 @@ def test_stop_ends_the_run_with_its_reason():
     reports = run(Net(), Scripted(Verdict(stop="good enough")), evaluate=falling())
     assert reports[-1].step == 2
     assert reports[-1].message == "stopped: good enough"
+
+
+def test_a_note_is_passed_on():
+    class Noting(Regression):
+        def after_eval(self, logs):
+            return Verdict(note="look at this")
+
+    reports = run(Net(), Noting(), evaluate=lambda model: {"loss": 1.0})
+    assert [r.step for r in reports if r.message == "look at this"] == [2, 4, 6]
 
 
 def test_a_stopped_run_stays_stopped_when_resumed(tmp_path):
