@@ -142,6 +142,10 @@ class Backend(ABC):
         result: GenerationOptions = self.Options.parse({**base, **overrides})
         return result
 
+    def goes_on(self, options: GenerationOptions) -> bool:
+        """Whether texts go on from their prompts under these options; else the prompt is not printed before them."""
+        return self.capabilities.continues
+
     def effective(self, options: GenerationOptions) -> dict[str, Any]:
         """The options that a record reports."""
         return options.given()

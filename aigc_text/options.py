@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from .errors import OptionError, nearest
 
@@ -133,6 +133,9 @@ def _read(cls: type[Options], name: str, text: str) -> Any:
 class GenerationOptions(Options):
     """How to generate. Names are those of transformers' `GenerationConfig`; `None` is the model's own default."""
 
+    #: Whether a prompt's texts differ even if each takes the likeliest tokens, as where each has a latent of its own.
+    greedy_varies: ClassVar[bool] = False
+
     max_new_tokens: int | None = option(None, "Most tokens to generate after the prompt.", low=1)
     min_new_tokens: int | None = option(None, "Fewest tokens before the text may end.", low=0)
     do_sample: bool | None = option(None, "Sample; if false, take the likeliest token at each step.")
@@ -161,7 +164,7 @@ class GenerationOptions(Options):
                 f"min_new_tokens={low} is more than max_new_tokens={high}", "Lower the one, raise the other."
             )
         n = self.num_return_sequences or 1
-        if n > 1 and self.do_sample is False and (self.num_beams or 1) == 1:
+        if n > 1 and self.do_sample is False and (self.num_beams or 1) == 1 and not self.greedy_varies:
             raise OptionError(
                 f"num_return_sequences={n} without sampling would give the same text {n} times",
                 "Turn sampling on (--do-sample) or use as many beams (--num-beams).",

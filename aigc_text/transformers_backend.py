@@ -86,8 +86,21 @@ class TransformersBackend(PretrainedBackend):
         """Where a prompt's text ends."""
         return options.stop_strings or ()
 
-    def row_inputs(self, prompt: str, options: GenerationOptions, key: int | None) -> dict[str, torch.Tensor]:
-        """Further inputs of the model for one completion (a latent, a prefix), without the batch dimension."""
+    def draws(self, config: GenerationConfig, options: GenerationOptions) -> bool:
+        """Whether anything is drawn, so that a seed decides the texts."""
+        return bool(config.do_sample)
+
+    def row_inputs(
+        self, prompt: str, options: GenerationOptions, key: int | None, index: int = 0
+    ) -> dict[str, torch.Tensor]:
+        """Further inputs of the model for one completion (a latent, a prefix), without the batch dimension.
+
+        Args:
+            prompt: as the user gave it.
+            options: of the request.
+            key: the completion's random stream, or `None` where nothing is drawn.
+            index: which of the prompt's completions it is.
+        """
         return {}
 
     def objective(self, options: TrainingOptions) -> Objective:
@@ -211,7 +224,7 @@ class TransformersBackend(PretrainedBackend):
         """
         engine = self.engine()
         config = self.generation_config(engine, options)
-        drawn = bool(config.do_sample)
+        drawn = self.draws(config, options)
         seed = options.seed if options.seed is not None else secrets.randbits(DRAWN_SEED_BITS)
         how = decoding.Decoding(
             config=config,
@@ -242,7 +255,8 @@ class TransformersBackend(PretrainedBackend):
         if getattr(own, "max_new_tokens", None) is None:
             given.setdefault("max_new_tokens", FALLBACK_NEW_TOKENS)
         config = engine.config(**given)
-        if (options.num_return_sequences or 1) > 1 and not config.do_sample and (config.num_beams or 1) == 1:
+        one_text = not config.do_sample and (config.num_beams or 1) == 1 and not options.greedy_varies
+        if (options.num_return_sequences or 1) > 1 and one_text:
             raise OptionError(
                 f"num_return_sequences={options.num_return_sequences} without sampling would repeat one text",
                 "Turn sampling on (--do-sample) or use as many beams (--num-beams).",
@@ -331,7 +345,7 @@ class TransformersBackend(PretrainedBackend):
         # Beams of a prompt are one search, so its completions share a stream.
         key = stream_key(seed, prompt_index, 0 if (config.num_beams or 1) > 1 else index) if seed is not None else None
         allowed = healing.Beginning(self._token_texts or [], white) if white else None
-        return Row(tokens, key, limit, self.row_inputs(prompt, options, key), allowed)
+        return Row(tokens, key, limit, self.row_inputs(prompt, options, key, index), allowed)
 
     def _truncated(
         self, tokens: list[int], room: int, limit: int, options: GenerationOptions, prompt_index: int

@@ -75,7 +75,7 @@ def command(
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
         if form == "text":
             several = len(prompts) > 1 or (options.num_return_sequences or 1) > 1
-            _write_texts(stream, pieces, prompts if echo and loaded.capabilities.continues else None, several)
+            _write_texts(stream, pieces, prompts if echo and loaded.goes_on(options) else None, several)
         else:
             _write_records(stream, pieces, form, loaded, options)
 
