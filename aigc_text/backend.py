@@ -30,6 +30,7 @@ class Capabilities:
         saving: has `save_pretrained`.
         infilling: takes a `suffix`.
         latents: has latent codes.
+        sentences: a text is one sentence; several are printed one a line.
         likelihood: `exact`, `bound`, or empty where it has none.
     """
 
@@ -40,6 +41,7 @@ class Capabilities:
     saving: bool = False
     infilling: bool = False
     latents: bool = False
+    sentences: bool = False
     likelihood: str = ""
 
     def words(self) -> list[str]:

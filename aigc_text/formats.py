@@ -225,6 +225,28 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
         ) from error
 
 
+def write_parquet(path: Path, columns: Mapping[str, Any], about: Mapping[str, str]) -> None:
+    """Writes a Parquet file.
+
+    Args:
+        path: of the file.
+        columns: lists of text, or arrays (N, D), whose rows become lists of fixed length.
+        about: kept as the file's metadata.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    made = {}
+    for name, values in columns.items():
+        wide = getattr(values, "ndim", 1) == 2
+        made[name] = (
+            pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(values.reshape(-1)), values.shape[1])
+            if wide
+            else pyarrow.array(values)
+        )
+    pyarrow.parquet.write_table(pyarrow.table(made).replace_schema_metadata(dict(about)), path)
+
+
 def check_types(place: str, columns: Sequence[str], schema: Any) -> None:
     """Refuses a column of an Arrow schema that is not text.
 

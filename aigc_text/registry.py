@@ -52,6 +52,11 @@ _BUILT_IN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     ),
     "rnn": ("aigc_text.backends.rnn:RNN", _CAUSAL, ()),
     "transformer": ("aigc_text.backends.transformer:Transformer", _CAUSAL, ()),
+    "vae": (
+        "aigc_text.backends.vae:VAE",
+        (*_CAUSAL[:5], "latents", "sentences", "likelihood (bound)"),
+        ("mode", "z_temperature", "posterior", "z_of", "interpolate_to", "steps", "path", "z_add", "z_scale"),
+    ),
 }
 _registered: dict[str, Origin] = {}
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "backends": "List, show and check backends.",
     "evaluate": "Measure models against real texts and each other.",
     "generate": "Generate texts from prompts.",
+    "latents": "Latent vectors of texts, differences of groups, and pictures of them.",
     "score": "How likely texts are under a model, and where it is surprised.",
     "train": "Fine-tune a model, or train one from scratch.",
 }

@@ -62,7 +62,8 @@ def command(
     # Everything that can be wrong in the input is found before a model is loaded.
     prompts = _prompts(prompt, prompts_file, template)
     loading = given({name: values.pop(name) for name in LOADING})
-    GenerationOptions.parse(given(values))
+    # … but whether texts without sampling would be one text: that depends on the backend.
+    GenerationOptions.parse({name: value for name, value in given(values).items() if name != "do_sample"})
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
     with destination(output, overwrite) as stream:
         loaded = load(backend, model, **loading)
@@ -75,7 +76,8 @@ def command(
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
         if form == "text":
             several = len(prompts) > 1 or (options.num_return_sequences or 1) > 1
-            _write_texts(stream, pieces, prompts if echo and loaded.goes_on(options) else None, several)
+            headed = several and not loaded.capabilities.sentences
+            _write_texts(stream, pieces, prompts if echo and loaded.goes_on(options) else None, headed)
         else:
             _write_records(stream, pieces, form, loaded, options)
 
@@ -115,13 +117,13 @@ def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:
                 bar.update(1)
 
 
-def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, several: bool) -> None:
-    """One text after the other as they grow, under a heading each if there are several."""
+def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, headed: bool) -> None:
+    """One text after the other as they grow, under a heading each if asked for."""
     shown: tuple[int, int] | None = None
     for piece in pieces:
         place = (piece.prompt_index, piece.index)
         if place != shown:
-            if several:
+            if headed:
                 write(stream, f"{'' if shown is None else chr(10)}=== prompt {place[0] + 1}, text {place[1] + 1} ===\n")
             if prompts is not None:
                 write(stream, prompts[piece.prompt_index])

@@ -1,0 +1,56 @@
+"""Sentences as a VAE reads them: each a row of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..encoding import CHUNK, Encoder, Row, chunks, tokenised
+from ..errors import DataError
+
+if TYPE_CHECKING:
+    from ..sources import Example
+
+UNKNOWN_SHARE = 0.05  # of the tokens, above which the vocabulary covers too little
+
+
+class SentenceEncoder(Encoder):
+    """Sentences to rows, one each; what is too long is cut or dropped, what is empty is dropped, and both are told."""
+
+    def __init__(self, *args: Any, long_sentences: str, unknown: int | None) -> None:
+        super().__init__(*args)
+        self.drops, self.unknown = long_sentences == "drop", -1 if unknown is None else unknown
+
+    def rows(self, examples: Iterable[Example], sized: bool = False) -> Iterator[Row]:
+        empty = long = count = tokens = unknown = 0
+        room = self.block_size - len(self.begin)
+        for chunk in chunks(examples, CHUNK):
+            for ids, sizes in tokenised(self.tokenizer, _sentences(chunk), sized):
+                count, tokens, unknown = count + 1, tokens + len(ids), unknown + ids.count(self.unknown)
+                whole = [*ids, *self.end]
+                empty, long = empty + (not ids), long + (len(whole) > room)
+                if ids and not (self.drops and len(whole) > room):
+                    size = int(sizes[: room if len(whole) > room else None].sum()) if sizes is not None else 0
+                    yield Row([*self.begin, *whole[:room]], len(self.begin), size)
+        self._tell(empty, long, count, unknown / max(1, tokens))
+
+    def _tell(self, empty: int, long: int, count: int, unknown: float) -> None:
+        said = []
+        if long:
+            done = "left out" if self.drops else "cut (-o long_sentences=drop leaves them out)"
+            said.append(f"{long} of {count} sentences are longer than {self.block_size} tokens (--block-size): {done}")
+        if empty:
+            said.append(f"{empty} of {count} sentences are empty: left out")
+        if unknown > UNKNOWN_SHARE:
+            said.append(
+                f"warning: {unknown:.1%} of the words are not in the vocabulary; "
+                "use a larger --vocab-size, or --tokenizer bpe, which has none unknown"
+            )
+        self.notes[:] = said
+
+
+def _sentences(examples: Sequence[Example]) -> list[str]:
+    for example in examples:
+        if not isinstance(example, str):
+            raise DataError("a VAE learns sentences, and the data is pairs", "Give their texts with --text-column.")
+    return [str(example).strip() for example in examples]
