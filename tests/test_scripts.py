@@ -169,3 +169,36 @@ def test_a_figure_that_texygen_did_not_publish_fails(tmp_path, monkeypatch, caps
         assert f"{change:.5f}" in capsys.readouterr().out
     assert check.disagreement(scores, texts, texts[:3], 4) < 1e-9
     assert check.disagreement(scores, texts, texts, 4) > 0.1
+
+
+def test_the_plain_vae_has_the_loss_of_ours():
+    import torch
+
+    bench = script("bench_vae")
+    lines = [f"a {a} sits on a {b}." for a in ("cat", "dog", "man") for b in ("mat", "bed", "red car by the sea")] * 8
+    backend, batches, _ = bench.made(lines, "fp32", 1)
+    ours, c = backend.model.eval(), backend.model.config
+    plain = bench.PlainVAE(c.vocab_size, c.embedding_size, c.hidden_size, c.latent_size, 0.0).eval()
+    batch = next(iter(batches))
+    mean, log_variance = ours.encode(batch["input_ids"], batch.get("attention_mask"))
+    with torch.no_grad():
+        plain.read.weight.copy_(ours.encoder.embedding.weight)
+        plain.embedding.weight.copy_(ours.embedding.weight)
+        for way, suffix in ((ours.encoder.ahead, ""), (ours.encoder.back, "_reverse")):
+            for name, weight in way.named_parameters():
+                getattr(plain.encoder, name + suffix).copy_(weight)
+        for name, weight in ours.decoder.layers[0].named_parameters():
+            getattr(plain.decoder, name).copy_(weight)
+        for theirs, own in (
+            (plain.mean, ours.encoder.mean),
+            (plain.log_variance, ours.encoder.log_variance),
+            (plain.first, ours.first_state),
+            (plain.output, ours.output),
+        ):
+            theirs.load_state_dict(own.state_dict())
+    lengths = (batch["labels"] != -100).sum(1) + 1  # the beginning is read only
+    torch.manual_seed(0)
+    expected = ours(**batch).loss
+    torch.manual_seed(0)
+    assert plain(batch["input_ids"], lengths).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert next(bench.plain(lines)) > 64 and next(bench.ours(lines, "fp32", 1)) > 64  # tokens of an update
