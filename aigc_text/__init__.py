@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from .errors import UserError
     from .evaluation import evaluate
     from .evaluation_options import EvaluationOptions
-    from .options import Completion, GenerationOptions, Piece, Progress, Score, TokenScore, TrainingOptions
+    from .options import GenerationOptions, TrainingOptions
     from .registry import list_backends, register_backend
+    from .results import Completion, Piece, Progress, Score, TokenScore
     from .run import train, train_seeds
     from .transformers_backend import TransformersBackend
 
@@ -26,13 +27,13 @@ __version__ = "0.1.0"
 _HOME = {
     "Backend": "backend",
     "Capabilities": "backend",
-    "Completion": "options",
+    "Completion": "results",
     "EvaluationOptions": "evaluation_options",
     "GenerationOptions": "options",
-    "Piece": "options",
-    "Progress": "options",
-    "Score": "options",
-    "TokenScore": "options",
+    "Piece": "results",
+    "Progress": "results",
+    "Score": "results",
+    "TokenScore": "results",
     "TrainingOptions": "options",
     "TransformersBackend": "transformers_backend",
     "UserError": "errors",

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from .backend import Backend
-    from .options import Completion, GenerationOptions
+    from .options import GenerationOptions
+    from .results import Completion
     from .transformers_backend import TransformersBackend
 
 DEFAULT_BACKEND = "gpt2"

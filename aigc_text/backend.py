@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import BackendError, OptionError, nearest
-from .options import Completion, GenerationOptions, Piece, Score
+from .options import GenerationOptions
+from .results import Completion, Piece, Score
 
 if TYPE_CHECKING:
     from typing_extensions import Self

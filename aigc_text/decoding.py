@@ -13,7 +13,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from .engines import Engine, Event, Row
-from .options import Completion, Piece
+from .results import Completion, Piece
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase

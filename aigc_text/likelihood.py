@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import processes
-from .options import Score
+from .results import Score
 
 if TYPE_CHECKING:
     import torch

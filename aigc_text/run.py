@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import lora, processes
 from .errors import BackendError, OptionError
-from .options import Progress, TrainingOptions
+from .options import TrainingOptions
+from .results import Progress
 from .run_folder import RunFolder, card, delivered_figures, forget_after
 from .sources import Example, Pair, Source, split, texts
 

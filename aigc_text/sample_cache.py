@@ -21,7 +21,8 @@ from .errors import OptionError, TrainingError
 
 if TYPE_CHECKING:
     from .backend import Backend
-    from .options import Completion, GenerationOptions
+    from .options import GenerationOptions
+    from .results import Completion
 
 
 @dataclass(frozen=True, kw_only=True)

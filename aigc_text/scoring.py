@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from .errors import DataError, OptionError
-from .options import Score, TokenScore
+from .results import Score, TokenScore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

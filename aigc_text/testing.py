@@ -10,7 +10,8 @@ from typing import Any
 
 from .backend import Backend
 from .errors import BackendError, OptionError, UserError
-from .options import Completion, GenerationOptions, TrainingOptions
+from .options import GenerationOptions, TrainingOptions
+from .results import Completion
 from .transformers_backend import TransformersBackend
 
 SHARED = {"seed"}  # means the same in generation and in training

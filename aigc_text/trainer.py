@@ -23,7 +23,8 @@ from torch.distributed.tensor import DTensor
 from . import checkpoint, hardware, optimizers, processes, training_state
 from .errors import OptionError, TrainingError
 from .objective import Objective, Step, Verdict
-from .options import Progress, TrainingOptions
+from .options import TrainingOptions
+from .results import Progress
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 

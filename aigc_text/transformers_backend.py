@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from . import decoding, healing
 from .backend import Capabilities, no_likelihood
 from .errors import BackendError, OptionError
-from .options import Completion, GenerationOptions, Piece, Score, TrainingOptions
+from .options import GenerationOptions, TrainingOptions
 from .pretrained import PretrainedBackend
+from .results import Completion, Piece, Score
 
 if TYPE_CHECKING:
     import torch

@@ -128,8 +128,8 @@ def test_the_page_names_no_file_that_does_not_exist():
             assert any(matches(name, [pattern]) for name in FILES), f"docs/architecture.md names {pattern}"
 
 
-@pytest.mark.parametrize("name", ["errors", "options"])
-def test_errors_and_options_need_the_standard_library_only(name):
+@pytest.mark.parametrize("name", ["errors", "options", "results"])
+def test_errors_options_and_results_need_the_standard_library_only(name):
     foreign = {target for target, _ in imports(name)[1]} - sys.stdlib_module_names
     assert foreign == set()
 

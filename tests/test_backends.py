@@ -9,7 +9,7 @@ from aigc_text import load
 from aigc_text.backend import Backend, Capabilities
 from aigc_text.engines import Engine, Event
 from aigc_text.errors import BackendError, OptionError
-from aigc_text.options import Completion
+from aigc_text.results import Completion
 from aigc_text.testing import ContractError, check_backend
 from aigc_text.transformers_backend import TransformersBackend
 

@@ -10,7 +10,7 @@ import tiny
 from commands import MARKOV, file
 
 from aigc_text import load, surprise, text_plots
-from aigc_text.options import Score, TokenScore
+from aigc_text.results import Score, TokenScore
 
 TEXTS = ["the cat sat on the mat", "从前有一个国王 🙂", "<b>&amp; $x$ \x1b[31m"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from aigc_text import load
 from aigc_text.decoding import Detokenizer, StopMatcher, in_order
 from aigc_text.errors import OptionError
-from aigc_text.options import Completion, Piece
+from aigc_text.results import Completion, Piece
 
 TOKENS = tiny.tokenizer()
 

@@ -11,7 +11,7 @@ from aigc_text.errors import DataError, MetricError, ModelError, OptionError
 from aigc_text.evaluation import Evaluation
 from aigc_text.evaluation_options import sweep_of
 from aigc_text.figures import Texts, Yardstick
-from aigc_text.options import Score
+from aigc_text.results import Score
 from aigc_text.systems import System
 
 DATA = [

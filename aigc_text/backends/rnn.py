@@ -25,8 +25,9 @@ from transformers.utils import ModelOutput
 
 from .. import processes
 from ..objective import Likelihood, Step
-from ..options import Score, TrainingOptions, option
+from ..options import TrainingOptions, option
 from ..pretrained import fresh
+from ..results import Score
 from ..transformers_backend import TransformersBackend
 
 if TYPE_CHECKING:

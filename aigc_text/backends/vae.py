@@ -16,8 +16,9 @@ import torch
 
 from ..backend import Capabilities
 from ..errors import OptionError
-from ..options import GenerationOptions, Score, TrainingOptions, option
+from ..options import GenerationOptions, TrainingOptions, option
 from ..pretrained import fresh
+from ..results import Score
 from ..sampling import normal, stream_key
 from ..transformers_backend import TransformersBackend
 from . import vae_estimates as estimates

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from ..errors import OptionError
-from ..options import Completion, GenerationOptions, Piece
+from ..options import GenerationOptions
+from ..results import Completion, Piece
 from .parameters import LOADING, given, key_values, loading_options, options_of
 from .streams import destination, standard_input
 from .terminal import begun, notice, visible, write

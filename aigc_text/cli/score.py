@@ -21,7 +21,7 @@ from .terminal import begun, notice, visible
 if TYPE_CHECKING:
     from ..backend import Backend
     from ..likelihood import Total
-    from ..options import Score
+    from ..results import Score
     from ..surprise import Block
 
 PICTURES = (".png", ".svg", ".html")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import OptionError
-from ..options import Progress, TrainingOptions
+from ..options import TrainingOptions
+from ..results import Progress
 from .parameters import config_option, given, key_values, options_of
 from .terminal import begun, notice
 

@@ -1,0 +1,106 @@
+"""What comes back: texts, pieces of them, scores, and reports of a training run. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One generated text.
+
+    Attributes:
+        prompt: the prompt as the user gave it.
+        text: what follows it (for models that continue; others give the whole text).
+        index: which of the prompt's completions this is, from 0.
+        prompt_index: the prompt's place in the user's input, from 0.
+        finish_reason: `stop` (end of text or a stop string), `length` (max_new_tokens or the context's end).
+        tokens: tokens generated.
+        seed: the seed behind it, or `None` where nothing was drawn.
+        exact: whether the same seed gives this text at every batch size and order.
+        seconds: from the start of its batch to its end.
+    """
+
+    prompt: str
+    text: str
+    index: int = 0
+    prompt_index: int = 0
+    finish_reason: str = "stop"
+    tokens: int = 0
+    seed: int | None = None
+    exact: bool = True
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Growth of one completion; the pieces of a completion joined are its text.
+
+    Attributes:
+        prompt_index: the prompt's place in the user's input, from 0.
+        index: which of the prompt's completions this is, from 0.
+        text: what was added.
+        completion: with the last piece, the whole result.
+    """
+
+    prompt_index: int
+    index: int
+    text: str
+    completion: Completion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenScore:
+    """How well a model predicted one token of a text.
+
+    Attributes:
+        start: where in the text the token begins, in characters.
+        end: where it ends; `start` again for the end of the text, and for a token that only begins a character.
+        nll: negative log-likelihood in nats, given what is before it.
+    """
+
+    start: int
+    end: int
+    nll: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well a model predicts one text.
+
+    Attributes:
+        text: what was scored.
+        nll: negative log-likelihood in nats of the whole text, its end included.
+        tokens: predicted tokens, the end included.
+        kind: `exact`, `bound` (`nll` is at most this, such as a negative ELBO) or an estimate named with its samples.
+        per_token: in order; empty where the backend has no figure for single tokens.
+    """
+
+    text: str
+    nll: float
+    tokens: int
+    kind: str = "exact"
+    per_token: tuple[TokenScore, ...] = ()
+
+    @property
+    def utf8_bytes(self) -> int:
+        """Bytes of the text in UTF-8; its end is none."""
+        return len(self.text.encode())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One report of a training run.
+
+    Attributes:
+        step: updates made so far.
+        total: updates that the run will make.
+        logs: named figures: `loss`, `learning_rate`, `grad_norm`, and `eval_…` after a validation.
+        message: something the user should read, or empty.
+    """
+
+    step: int
+    total: int
+    logs: Mapping[str, float] = field(default_factory=dict)
+    message: str = ""
