@@ -68,7 +68,8 @@ def test_a_report_is_written_and_not_replaced_unasked(evaluate, refused, texts, 
     assert "| real data | 4 |" in again.out
 
 
-def test_the_same_seed_gives_the_same_table_and_another_does_not(evaluate, tiny_gpt2):
+def test_the_same_seed_gives_the_same_table_and_another_does_not(evaluate, tiny_gpt2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     words = ["--model", tiny_gpt2, "--max-new-tokens", "8", "--format", "csv"]
     first = evaluate(*words, "--cache", "one", "--seed", "1")
     assert evaluate(*words, "--cache", "two", "--seed", "1", "--batch-size", "3").out == first.out
