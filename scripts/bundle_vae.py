@@ -89,7 +89,7 @@ are. Weights: Apache-2.0.
 | reconstruction BLEU-4, mean over sentences | {reconstruction_bleu_4:.3f} |
 
 Words of the corpus, the end of each sentence counted as one; docs/vae.md says what the figures are. Measured with the
-fp16 weights computed in fp32. Made by `python scripts/bundle_vae.py`. Generation defaults: {sampling}.
+fp16 weights, the decoder computing in bf16. Made by `python scripts/bundle_vae.py`. Generation defaults: {sampling}.
 
 ## Eight samples from the prior, not picked (seed 0)
 

@@ -164,9 +164,13 @@ def test_a_backend_that_is_not_the_models_names_both(folder, tmp_path):
 def test_bundled_models_are_whole_and_small():
     from aigc_text import checkpoint
 
-    for name in ("gpt2-tales", "gpt2-python"):
+    for name, size, figure in (
+        ("gpt2-tales", 12_200_000, "bits per byte"),
+        ("gpt2-python", 12_200_000, "bits per byte"),
+        ("vae-captions", 3_000_000, "importance-weighted"),
+    ):
         folder = hub.BUNDLED / name
         checkpoint.verify(folder)
-        assert sum(f.stat().st_size for f in folder.iterdir()) <= 12_200_000
+        assert sum(f.stat().st_size for f in folder.iterdir()) <= size
         assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.float16}
-        assert "bits per byte" in (folder / "README.md").read_text(encoding="utf-8")
+        assert figure in (folder / "README.md").read_text(encoding="utf-8")

@@ -113,6 +113,7 @@ class VAE(TransformersBackend):
         streaming=True, training=True, saving=True, latents=True, sentences=True, likelihood="bound"
     )
     packing = False
+    bundled = "vae-captions"
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.9, "top_k": 0}
     model: VAEForCausalLM
 
