@@ -45,9 +45,9 @@ def test_training_a_backend_that_cannot_train_is_refused(refused, tmp_path, plai
     ("words", "says"),
     [
         (["-o", "n_layers=2"], ["no field 'n_layers'", "Did you mean 'n_layer'?"]),
-        (["-o", "n_embd=30", "-o", "n_head=4"], ["no such GPT-2", "multiple of n_head"]),
-        (["-o", "n_layer=two"], ["no such GPT-2", "n_layer"]),
-        (["-o", "activation_function=gelx"], ["no such GPT-2", "gelx"]),
+        (["-o", "n_embd=30", "-o", "n_head=4"], ["no such GPT2LMHeadModel", "multiple of n_head"]),
+        (["-o", "n_layer=two"], ["no such GPT2LMHeadModel", "n_layer"]),
+        (["-o", "activation_function=gelx"], ["no such GPT2LMHeadModel", "gelx"]),
         (["-o", "vocab_size=300"], ["-o vocab_size is no field", "--help"]),
         (["--vocab-size", "10"], ["--vocab-size", "10"]),
     ],

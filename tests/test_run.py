@@ -109,7 +109,7 @@ def test_from_scratch_reads_the_configuration_and_is_seeded(data):
     assert first[0].equal(first[1]) and not first[0].equal(first[2])
     with pytest.raises(OptionError, match="n_layers.*Did you mean 'n_layer'"):
         from_scratch("gpt2", tiny.SENTENCES, n_layers=1)
-    with pytest.raises(OptionError, match="no such GPT-2"):
+    with pytest.raises(OptionError, match="no such GPT2LMHeadModel"):
         from_scratch("gpt2", tiny.SENTENCES, n_embd=30, n_head=4)
 
 
