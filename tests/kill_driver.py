@@ -62,6 +62,13 @@ def wait(pid):
     return os.waitpid(pid, 0)[1]
 
 
+def await_updates(out, count):
+    """Waits until a run has written so many updates down."""
+    metrics = out / "metrics.jsonl"
+    while count and not (metrics.exists() and metrics.read_bytes().count(b"\n") >= count):
+        time.sleep(0.001)
+
+
 def digest(out):
     """The bytes of everything that the run leaves, but for the picture."""
     files = sorted(f for f in out.rglob("*") if f.is_file() and f.name not in (".lock", "curves.png"))
@@ -78,7 +85,10 @@ for case in range(MOMENTS):
     inside = case < INSIDE
     pid = child(out, False, die_at=draw.randrange(1, 40) if inside else None)
     if not inside:
-        time.sleep(draw.uniform(0.02, 0.8) * length)
+        await_updates(
+            out, draw.randrange(OPTIONS["max_steps"] - 1)
+        )  # not a time: a busy machine changes how long it takes
+        time.sleep(draw.uniform(0, 1) * length / OPTIONS["max_steps"])
         os.kill(pid, signal.SIGKILL)
     killed = os.WIFSIGNALED(wait(pid))
     steps = [p.name for p in checkpoint.steps(out / "checkpoints")] if (out / "checkpoints").exists() else []
