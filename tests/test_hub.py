@@ -167,6 +167,8 @@ def test_bundled_models_are_whole_and_small():
     for name, size, figure in (
         ("gpt2-tales", 12_200_000, "bits per byte"),
         ("gpt2-python", 12_200_000, "bits per byte"),
+        ("rnn-captions", 3_000_000, "bits per byte"),
+        ("transformer-shakespeare", 3_000_000, "bits per byte"),
         ("vae-captions", 3_000_000, "importance-weighted"),
     ):
         folder = hub.BUNDLED / name

@@ -467,6 +467,7 @@ class RNN(TransformersBackend):
     """
 
     Training: ClassVar[type[TrainingOptions]] = RNNTraining
+    bundled = "rnn-captions"
     continuous = True
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.95}
 
