@@ -82,7 +82,7 @@ def _statements(node: ast.AST, path: Path, when: str) -> Iterator[tuple[str, str
 def family_of(name: str) -> str:
     """`vae` for `backends/vae` and for `backends/vae_model`: a family may have several files."""
     family = name.removeprefix("backends/")
-    return next((known for known in MAY_IMPORT_FAMILIES if family.startswith(f"{known}_")), family)
+    return next((known for known in ("rnn", *MAY_IMPORT_FAMILIES) if family.startswith(f"{known}_")), family)
 
 
 def matches(name: str, patterns: tuple[str, ...] | list[str]) -> bool:

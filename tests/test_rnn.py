@@ -11,8 +11,10 @@ from test_run import command
 from transformers import AutoModelForCausalLM
 
 from aigc_text import TrainingOptions, load, train
-from aigc_text.backends import rnn
-from aigc_text.backends.rnn import RNN, RecurrentLayers, RecurrentState, RNNTraining
+from aigc_text.backends import rnn_model, rnn_objective
+from aigc_text.backends.rnn import RNN
+from aigc_text.backends.rnn_model import RecurrentLayers, RecurrentState
+from aigc_text.backends.rnn_objective import RNNTraining
 from aigc_text.errors import OptionError
 from aigc_text.testing import check_backend
 
@@ -94,19 +96,19 @@ def test_padding_on_either_side_leaves_outputs_and_state_as_they_are(cell):
 
 def test_a_locked_mask_is_one_for_all_steps_and_another_for_each_row():
     torch.manual_seed(0)
-    x = rnn.locked_dropout(torch.ones(4, 9, 200), 0.4, True)
+    x = rnn_model.locked_dropout(torch.ones(4, 9, 200), 0.4, True)
     assert (x == x[:, :1]).all()
     assert len({tuple(row) for row in x[:, 0].tolist()}) == 4
     assert x.unique().tolist() == pytest.approx([0, 1 / 0.6])
     assert (x == 0).float().mean().item() == pytest.approx(0.4, abs=0.05)
-    assert rnn.locked_dropout(x, 0.4, False) is x
+    assert rnn_model.locked_dropout(x, 0.4, False) is x
 
 
 def test_embedding_dropout_drops_whole_words():
     torch.manual_seed(0)
     table = torch.nn.Embedding(500, 3)
     ids = torch.arange(500).repeat(2, 1)
-    found = rnn.word_dropout(table, ids, 0.3, True)
+    found = rnn_model.word_dropout(table, ids, 0.3, True)
     gone = (found == 0).all(-1)
     assert gone[0].equal(gone[1]) and gone.float().mean().item() == pytest.approx(0.3, abs=0.06)
     assert torch.allclose(found[~gone], table(ids)[~gone] / 0.7)
@@ -171,13 +173,13 @@ def test_reading_step_by_step_is_reading_at_once(backend):
 
 def test_n_tokens_cost_n_steps(backend, monkeypatch):
     widths = []
-    forward = rnn.RNNForCausalLM.forward
+    forward = rnn_model.RNNForCausalLM.forward
 
     def counted(self, input_ids, **more):
         widths.append(input_ids.shape[1])
         return forward(self, input_ids, **more)
 
-    monkeypatch.setattr(rnn.RNNForCausalLM, "forward", counted)
+    monkeypatch.setattr(rnn_model.RNNForCausalLM, "forward", counted)
     (text,) = backend.generate(["the cat sat on"], max_new_tokens=20, min_new_tokens=20, seed=1)
     assert text.tokens == 20 and widths[1:] == [1] * 19
 
@@ -233,7 +235,7 @@ def test_a_stream_of_batches_is_read_as_one_text(backend):
     losses = [next(carried.steps(backend.model, batch, n)).loss.item() for n, batch in enumerate(first)]
     for part, found in ((first[: len(batches)], losses), (first[len(batches) :], losses[len(batches) :])):
         rows = torch.cat([part[0]["input_ids"], *[b["input_ids"][:, 1:] for b in part[1:]]], 1)
-        nll = rnn.stream_nll(backend.model, rows)  # (3, 7 a batch)
+        nll = rnn_objective.stream_nll(backend.model, rows)  # (3, 7 a batch)
         expected = [piece.mean().item() for piece in nll.split(7, dim=1)]
         assert found[: len(part)] == pytest.approx(expected, abs=1e-5)
 
@@ -251,7 +253,7 @@ def test_each_text_starts_from_zeros_without_packing(backend):
     batch = next(iter(batches))
     loss = next(own.steps(backend.model, batch, 0)).loss
     rows = [row[: int(n)] for row, n in zip(batch["input_ids"], (batch["labels"] != -100).sum(1) + 1, strict=True)]
-    each = [rnn.stream_nll(backend.model, row[None]).flatten() for row in rows]
+    each = [rnn_objective.stream_nll(backend.model, row[None]).flatten() for row in rows]
     assert loss.item() == pytest.approx(torch.cat(each).mean().item(), abs=1e-5)
     assert own.state is None
 
@@ -294,11 +296,11 @@ def test_validation_reads_on_and_leaves_nothing_out(backend):
     ids = torch.tensor([[0, *[i for text in TEXTS for i in [*backend.tokenizer(text)["input_ids"], 0]]]])
     rows = evaluate.ids
     assert rows.numel() - len(rows) >= (ids.shape[1] - 1) // len(rows) * len(rows)
-    nll = torch.cat([rnn.stream_nll(backend.model, row[None]).flatten() for row in rows])
+    nll = torch.cat([rnn_objective.stream_nll(backend.model, row[None]).flatten() for row in rows])
     assert found["loss"] == pytest.approx(nll.mean().item(), abs=1e-5)
     score = backend.stream_score(TEXTS)
     assert score.tokens == ids.shape[1] - 1
-    assert score.nll == pytest.approx(rnn.stream_nll(backend.model, ids).sum().item(), abs=1e-3)
+    assert score.nll == pytest.approx(rnn_objective.stream_nll(backend.model, ids).sum().item(), abs=1e-3)
 
 
 def test_a_text_is_scored_in_one_pass_however_long(backend, monkeypatch):

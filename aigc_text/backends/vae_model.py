@@ -24,7 +24,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .rnn import RecurrentLayers, RecurrentState, RNNForCausalLM
+from .rnn_model import RecurrentLayers, RecurrentState, RNNForCausalLM
 
 # Configuration
 
