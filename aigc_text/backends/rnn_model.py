@@ -222,13 +222,53 @@ class RNNOutput(ModelOutput):
     dropped: torch.Tensor | None = None
 
 
-class RNNForCausalLM(PreTrainedModel, GenerationMixin):
+class RecurrentModel(PreTrainedModel):
+    """What models with an embedding, recurrent layers and an output layer share, beside their `forward`."""
+
+    main_input_name = "input_ids"
+    _tied_weights_keys = {"output.weight": "embedding.weight"}
+    embedding: nn.Embedding
+    output: nn.Linear
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embedding
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.add_module("embedding", value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.output
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.add_module("output", value)
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # `forward` makes the state itself
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """As Merity et al. 2017, section 5; and an open forget gate (Jozefowicz et al. 2015)."""
+        if isinstance(module, nn.Embedding):
+            init.uniform_(module.weight, -0.1, 0.1)
+        elif isinstance(module, nn.Linear):
+            init.uniform_(module.weight, -0.1, 0.1)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, (nn.LSTM, nn.GRU)):
+            bound = 1 / math.sqrt(module.hidden_size)
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
+            if isinstance(module, nn.LSTM):
+                gates = torch.zeros(4, module.hidden_size)  # in, forget, cell, out
+                gates[1] = 1
+                init.copy_(module.get_parameter("bias_ih_l0"), gates.flatten())
+
+
+class RNNForCausalLM(RecurrentModel, GenerationMixin):
     """Embedding, recurrent layers, and the output layer."""
 
     config_class = RNNConfig
     base_model_prefix = "recurrent"
-    main_input_name = "input_ids"
-    _tied_weights_keys = {"output.weight": "embedding.weight"}
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)
@@ -274,39 +314,6 @@ class RNNForCausalLM(PreTrainedModel, GenerationMixin):
 
             loss = next_token_loss(logits, labels)
         return RNNOutput(loss=loss, logits=logits, past_key_values=state, outputs=outputs, dropped=dropped)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embedding
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.add_module("embedding", value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.output
-
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        self.add_module("output", value)
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # `forward` makes the state itself
-
-    def _init_weights(self, module: nn.Module) -> None:
-        """As Merity et al. 2017, section 5; and an open forget gate (Jozefowicz et al. 2015)."""
-        if isinstance(module, nn.Embedding):
-            init.uniform_(module.weight, -0.1, 0.1)
-        elif isinstance(module, nn.Linear):
-            init.uniform_(module.weight, -0.1, 0.1)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, (nn.LSTM, nn.GRU)):
-            bound = 1 / math.sqrt(module.hidden_size)
-            for parameter in module.parameters():
-                init.uniform_(parameter, -bound, bound)
-            if isinstance(module, nn.LSTM):
-                gates = torch.zeros(4, module.hidden_size)  # in, forget, cell, out
-                gates[1] = 1
-                init.copy_(module.get_parameter("bias_ih_l0"), gates.flatten())
 
 
 AutoConfig.register("aigc_text_rnn", RNNConfig)

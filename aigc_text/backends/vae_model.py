@@ -21,10 +21,10 @@ from typing import Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig
 from transformers.utils import ModelOutput
 
-from .rnn_model import RecurrentLayers, RecurrentState, RNNForCausalLM
+from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState
 
 # Configuration
 
@@ -172,14 +172,11 @@ class VAEOutput(ModelOutput):
     past_key_values: RecurrentState | None = None
 
 
-class VAEForCausalLM(PreTrainedModel, GenerationMixin):
+class VAEForCausalLM(RecurrentModel, GenerationMixin):
     """Encoder, latent vector, and an LSTM decoder that generates like any causal language model."""
 
     config_class = VAEConfig
     base_model_prefix = "decoder"
-    main_input_name = "input_ids"
-    _tied_weights_keys = {"output.weight": "embedding.weight"}
-    _init_weights = RNNForCausalLM._init_weights
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__(config)
@@ -285,22 +282,6 @@ class VAEForCausalLM(PreTrainedModel, GenerationMixin):
             return None
         cells = self.first_state(z.to(self.first_state.weight.dtype))[None].chunk(self.config.num_hidden_layers, 2)
         return RecurrentState([(cell.tanh().contiguous(), cell.contiguous()) for cell in cells])
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embedding
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.add_module("embedding", value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.output
-
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        self.add_module("output", value)
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # `forward` makes the state itself
 
 
 AutoConfig.register("aigc_text_vae", VAEConfig)
