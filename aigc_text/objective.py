@@ -24,11 +24,13 @@ class Step:
             clipped as one, to the limit of the first.
         loss: scalar, the mean over what `Objective.weight` counts.
         logs: named scalars to report beside the loss.
+        rate: multiplies the groups' learning rates in this update, for a schedule of the objective's own.
     """
 
     group: str | tuple[str, ...]
     loss: torch.Tensor
     logs: Mapping[str, torch.Tensor | float] = field(default_factory=dict)
+    rate: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,10 @@ class Objective:
     def reset(self, model: nn.Module, group: str) -> None:
         """Draws the parameters of a group anew; asked for by `Verdict.reset`."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to reset {group!r}")
+
+    def averages(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Parameters with what stands for them wherever the model is looked at and at the end: a moving average."""
+        return []
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs, in tensors and plain values (it is read with `weights_only`)."""

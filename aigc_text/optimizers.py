@@ -20,7 +20,7 @@ def build(model: nn.Module, parameters: list[nn.Parameter], options: TrainingOpt
     `adamw`: Loshchilov and Hutter 2019. `muon`: Jordan et al. 2024, for the hidden matrices, scaled to AdamW's update
     size (Moonshot, arXiv 2502.16982, eq. 4) so that one learning rate serves both; embeddings, the output layer, gains
     and biases go to AdamW. `sgd`: with `momentum` if asked for. `asgd`: Polyak and Juditsky 1992 with a rate that does
-    not decay by itself; what it averages is used wherever the model is looked at, see `averaged`.
+    not decay by itself; what it averages is used wherever the model is looked at, see `averages`.
     """
     lookup = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     output = getattr(model, "get_output_embeddings", lambda: None)()
@@ -60,11 +60,15 @@ def _muon(parameters: list[nn.Parameter], options: TrainingOptions) -> torch.opt
     )
 
 
+Averages = Iterable[tuple[torch.Tensor, torch.Tensor]]
+
+
 @contextmanager
-def averaged(optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[None]:
-    """Within it the parameters are the averages that ASGD keeps, where it keeps any; after it they are as before."""
-    own = [(p, p.detach().clone()) for p, _ in _averages(optimizers)]
-    settle(optimizers)
+def averaged(averages: Averages) -> Iterator[None]:
+    """Within it the parameters are their averages; after it they are as before."""
+    averages = list(averages)
+    own = [(p, p.detach().clone()) for p, _ in averages]
+    settle(averages)
     try:
         yield
     finally:
@@ -72,13 +76,14 @@ def averaged(optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[None]:
             p.data.copy_(before)
 
 
-def settle(optimizers: Iterable[torch.optim.Optimizer]) -> None:
-    """Makes ASGD's averages the parameters for good, at the end of a run."""
-    for p, average in _averages(optimizers):
+def settle(averages: Averages) -> None:
+    """Makes averages the parameters for good, at the end of a run."""
+    for p, average in averages:
         p.data.copy_(average)
 
 
-def _averages(optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def averages(optimizers: Iterable[torch.optim.Optimizer]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """What ASGD keeps, where it keeps any."""
     for o in optimizers:
         o = getattr(o, "optimizer", o)  # Accelerate wraps it
         if isinstance(o, torch.optim.ASGD):

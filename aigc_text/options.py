@@ -255,6 +255,14 @@ class TrainingOptions(Options):
     early_stopping: int | None = option(
         None, "Stop after this many validations without improvement, and keep the best weights.", low=1
     )
+    best: str = option(
+        "loss",
+        "The validation's figure that tells the best checkpoint, which is kept: its lowest, or with max: before its "
+        "name its highest.",
+    )
+    deliver: str = option(
+        "last", "Whose weights the run ends with; with early stopping always the best.", choices=("last", "best")
+    )
     samples: int = option(0, "Texts to generate at each validation, written to samples.jsonl.", low=0)
     sample_prompts: tuple[str, ...] | None = option(None, "Prompts of these texts; may be repeated.")
     save_every: int = option(200, "Updates between checkpoints.", low=1)
@@ -270,6 +278,15 @@ class TrainingOptions(Options):
             )
         for text in self.group or ():
             _split_group(text)
+
+    @property
+    def delivers_best(self) -> bool:
+        return bool(self.early_stopping) or self.deliver == "best"
+
+    def criterion(self) -> tuple[str, int]:
+        """The figure behind `best` by its name in the logs, and what it is multiplied by so that lower is better."""
+        highest = self.best.startswith("max:")
+        return "eval_" + self.best.removeprefix("max:").removeprefix("eval_"), -1 if highest else 1
 
     def for_group(self, name: str) -> TrainingOptions:
         """The options of one parameter group: these, with what `group` says about it on top."""

@@ -133,7 +133,7 @@ def train_seeds(
 
 def summarise(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     """Mean and sample standard deviation (n - 1) over runs of each figure that goes with the delivered weights."""
-    runs = [delivered_figures(f / "metrics.jsonl", _early(f)) for f in folders]
+    runs = [delivered_figures(f / "metrics.jsonl", _started_with(f)) for f in folders]
     found = {}
     for name in runs[0]:
         if name in ("step", "learning_rate"):
@@ -145,8 +145,11 @@ def summarise(folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _early(folder: Path) -> bool:
-    return bool(json.loads((folder / "options.json").read_text(encoding="utf-8")).get("early_stopping"))
+def _started_with(folder: Path) -> TrainingOptions:
+    """The options of a run that all backends share."""
+    given = json.loads((folder / "options.json").read_text(encoding="utf-8"))
+    found: TrainingOptions = TrainingOptions.parse({k: v for k, v in given.items() if k in TrainingOptions.fields()})
+    return found
 
 
 def _trainable(backend: Backend | str) -> TransformersBackend:
@@ -266,7 +269,7 @@ def _train(
         yield from _logged(reports, backend, options, folder)
         if processes.is_main():
             plots.curves(folder.metrics, folder.path / "curves.png")
-            figures = delivered_figures(folder.metrics, bool(options.early_stopping))
+            figures = delivered_figures(folder.metrics, options)
             folder.deliver(backend, card(backend, options, figures), merge)
         processes.wait()  # none ends before the folder is complete
 

@@ -126,12 +126,13 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-def delivered_figures(metrics: Path, best: bool) -> dict[str, float]:
-    """The figures that go with the delivered weights: the newest of each, with `best` those of the best validation."""
+def delivered_figures(metrics: Path, options: TrainingOptions) -> dict[str, float]:
+    """The figures that go with the delivered weights: the newest of each, or those of the best validation."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    if best:
-        losses = [(line["eval_loss"], n) for n, line in enumerate(lines) if "eval_loss" in line]
-        lines = lines[: min(losses)[1] + 1]
+    if options.delivers_best:
+        name, sign = options.criterion()
+        found_best = [(sign * line[name], n) for n, line in enumerate(lines) if name in line]
+        lines = lines[: min(found_best)[1] + 1] if found_best else lines
     found: dict[str, float] = {}
     for line in lines:
         found.update({k: v for k, v in line.items() if isinstance(v, (int, float))})

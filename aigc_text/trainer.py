@@ -21,7 +21,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 
 from . import checkpoint, hardware, optimizers, processes, training_state
-from .errors import OptionError, TrainingError
+from .errors import OptionError, TrainingError, nearest
 from .objective import Objective, Step, Verdict
 from .options import TrainingOptions
 from .results import Progress
@@ -38,7 +38,6 @@ def train(
     evaluate: Evaluate | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
-    best: str = "eval_loss",
 ) -> Iterator[Progress]:
     """Trains `model` in place and yields a report after each update.
 
@@ -52,17 +51,16 @@ def train(
         checkpoints: folder for `step-N` checkpoints; none are written without it, and then early stopping cannot
             give the best weights back.
         resume: go on from the newest whole checkpoint if there is one.
-        best: the figure of `evaluate` whose lowest value marks the best checkpoint.
 
     Raises:
-        OptionError: options of a group that the objective does not have; early stopping or a plateau schedule
-            without `evaluate`; fewer rows in a batch than processes.
+        OptionError: options of a group that the objective does not have; early stopping, `deliver` best or a plateau
+            schedule without `evaluate`; a `best` that it does not give; fewer rows in a batch than processes.
         TrainingError: a loss or gradient that is not finite (nothing was updated), or no batches; another process
             has gone, or was started with something else.
         DamagedError: there are checkpoints, and none of them is whole.
     """
     with processes.company():
-        run = _Run(model, objective, batches, options, evaluate, checkpoints, best)
+        run = _Run(model, objective, batches, options, evaluate, checkpoints)
         yield from run.start(resume)
         yield from run.steps()
 
@@ -89,14 +87,14 @@ class _Run:
         options: TrainingOptions,
         evaluate: Evaluate | None,
         checkpoints: Path | None,
-        best: str,
     ) -> None:
         self.options, self.objective, self.batches = options, objective, batches
-        self.evaluate, self.folder, self.best = evaluate, checkpoints, best
+        self.evaluate, self.folder = evaluate, checkpoints
         self.accelerator = hardware.accelerator(options, groups=len(objective.groups(model)))
         self.state, self.saved = _State(), -1
-        if evaluate is None and (options.early_stopping or options.schedule == "plateau"):
-            what = "early_stopping" if options.early_stopping else "schedule=plateau"
+        if evaluate is None and (options.delivers_best or options.schedule == "plateau"):
+            delivers = "early_stopping" if options.early_stopping else "deliver=best"
+            what = delivers if options.delivers_best else "schedule=plateau"
             raise OptionError(f"{what} needs a validation, and none is given", "Give a file with --validation.")
         names = list(objective.groups(model))
         options.check_groups(names)
@@ -160,9 +158,9 @@ class _Run:
                 # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
                 if last or best or self.state.stopped or self.state.step % self.options.save_every == 0:
                     self._save()
-        if self.options.early_stopping and self._take_back_best():
+        if self.options.delivers_best and self._take_back_best():
             yield self._progress({}, f"the weights are those of step {self.state.best_step}, the best")
-        optimizers.settle(self._all_optimizers())
+        optimizers.settle(self._averages())
         self._release()
 
     def _release(self) -> None:
@@ -196,11 +194,17 @@ class _Run:
             sums: dict[str, torch.Tensor] = {}
             # The micro-batches advance in lockstep: a group is updated from all of them before any goes on.
             found = [self._backward(run, n, shares, sums) for n, run in enumerate(runs)]
-            group = next((s.group for s in found if s is not None), None)
-            if group is None:
+            taken = next((s for s in found if s is not None), None)
+            if taken is None:
                 return logs
-            groups = (group,) if isinstance(group, str) else group
-            figures = self._apply(groups, factor, sums)
+            groups = (taken.group,) if isinstance(taken.group, str) else taken.group
+            figures = self._apply(groups, factor * taken.rate, sums)
+            logs.update(
+                {
+                    self._prefix(g) + "learning_rate": self.of_group[g].learning_rate * factor * taken.rate
+                    for g in groups
+                }
+            )
             prefix = self._prefix(groups[0]) if len(groups) == 1 else ""
             logs.update({prefix + name: value for name, value in figures.items()})
 
@@ -253,24 +257,36 @@ class _Run:
         """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
         assert self.evaluate is not None
         self.model.eval()
-        with torch.no_grad(), self._autocast(), optimizers.averaged(self._all_optimizers()):
+        with torch.no_grad(), self._autocast(), optimizers.averaged(self._averages()):
             figures = self.evaluate(self._bare())
             training_state.divide(self._bare())
         self.model.train()
         found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in figures.items()}
         logs = {**logs, **processes.from_main(found)}  # all must follow the same verdict
-        best = logs.get(self.best, math.inf) < self.state.best
+        found_best = self._criterion(logs)
+        best = found_best < self.state.best
         if best:
-            self.state.best, self.state.best_step = logs[self.best], self.state.step
+            self.state.best, self.state.best_step = found_best, self.state.step
         messages = [self._follow(self.objective.after_eval(logs)), self._follow(self._patience(best))]
         return logs, "; ".join(filter(None, messages)), best
+
+    def _criterion(self, logs: Mapping[str, float]) -> float:
+        """What the best validation has the lowest of."""
+        name, sign = self.options.criterion()
+        if name not in logs:
+            known = [k.removeprefix("eval_") for k in logs if k.startswith("eval_")]
+            cure = f"Allowed for best: {', '.join(known)}, and max: before one of them"
+            raise OptionError(
+                f"best {self.options.best!r} is no figure of this validation.{nearest(name[5:], known)}", cure
+            )
+        return sign * logs[name]
 
     def _patience(self, best: bool) -> Verdict:
         """The plateau schedule and early stopping, which all objectives share."""
         state, options = self.state, self.options
         state.bad, state.waited = (0, 0) if best else (state.bad + 1, state.waited + 1)
         if options.early_stopping and state.bad >= options.early_stopping:
-            return Verdict(stop=f"{self.best} has not improved since step {state.best_step}")
+            return Verdict(stop=f"{options.criterion()[0]} has not improved since step {state.best_step}")
         if options.schedule == "plateau" and state.waited >= options.plateau_patience:
             state.waited = 0
             return Verdict(scale_rate=max(options.plateau_factor, options.min_rate / state.scale))
@@ -370,6 +386,9 @@ class _Run:
 
     def _bare(self) -> nn.Module:
         return self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+
+    def _averages(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [*optimizers.averages(self._all_optimizers()), *self.objective.averages()]
 
     def _all_optimizers(self) -> list[Any]:
         return [o for g in self.groups for o in self.optimizers[g]]

@@ -165,10 +165,10 @@ def test_reading_step_by_step_is_reading_at_once(backend):
         whole = backend.model(ids)
         state, logits = None, []
         for part in ids.split([4, 1, 1, 3], dim=1):
-            out = backend.model(part, past_key_values=state)
-            state, _ = out.past_key_values, logits.append(out.logits)
+            out = backend.model(part, cache=state)
+            state, _ = out.cache, logits.append(out.logits)
     assert torch.allclose(torch.cat(logits, 1), whole.logits, atol=1e-5)
-    assert state.get_seq_length() == whole.past_key_values.get_seq_length() == 9
+    assert state.get_seq_length() == whole.cache.get_seq_length() == 9
 
 
 def test_n_tokens_cost_n_steps(backend, monkeypatch):

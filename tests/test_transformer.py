@@ -126,11 +126,11 @@ def test_reading_in_parts_is_reading_at_once(backend):
         whole = backend.model(ids, use_cache=False)
         cache, logits = None, []
         for part in ids.split([4, 1, 1, 3], dim=1):
-            out = backend.model(part, past_key_values=cache)
-            cache, _ = out.past_key_values, logits.append(out.logits)
+            out = backend.model(part, cache=cache)
+            cache, _ = out.cache, logits.append(out.logits)
     assert torch.allclose(torch.cat(logits, 1), whole.logits, atol=1e-4)
     assert isinstance(cache, DynamicCache) and cache.get_seq_length() == 9
-    assert whole.past_key_values is None
+    assert whole.cache is None
 
 
 def test_each_token_is_read_once(backend, monkeypatch):

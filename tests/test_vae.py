@@ -131,8 +131,8 @@ def test_reading_step_by_step_is_reading_at_once(backend):
     with torch.no_grad():
         whole, state, logits = backend.model(ids, latent=z), None, []
         for part in ids.split([4, 1, 4], dim=1):
-            out = backend.model(part, latent=z, past_key_values=state)
-            state, _ = out.past_key_values, logits.append(out.logits)
+            out = backend.model(part, latent=z, cache=state)
+            state, _ = out.cache, logits.append(out.logits)
     assert torch.allclose(torch.cat(logits, 1), whole.logits, atol=1e-5)
 
 
@@ -353,7 +353,7 @@ def test_a_vocabulary_that_covers_too_little_is_told():
 def test_what_is_no_sentence_is_refused(backend):
     from aigc_text.sources import Pair
 
-    with pytest.raises(DataError, match="a VAE learns sentences, and the data is pairs"):
+    with pytest.raises(DataError, match="this backend learns sentences, and the data is pairs"):
         list(backend.encoder(VAETraining()).rows([Pair("a", "b")]))
     with pytest.raises(OptionError, match="packing joins sentences"):
         VAETraining(packing=True)

@@ -21,7 +21,8 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput
+
+from ..caches import CACHE, CachedOutput
 
 # Configuration
 
@@ -30,7 +31,7 @@ class RNNConfig(PreTrainedConfig):
     """Sizes and dropout of a recurrent language model; `-o name=value` on the command line."""
 
     model_type = "aigc_text_rnn"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
 
     vocab_size: int = 10_000
     cell: str = "lstm"  # or gru
@@ -204,20 +205,14 @@ def _in_order(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass
-class RNNOutput(ModelOutput):
-    """What the model gives.
+class RNNOutput(CachedOutput):
+    """What the model gives besides.
 
     Attributes:
-        loss: mean negative log-likelihood in nats of the labels, where there are any.
-        logits: (B, T, V) scores of the next token.
-        past_key_values: the state after the last step, where it was asked for.
         outputs: (B, T, H) of the last layer.
         dropped: the same after dropout, as the output layer reads it.
     """
 
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: RecurrentState | None = None
     outputs: torch.Tensor | None = None
     dropped: torch.Tensor | None = None
 
@@ -284,10 +279,11 @@ class RNNForCausalLM(RecurrentModel, GenerationMixin):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: RecurrentState | None = None,
+        cache: RecurrentState | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
+        past_key_values: RecurrentState | None = None,
         **_: Any,
     ) -> RNNOutput:
         """Reads tokens.
@@ -295,17 +291,18 @@ class RNNForCausalLM(RecurrentModel, GenerationMixin):
         Args:
             input_ids: (B, T).
             attention_mask: (B, T), or longer by what was read before; 0 where padding stands.
-            past_key_values: the state to read on from.
+            cache: the state to read on from.
             labels: (B, T), shifted inside; -100 counts for nothing.
             use_cache: whether the state is wanted.
             logits_to_keep: of how many last steps; 0 is all.
+            past_key_values: the same as `cache`, as older transformers call it.
         """
         c = self.config
         mask = attention_mask[:, -input_ids.shape[1] :] if attention_mask is not None else None  # (B, T)
         x = word_dropout(self.embedding, input_ids, c.embedding_dropout, self.training)  # (B, T, E)
         x = locked_dropout(x, c.input_dropout, self.training)
         wanted = c.use_cache if use_cache is None else use_cache
-        outputs, state = self.recurrent(x, past_key_values, mask, wanted)  # (B, T, H)
+        outputs, state = self.recurrent(x, cache or past_key_values, mask, wanted)  # (B, T, H)
         dropped = locked_dropout(outputs, c.output_dropout, self.training)
         logits = self.output(self.projection(dropped[:, -logits_to_keep:]))  # (B, T, V)
         loss = None
@@ -313,7 +310,7 @@ class RNNForCausalLM(RecurrentModel, GenerationMixin):
             from ..losses import next_token_loss
 
             loss = next_token_loss(logits, labels)
-        return RNNOutput(loss=loss, logits=logits, past_key_values=state, outputs=outputs, dropped=dropped)
+        return RNNOutput(loss=loss, logits=logits, cache=state, outputs=outputs, dropped=dropped)
 
 
 AutoConfig.register("aigc_text_rnn", RNNConfig)

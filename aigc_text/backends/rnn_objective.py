@@ -45,7 +45,7 @@ class RecurrentLikelihood(Likelihood):
 
         # Padding is on the right, so it comes after all that counts; the last token is read with the next batch.
         out = model(input_ids=batch["input_ids"][:, :-1], **self._inputs(batch))
-        self._carry(out.past_key_values)
+        self._carry(out.cache)
         nll = mean_nll(out.logits, batch["labels"][:, 1:])
         loss = nll
         if self.alpha:
@@ -74,7 +74,7 @@ class CarriedLikelihood(RecurrentLikelihood):
         if "begins" not in batch:  # pairs, or streamed rows
             return {"use_cache": False}
         before = self.state.detached(~batch["begins"]) if self.state is not None else None
-        return {"past_key_values": before, "use_cache": True}
+        return {"cache": before, "use_cache": True}
 
     def _carry(self, state: RecurrentState | None) -> None:
         self.state = state.detached() if state is not None else None
@@ -97,8 +97,8 @@ def stream_nll(model: Any, ids: torch.Tensor) -> torch.Tensor:
     state, found = None, []
     for first in range(0, ids.shape[1] - 1, STEPS):
         part = ids[:, first : first + STEPS + 1]
-        out = model(input_ids=part[:, :-1], past_key_values=state, use_cache=True)
-        state = out.past_key_values
+        out = model(input_ids=part[:, :-1], cache=state, use_cache=True)
+        state = out.cache
         found.append(token_nll(out.logits.flatten(0, 1), part[:, 1:].flatten()).view(len(part), -1))
     return torch.cat(found, 1)
 

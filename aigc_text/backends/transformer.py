@@ -25,8 +25,8 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers import initialization as init
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from ..caches import CACHE, CachedOutput
 from ..pretrained import fresh
 from ..transformers_backend import TransformersBackend
 
@@ -42,7 +42,7 @@ class TransformerConfig(PreTrainedConfig):
     """Sizes of a GPT; `-o name=value` on the command line."""
 
     model_type = "aigc_text_transformer"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
 
     vocab_size: int = 4096
     max_position_embeddings: int = 256  # most tokens of prompt and text together
@@ -170,37 +170,40 @@ class TransformerForCausalLM(PreTrainedModel, GenerationMixin):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int = 0,
+        past_key_values: Cache | None = None,
         **_: Any,
-    ) -> CausalLMOutputWithPast:
+    ) -> CachedOutput:
         """Reads tokens.
 
         Args:
             input_ids: (B, T).
             attention_mask: (B, S) with the tokens read before; 0 where padding stands.
-            past_key_values: keys and values of the tokens read before, which need not be read again.
+            cache: keys and values of the tokens read before, which need not be read again.
             labels: (B, T), shifted inside; -100 counts for nothing.
             use_cache: whether keys and values are wanted.
             logits_to_keep: of how many last tokens; 0 is all.
+            past_key_values: the same as `cache`, as older transformers call it.
         """
-        if past_key_values is None and (self.config.use_cache if use_cache is None else use_cache):
-            past_key_values = DynamicCache(config=self.config)
-        before = past_key_values.get_seq_length() if past_key_values is not None else 0
+        cache = past_key_values if cache is None else cache
+        if cache is None and (self.config.use_cache if use_cache is None else use_cache):
+            cache = DynamicCache(config=self.config)
+        before = cache.get_seq_length() if cache is not None else 0
         places = torch.arange(before, before + input_ids.shape[1], device=input_ids.device)  # (T,)
         turn, allowed = self.turn(places), visible(attention_mask, places)
         x = self.dropout(self.embedding(input_ids))  # (B, T, C)
         for block in self.blocks:
-            x = block(x, turn, allowed, past_key_values)
+            x = block(x, turn, allowed, cache)
         logits = self.output(self.norm(x[:, -logits_to_keep:]))  # (B, T, V)
         loss = None
         if labels is not None:
             from ..losses import next_token_loss
 
             loss = next_token_loss(logits, labels)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+        return CachedOutput(loss=loss, logits=logits, cache=cache)
 
     def turn(self, places: torch.Tensor) -> torch.Tensor:
         """What each pair of dimensions turns by at each place (T,): unit complex numbers (T, 1, d / 2).

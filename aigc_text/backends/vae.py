@@ -1,8 +1,8 @@
 """`vae`: a sequence VAE (Bowman et al. 2016). Sentences to latent vectors and back, and what lies between them.
 
-`vae_model` has the model, `vae_objective` the loss and the remedies against posterior collapse, `vae_data` the
-sentences, `vae_estimates` what its figures are, `vae_latents` ways between vectors and differences in files; here is
-what a user does with it. Guide: docs/vae.md.
+`vae_model` has the model, `vae_objective` the loss and the remedies against posterior collapse, `vae_estimates` what
+its figures are, `vae_latents` ways between vectors and differences in files; here is what a user does with it. Guide:
+docs/vae.md.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ..options import GenerationOptions, TrainingOptions, option
 from ..pretrained import fresh
 from ..results import Score
 from ..sampling import normal, stream_key
+from ..sentences import SentenceEncoder
 from ..transformers_backend import TransformersBackend
 from . import vae_estimates as estimates
-from .vae_data import SentenceEncoder
 from .vae_latents import Difference, between
 from .vae_model import VAEForCausalLM
 from .vae_objective import ELBO, VAETraining

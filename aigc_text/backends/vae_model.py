@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig
-from transformers.utils import ModelOutput
 
+from ..caches import CACHE, CachedOutput
 from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState
 
 # Configuration
@@ -33,7 +33,7 @@ class VAEConfig(PreTrainedConfig):
     """Sizes and dropout of a sequence VAE; `-o name=value` on the command line."""
 
     model_type = "aigc_text_vae"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
 
     vocab_size: int = 10_000
     embedding_size: int = 256
@@ -154,7 +154,7 @@ class Encoder(nn.Module):
 
 
 @dataclass
-class VAEOutput(ModelOutput):
+class VAEOutput(CachedOutput):
     """What the model gives.
 
     Attributes:
@@ -162,14 +162,11 @@ class VAEOutput(ModelOutput):
         reconstruction: its part -log p(x | z), summed over the tokens of a sentence; the mean over the batch.
         kl: (B, D) the KL of each unit of each sentence.
         logits: (B, T, V) scores of the next token, where there are no labels.
-        past_key_values: the decoder's state after the last step, where it was asked for.
+        cache: the decoder's state after the last step, where it was asked for.
     """
 
-    loss: torch.Tensor | None = None
     reconstruction: torch.Tensor | None = None
     kl: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    past_key_values: RecurrentState | None = None
 
 
 class VAEForCausalLM(RecurrentModel, GenerationMixin):
@@ -196,10 +193,11 @@ class VAEForCausalLM(RecurrentModel, GenerationMixin):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         latent: torch.Tensor | None = None,
-        past_key_values: RecurrentState | None = None,
+        cache: RecurrentState | None = None,
         labels: torch.Tensor | None = None,
         word_dropout: float = 0.0,
         use_cache: bool | None = None,
+        past_key_values: RecurrentState | None = None,
         **_: Any,
     ) -> VAEOutput:
         """With labels the losses of whole sentences, without them the next token's scores.
@@ -209,17 +207,18 @@ class VAEForCausalLM(RecurrentModel, GenerationMixin):
             attention_mask: (B, T), or longer by what was read before; 0 where padding stands.
             latent: (B, D) to decode from; by default a draw from the posterior of sentences with labels, which stand
                 on the left, and the prior's mean, zeros, for anything else.
-            past_key_values: the decoder's state to read on from.
+            cache: the decoder's state to read on from.
             labels: (B, T), shifted inside; -100 counts for nothing.
             word_dropout: share of the decoder's input tokens that it does not see (Bowman et al. 2016, section 3.1).
             use_cache: whether the state is wanted.
+            past_key_values: the same as `cache`, as older transformers call it.
         """
         if labels is None:
             mask = attention_mask[:, -input_ids.shape[1] :] if attention_mask is not None else None  # (B, T)
             wanted = self.config.use_cache if use_cache is None else use_cache
             z = self.embedding.weight.new_zeros(len(input_ids), self.config.latent_size) if latent is None else latent
-            logits, after = self.decode(input_ids, z, mask, past_key_values, wanted)
-            return VAEOutput(logits=logits, past_key_values=after)
+            logits, after = self.decode(input_ids, z, mask, cache or past_key_values, wanted)
+            return VAEOutput(logits=logits, cache=after)
         mean, log_variance = self.encode(input_ids, attention_mask)  # (B, D)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean) if latent is None else latent
         # Padding is on the right, after all that counts, so the decoder needs no mask.

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from ..caches import CACHE
 from ..sampling import gumbel
 from . import Engine, Event, Row
 
@@ -181,7 +182,7 @@ def _rule_out(logits: torch.Tensor, rows: list[int], made: list[list[int]], allo
 
 
 def _droppable(state: dict[str, Any]) -> bool:
-    cache = state.get("past_key_values")
+    cache = state.get(CACHE)
     return hasattr(cache, "batch_select_indices") and not hasattr(cache, "cross_attention_cache")
 
 
@@ -189,7 +190,7 @@ def _drop(
     rows: torch.Tensor, input_ids: torch.Tensor, state: dict[str, Any], keep: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
     before = len(rows)
-    state["past_key_values"].batch_select_indices(keep)
+    state[CACHE].batch_select_indices(keep)
     fits = {k: v[keep] if torch.is_tensor(v) and v.dim() and len(v) == before else v for k, v in state.items()}
     return rows[keep.to(rows.device)], input_ids[keep], fits
 

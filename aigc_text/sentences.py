@@ -1,15 +1,15 @@
-"""Sentences as a VAE reads them: each a row of its own."""
+"""Sentences as VAE and GAN read them: each a row of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..encoding import CHUNK, Encoder, Row, chunks, tokenised
-from ..errors import DataError
+from .encoding import CHUNK, Encoder, Row, chunks, tokenised
+from .errors import DataError
 
 if TYPE_CHECKING:
-    from ..sources import Example
+    from .sources import Example
 
 UNKNOWN_SHARE = 0.05  # of the tokens, above which the vocabulary covers too little
 
@@ -52,5 +52,7 @@ class SentenceEncoder(Encoder):
 def _sentences(examples: Sequence[Example]) -> list[str]:
     for example in examples:
         if not isinstance(example, str):
-            raise DataError("a VAE learns sentences, and the data is pairs", "Give their texts with --text-column.")
+            raise DataError(
+                "this backend learns sentences, and the data is pairs", "Give their texts with --text-column."
+            )
     return [str(example).strip() for example in examples]
