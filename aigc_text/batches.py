@@ -148,26 +148,28 @@ class LengthGroupedBatches(_Passes):
         batch_size: rows B of a batch.
         seed: decides the order.
         pad: the id to fill up with.
+        by_length: whether rows are sorted at all; without it any rows share a batch.
 
     Raises:
         DataError: no rows.
     """
 
-    def __init__(self, rows: Iterable[Row], batch_size: int, seed: int, pad: int) -> None:
+    def __init__(self, rows: Iterable[Row], batch_size: int, seed: int, pad: int, by_length: bool = True) -> None:
         parts, masked = [np.zeros(0, np.uint32)], []
         for row in rows:
             parts.append(np.array(row.ids, np.uint32))
             masked.append(row.masked)
         if not masked:
             raise DataError("the training data is empty", "Give a file with text.")
-        self.lengths = np.array([len(part) for part in parts[1:]])
+        self.lengths, self.by_length = np.array([len(part) for part in parts[1:]]), by_length
         self.starts = np.cumsum(self.lengths) - self.lengths
         self.tokens, self.masked, self.seed, self.pad = np.concatenate(parts), masked, seed, pad
         self.rows = len(masked)
         self.batch_size = min(batch_size, self.rows)
 
     def _plan(self, number: int) -> np.ndarray:
-        return grouped(self.lengths, self.batch_size, np.random.default_rng([self.seed, number]))
+        lengths = self.lengths if self.by_length else np.zeros_like(self.lengths)
+        return grouped(lengths, self.batch_size, np.random.default_rng([self.seed, number]))
 
     def _batch(self, chosen: np.ndarray) -> Batch:
         ends = self.starts + self.lengths
@@ -188,6 +190,7 @@ class StreamedBatches:
         batch_size: rows B of a batch.
         seed: decides the order.
         pad: the id to fill up with.
+        by_length: whether rows are grouped by length.
 
     Raises:
         DataError: examples that can be read only once; no examples, when they are read.
@@ -200,6 +203,7 @@ class StreamedBatches:
         batch_size: int,
         seed: int,
         pad: int,
+        by_length: bool = True,
     ) -> None:
         if isinstance(examples, Iterator):
             raise DataError(
@@ -207,6 +211,7 @@ class StreamedBatches:
                 "Give a list, or an object whose __iter__ begins anew.",
             )
         self.examples, self.make, self.batch_size, self.seed, self.pad = examples, rows, batch_size, seed, pad
+        self.by_length = by_length
         self.window = max(WINDOW, SHUFFLED // batch_size)  # batches
 
     def __iter__(self) -> Iterator[Batch]:
@@ -220,7 +225,7 @@ class StreamedBatches:
         deque(islice(rows, number * size), maxlen=0)
         while True:
             held = list(islice(rows, size))
-            lengths = np.array([len(row.ids) for row in held])
+            lengths = np.array([len(row.ids) if self.by_length else 0 for row in held])
             for chosen in grouped(lengths, self.batch_size, np.random.default_rng([self.seed, number]))[first:]:
                 yield collate([held[i] for i in chosen], self.pad)
             number, first = number + 1, 0

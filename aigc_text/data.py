@@ -30,6 +30,7 @@ def batches_of(
     packing: bool,
     pad: int,
     continuous: bool = False,
+    by_length: bool = True,
 ) -> Iterable[Batch]:
     """The batches that training options ask for; with `from_step`, and with a length unless they are streamed.
 
@@ -40,6 +41,7 @@ def batches_of(
         packing: whether texts are packed where the options do not say.
         pad: the id to fill up with.
         continuous: whether what is packed is read as one text from batch to batch, if it is not streamed.
+        by_length: whether rows of similar length share a batch.
 
     Raises:
         DataError: too few examples, or examples that cannot be streamed.
@@ -51,12 +53,12 @@ def batches_of(
     made: Any
     if options.streaming:
         rows: Any = encoder.packed if packed else encoder.rows
-        made = StreamedBatches(examples, rows, size, seed, pad)
+        made = StreamedBatches(examples, rows, size, seed, pad, by_length)
     elif packed:
         tokens = encode(encoder.tokenizer, examples, encoder.tokenizer.eos_token_id)  # type: ignore[arg-type]
         made = (ContinuousBatches if continuous else PackedBatches)(tokens, size, encoder.block_size, seed)
     else:
-        made = LengthGroupedBatches(encoder.rows(examples), size, seed, pad)
+        made = LengthGroupedBatches(encoder.rows(examples), size, seed, pad, by_length)
     made.notes = encoder.notes
     return augmented(made, steps, seed) if steps else made
 

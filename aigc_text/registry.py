@@ -57,6 +57,7 @@ _BUILT_IN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         (*_CAUSAL[:5], "latents", "sentences", "likelihood (bound)"),
         ("mode", "z_temperature", "posterior", "z_of", "interpolate_to", "steps", "path", "z_add", "z_scale"),
     ),
+    "gan": ("aigc_text.backends.gan:GAN", (*_CAUSAL[:5], "sentences", _CAUSAL[5]), ()),
 }
 _registered: dict[str, Origin] = {}
 

@@ -178,7 +178,12 @@ class RecurrentLayers(nn.Module):
         self, layer: nn.Module, x: torch.Tensor, before: tuple[torch.Tensor, ...] | None, lengths: torch.Tensor | None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """One layer's outputs (B, T, H) and its state after them."""
-        if isinstance(layer, nn.LSTM) and before is not None and _single(x) and not self.training:
+        if (
+            isinstance(layer, nn.LSTM)
+            and before is not None
+            and _single(x)
+            and not (self.training and self.weight_dropout)
+        ):
             h, c = torch.lstm_cell(x[:, 0], [before[0][0], before[1][0]], *layer.all_weights[0])
             return h[:, None], (h[None], c[None])
         weights = {}
@@ -195,8 +200,9 @@ class RecurrentLayers(nn.Module):
 
 
 def _single(x: torch.Tensor) -> bool:
-    """Whether (B, T, E) is one step on the CPU, where the fused kernel would pack the weights anew each time."""
-    return x.shape[1] == 1 and x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    """Whether (B, T, E) is one step on the CPU, without gradients; the fused kernel would pack the weights anew."""
+    alone = x.shape[1] == 1 and x.device.type == "cpu"
+    return alone and not torch.is_autocast_enabled("cpu") and not torch.is_grad_enabled()
 
 
 def _in_order(x: torch.Tensor, order: torch.Tensor) -> torch.Tensor:

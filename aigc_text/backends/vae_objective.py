@@ -137,7 +137,8 @@ class ELBO(Objective):
     def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         """An embedding that both share is the encoder's, so that a reset of the decoder leaves it as it is."""
         bare: Any = model
-        encoder = [*bare.encoder.parameters(), *(bare.embedding.parameters() if bare.config.share_embedding else ())]
+        shared = getattr(getattr(model, "config", None), "share_embedding", False)
+        encoder = [*bare.encoder.parameters(), *(bare.embedding.parameters() if shared else ())]
         taken = {id(p) for p in encoder}
         return {"encoder": encoder, "decoder": [p for p in model.parameters() if id(p) not in taken]}
 

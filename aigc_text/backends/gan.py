@@ -1,0 +1,167 @@
+"""`gan`: a Gumbel-softmax text GAN (Kusner and Hernández-Lobato 2016; RelGAN, Nie et al. 2019).
+
+Read in this order: `gan_model` (generator and phases), `gan_memory`, `gan_discriminator`, `gan_losses`,
+`gan_objective` (what is trained when, and collapse), `gan_watch`; here is what a user does with it. Guide: docs/gan.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+
+from ..backend import Capabilities
+from ..encoding import spread
+from ..errors import OptionError
+from ..options import GenerationOptions, TrainingOptions
+from ..pretrained import fresh
+from ..results import Score
+from ..sampling import normal, stream_key
+from ..sentences import SentenceEncoder
+from ..transformers_backend import TransformersBackend
+from .gan_model import GANForCausalLM
+from .gan_objective import Adversarial, GANTraining
+from .gan_watch import REFERENCES, Watch
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from typing_extensions import Self
+
+    from ..encoding import Encoder
+    from ..objective import Objective
+    from ..sources import Example
+    from ..trainer import Evaluate
+
+NOISE_SAMPLES = 10  # draws of the noise for a text's likelihood
+
+
+class GAN(TransformersBackend):
+    """A text GAN, trained here on sentences, each a row of its own."""
+
+    Training: ClassVar[type[TrainingOptions]] = GANTraining
+    capabilities = Capabilities(streaming=True, training=True, saving=True, sentences=True, likelihood="exact")
+    packing = False
+    bundled = "gan-captions"
+    defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_k": 0}
+    model: GANForCausalLM
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__(model, tokenizer)
+        if self.model.config.noise_size:
+            estimate: Any = dataclasses.replace(type(self).capabilities, likelihood="importance-weighted")
+            self.capabilities = estimate  # type: ignore[misc]
+
+    @classmethod
+    def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
+        """A model with random weights, to be trained.
+
+        Args:
+            tokenizer: decides the vocabulary and the end of a text.
+            config: fields of `GANConfig` (`cell`, `hidden_size`, `representations`, …).
+
+        Raises:
+            OptionError: a field that `GANConfig` does not have, or a value that it cannot have.
+        """
+        cure = "See the fields of GANConfig, e.g. -o cell=memory -o filters=100"
+        return cls(fresh(GANForCausalLM, tokenizer, config, cure), tokenizer)
+
+    # Training
+
+    def objective(self, options: TrainingOptions) -> Objective:
+        if self.model.discriminator is None and getattr(options, "likelihood_steps", None) is None:
+            given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+            options = GANTraining(**{**given, "likelihood_steps": options.max_steps})  # nothing else can be done
+        objective = Adversarial(options, {"length": self.block_size(options) - 1})
+        if objective.options.warm < options.max_steps:
+            self.model.judge()  # told before anything is trained
+        return objective
+
+    def encoder(self, options: TrainingOptions) -> Encoder:
+        from ..tokenizer import unknown_token
+
+        long, unknown = getattr(options, "long_sentences", "cut"), unknown_token(self.tokenizer)
+        begin = self.prompt_tokens("", self.Options())
+        arguments = (self.tokenizer, self.block_size(options), begin, self.pair_tokens)
+        return SentenceEncoder(*arguments, long_sentences=long, unknown=unknown)
+
+    def batches(self, examples: Iterable[Example], options: TrainingOptions) -> Iterable[Any]:
+        """Sentences in random order: in batches of one length the discriminator would learn the length."""
+        from ..data import batches_of
+
+        encoder = self.encoder(options)
+        return batches_of(encoder, examples, options, self.packing, self.pad(), by_length=False)
+
+    def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
+        from ..data import validation_rows
+        from ..likelihood import Validation
+        from ..tokenizer import unknown_token
+
+        texts = [str(e).strip() for e in examples]
+        encoder = self.encoder(options)
+        rows = validation_rows(encoder, texts, options, self.packing)
+        likelihood = Validation(rows, self.pad(), unknown_token(self.tokenizer), encoder.notes)
+        count, length = getattr(options, "watch_samples", 0), self.block_size(options) - 1
+
+        def draw() -> Sequence[str]:
+            found = self.generate(
+                [""], num_return_sequences=count, seed=0, temperature=1.0, top_k=0, top_p=1.0, do_sample=True,
+                max_new_tokens=length, batch_size=128,
+            )  # fmt: skip
+            return [completion.text for completion in found]
+
+        references = [texts[n] for n in spread(len(texts), REFERENCES) if texts[n]]
+        return Watch(likelihood, draw if count > 1 else None, references)
+
+    # Noise, where the model has any
+
+    def draws(self, config: GenerationConfig, options: GenerationOptions) -> bool:
+        return super().draws(config, options) or self.model.config.noise_size > 0
+
+    def row_inputs(
+        self, prompt: str, options: GenerationOptions, key: int | None, index: int = 0
+    ) -> dict[str, torch.Tensor]:
+        size = self.model.config.noise_size
+        if not size:
+            return {}
+        return {"noise": normal(torch.tensor([key]), size)[0] if key is not None else torch.zeros(size)}
+
+    def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
+        """As other models do, exactly; with noise an estimate: -log of the mean of p(x | noise) over ten draws of it.
+
+        On average that is at least -log p(x), and nearer to it with every draw.
+
+        Args:
+            texts: plain strings; an empty one has its end only.
+            batch_size: most windows at once.
+            context: tokens of a window; refused with noise, where a sentence is read whole.
+
+        Raises:
+            OptionError: `context` for a model with noise.
+        """
+        if not self.model.config.noise_size:
+            return super().score(texts, batch_size=batch_size, context=context or 1 << 40)
+        if context is not None:
+            raise OptionError(f"context {context}: with noise a sentence is read whole", "Leave it out.")
+        return self._estimates(texts)
+
+    @torch.no_grad()
+    def _estimates(self, texts: Iterable[str]) -> Iterator[Score]:
+        from ..losses import token_nll
+
+        begin = self.prompt_tokens("", self.Options())
+        for n, text in enumerate(texts):
+            own = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            ids = torch.tensor([*begin, *own, self.tokenizer.eos_token_id], device=self.model.device)
+            keys = torch.tensor([stream_key(0, n, k) for k in range(NOISE_SAMPLES)])
+            noise = normal(keys, self.model.config.noise_size).to(self.model.device)  # (K, D)
+            rows = ids.expand(NOISE_SAMPLES, -1)
+            outputs, _ = self.model.read(rows[:, :-1], noise)
+            logits = self.model.logits(outputs[:, len(begin) - 1 :])
+            targets = rows[:, len(begin) :]
+            nll = token_nll(logits.flatten(0, 1), targets.flatten()).view(targets.shape).double().sum(1)  # (K,)
+            found = math.log(NOISE_SAMPLES) - float((-nll).logsumexp(0))
+            kind = f"importance-weighted, {NOISE_SAMPLES} samples"
+            yield Score(text=text, nll=found, tokens=targets.shape[1], kind=kind)

@@ -1,0 +1,630 @@
+"""The gan family: generator, discriminator, losses, phases, what follows a collapse, and what a user does with it."""
+
+import itertools
+import json
+import math
+
+import pytest
+import tiny
+import torch
+import torch.nn.functional as F
+from test_run import command
+from test_scripts import script
+from torch import nn
+from transformers import AutoModelForCausalLM
+
+from aigc_text import trainer
+from aigc_text.backends.gan import GAN
+from aigc_text.backends.gan_discriminator import WIDTHS, Discriminator, highest, padded
+from aigc_text.backends.gan_losses import (
+    LOSSES,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    r1_penalty,
+    squared_gradient,
+)
+from aigc_text.backends.gan_memory import RelationalMemory
+from aigc_text.backends.gan_objective import Adversarial, GANTraining, inverse_temperature
+from aigc_text.backends.gan_watch import measures
+from aigc_text.backends.rnn_model import RecurrentState
+from aigc_text.errors import DataError, OptionError
+from aigc_text.sources import Pair
+from aigc_text.testing import check_backend
+
+SIZES = {
+    "embedding_size": 16, "hidden_size": 24, "representations": 4, "discriminator_size": 8, "filters": 6,
+    "discriminator_dropout": 0.0,
+}  # fmt: skip
+TEXTS = ["the cat sat on the mat", "a dog", "the dog sat on a log by the sea", "two cats and a dog sat", "a mat", "log"]
+
+
+def made(**config):
+    """A random model, its weights large enough that its texts are not one token over and over."""
+    torch.manual_seed(0)
+    backend = GAN.from_scratch(tiny.tokenizer(), **{**SIZES, **config})
+    with torch.no_grad():
+        for name, parameter in backend.model.named_parameters():
+            if parameter.ndim == 2 and not name.startswith("discriminator"):
+                parameter.normal_(0, 0.3)
+    backend.name = "gan"
+    return backend
+
+
+@pytest.fixture(scope="module")
+def backend():
+    return made()
+
+
+def batch_of(backend, size=6):
+    return next(iter(backend.batches(TEXTS, GANTraining(batch_size=size, block_size=16))))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"cell": "memory", "memory_slots": 2, "tie_word_embeddings": False},
+        {"noise_size": 5, "noise_at_every_step": True, "num_hidden_layers": 2},
+        {"discriminator": "cnn", "spectral_norm": True, "cell": "memory", "noise_size": 3},
+        {"discriminator": "none"},
+    ],
+)
+def test_it_keeps_the_contract(config):
+    kept = list(check_backend(made(**config)))
+    assert any(part.startswith("Batch size") for part in kept)
+    assert any(part.startswith("Trains") for part in kept)
+
+
+# Discriminator
+
+
+@pytest.mark.parametrize(("width", "size"), [(2, 1), (3, 4), (5, 2)])
+def test_the_highest_windows_are_convolution_and_maximum(width, size):
+    torch.manual_seed(0)
+    rows = torch.randn(5, 9, size, dtype=torch.double, requires_grad=True)
+    weight = torch.randn(7, width * size, dtype=torch.double, requires_grad=True)
+    bias = torch.randn(7, dtype=torch.double, requires_grad=True)
+
+    def plain():
+        kernel = weight.view(7, width, size).transpose(1, 2)  # (F, S, W)
+        return F.conv1d(rows.transpose(1, 2), kernel, bias).amax(2)
+
+    for of in (lambda x: x.sin().sum(), lambda x: x.square().mean()):
+        found, expected = highest(rows, weight, bias), plain()
+        assert torch.allclose(found, expected)
+        first = [torch.autograd.grad(of(out), (rows, weight, bias), create_graph=True) for out in (found, expected)]
+        for ours, theirs in zip(*first, strict=True):
+            assert torch.allclose(ours, theirs)
+        # The penalties differentiate a gradient.
+        second = [torch.autograd.grad(grads[0].square().sum(), weight) for grads in first]
+        assert torch.allclose(second[0][0], second[1][0]) and second[0][0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_score_does_not_depend_on_what_fills_up_a_sentence(several):
+    torch.manual_seed(0)
+    judge = Discriminator(20, 4 if several else 1, 2, 5, several, 0.0, False)
+    ids = torch.randint(1, 20, (3, 6))
+    short = padded([ids], 0)[0]
+    long = padded([ids, torch.zeros(3, 11, dtype=torch.long)], 0)[0]
+    assert short.shape[1] == 6 + max(WIDTHS) < long.shape[1]
+    scores = judge(judge.embedding(short))
+    assert scores.shape == (3, 4 if several else 1)
+    assert torch.allclose(scores, judge(judge.embedding(long)), atol=1e-6)
+    assert not torch.allclose(scores, judge(judge.embedding(padded([ids.flip(1)], 0)[0])))
+
+
+def test_spectral_norm_bounds_every_matrix_and_survives_a_folder(tmp_path):
+    backend = made(spectral_norm=True)
+    judge = backend.model.discriminator.train()
+    with torch.no_grad():
+        for layer in [m for m in judge.modules() if isinstance(m, nn.Linear)]:
+            layer.parametrizations.weight.original.mul_(30)
+        for _ in range(60):  # power iterations
+            judge(judge.embedding(torch.zeros(2, 8, dtype=torch.long)))
+    for layer in [m for m in judge.eval().modules() if isinstance(m, nn.Linear)]:
+        assert torch.linalg.matrix_norm(layer.weight, 2).item() == pytest.approx(1, abs=0.05)
+    backend.save_pretrained(tmp_path / "saved")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()
+    ids = torch.randint(0, 300, (2, 9))
+    assert torch.allclose(judge(judge.embedding(ids)), again.discriminator(again.discriminator.embedding(ids)))
+
+
+# Losses
+
+
+def test_losses_are_those_of_the_papers():
+    torch.manual_seed(0)
+    r, f = torch.randn(64, dtype=torch.double), torch.randn(64, dtype=torch.double)
+    d = torch.sigmoid  # the textbooks' D
+    expected = {
+        "minimax": (-(d(r).log() + (1 - d(f)).log()), (1 - d(f)).log()),
+        "non_saturating": (-(d(r).log() + (1 - d(f)).log()), -d(f).log()),
+        "relativistic": (-d(r - f).log(), -d(f - r).log()),
+        "hinge": ((1 - r).clamp(min=0) + (1 + f).clamp(min=0), -f),
+        "wasserstein": (f - r, -f),
+    }
+    assert set(expected) == set(LOSSES)
+    for kind, (of_discriminator, of_generator) in expected.items():
+        assert discriminator_loss(kind, r, f).item() == pytest.approx(of_discriminator.mean().item())
+        assert generator_loss(kind, r, f).item() == pytest.approx(of_generator.mean().item())
+    # Not -log(D(r) + D(f)), which some articles print: that is lowest where both are called real.
+    assert discriminator_loss("minimax", r, f - 5) < discriminator_loss("minimax", r, f + 5)
+
+
+def test_the_gradient_is_that_of_one_hot_words(backend):
+    """|∇_x D| over the vocabulary, without a gradient of the vocabulary's width."""
+    judge = backend.model.discriminator
+    hot = F.one_hot(torch.randint(0, 300, (3, 12)), len(judge.weight)).float().requires_grad_()
+    embedded = hot @ judge.weight
+    scores = judge(embedded)
+    (gradient,) = torch.autograd.grad(scores.mean(1).sum(), hot, retain_graph=True)
+    found = squared_gradient(scores, embedded, judge.weight.t() @ judge.weight)
+    assert torch.allclose(found, gradient.square().flatten(1).sum(1), rtol=1e-4) and found.min() > 0
+    assert r1_penalty(torch.tensor([2.0, 4.0])).item() == 1.5
+    assert gradient_penalty(torch.tensor([4.0, 9.0])).item() == pytest.approx((1 + 4) / 2)
+
+
+# Generator
+
+
+def test_the_memory_reads_step_by_step_as_at_once_and_skips_padding():
+    torch.manual_seed(0)
+    memory = RelationalMemory(6, 2, 8, 2)
+    x = torch.randn(3, 7, 6)
+    whole, after = memory(x)
+    parts, state = [], None
+    for part in x.split([3, 1, 3], dim=1):
+        out, state = memory(part, state)
+        parts.append(out)
+    assert torch.allclose(torch.cat(parts, 1), whole, atol=1e-6)
+    assert torch.allclose(state.layers[0][0], after.layers[0][0]) and state.seen == 7
+    mask = torch.ones(3, 9)
+    mask[:, :2] = 0
+    filled = torch.cat([torch.randn(3, 2, 6), x], 1)
+    assert torch.allclose(memory(filled, mask=mask)[0][:, 2:], whole, atol=1e-6)
+    loss = whole.square().sum()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in memory.parameters())
+
+
+def test_the_memory_is_that_of_the_paper():
+    """Santoro et al. 2018, one step written out: attention over memory and input, two norms, gates by unit."""
+    torch.manual_seed(0)
+    layer, x = RelationalMemory(4, 3, 6, 2), torch.randn(2, 1, 4)
+    memory = torch.randn(2, 3, 6)
+    out, _ = layer(x, RecurrentState([(memory.flatten(1)[None],)]))
+    read = layer.input(x[:, 0])[:, None]
+    both = torch.cat([memory, read], 1)
+    w, b = layer.attention.weight, layer.attention.bias
+    q, k, v = (both @ w[n : n + 6].T + b[n : n + 6] for n in (0, 6, 12))
+    heads = []
+    for h in (slice(0, 3), slice(3, 6)):
+        share = torch.softmax(q[:, :3, h] @ k[..., h].transpose(1, 2) / math.sqrt(3), 2)
+        heads.append(share @ v[..., h])
+    a = F.layer_norm(memory + torch.cat(heads, 2), (6,))
+    a = F.layer_norm(a + layer.mlp(a), (6,))
+    gates = layer.input_gates(read) + layer.memory_gates(memory.tanh())
+    expected = torch.sigmoid(gates[..., :6] + 1) * memory + torch.sigmoid(gates[..., 6:]) * a.tanh()
+    assert torch.allclose(out[:, 0].view(2, 3, 6), expected, atol=1e-5)
+
+
+def test_sentences_are_drawn_from_the_model(backend):
+    """Frequencies of the first word against the model's probabilities; each word is the arg max of what is shown."""
+    model = backend.model
+    torch.manual_seed(0)
+    fakes = model.rollout(4000, 2)
+    assert fakes.ids.shape == (4000, 2) and fakes.scores.argmax(2)[fakes.alive].equal(fakes.ids[fakes.alive])
+    begin = torch.tensor([backend.prompt_tokens("", backend.Options())])
+    chances = torch.softmax(model(begin).logits[0, -1], 0)
+    counts = torch.bincount(fakes.ids[:, 0], minlength=len(chances)) / 4000
+    top = chances.topk(5).indices
+    assert torch.allclose(counts[top], chances[top], atol=0.03)
+
+
+def test_after_its_end_a_sentence_is_filled_up(backend):
+    torch.manual_seed(0)
+    end = backend.tokenizer.eos_token_id
+    with torch.no_grad():
+        before = backend.model.output.bias.clone()
+        backend.model.output.bias[end] = 3.0
+        fakes = backend.model.rollout(50, 12)
+        backend.model.output.bias.copy_(before)
+    for row, alive in zip(fakes.ids.tolist(), fakes.alive.tolist(), strict=True):
+        ends = row.index(end) if end in row else len(row)
+        assert alive == [n <= ends for n in range(len(row))] and set(row[ends + 1 :]) <= {end}
+    assert 1 < fakes.alive.sum(1).float().mean() < 12
+
+
+@pytest.mark.parametrize("config", [{}, {"cell": "memory"}, {"noise_size": 4, "noise_at_every_step": True}])
+@pytest.mark.parametrize("hard", [False, True])
+def test_the_generators_gradient_is_that_of_the_unrolled_loop(config, hard):
+    """Drawing without gradients and reading again at once gives the gradient of a loop that does both."""
+    model = made(**config).model.train()
+    torch.manual_seed(3)
+    ids, beta = torch.randint(1, 300, (5, 8)), 2.5
+    fakes = model.rollout(5, 6)
+    out = model(ids, phase="generator", fakes=fakes, inverse_temperature=beta, straight_through=hard)
+    loss = generator_loss("relativistic", out.real.detach(), out.fake)
+    found = torch.autograd.grad(loss, [p for n, p in model.named_parameters() if not n.startswith("disc")])
+
+    tokens, state, shown = torch.full((5,), model.config.bos_token_id), None, []
+    for t in range(fakes.ids.shape[1]):
+        outputs, state = model.read(tokens[:, None], fakes.noise, state=state, use_cache=True)
+        logits = model.logits(outputs[:, 0])
+        noise = (fakes.scores[:, t] - logits).detach()
+        y = torch.softmax(beta * (logits + noise), 1)
+        hot = F.one_hot(fakes.ids[:, t], y.shape[1]).float()
+        y = hot + y - y.detach() if hard else y
+        shown.append(torch.where(fakes.alive[:, t, None], y, hot))
+        tokens = fakes.ids[:, t]
+    judge = model.discriminator
+    weight = judge.weight.detach()
+    rest = F.one_hot(torch.full((5, 20), model._pad), len(weight)).float()
+    score = judge(torch.cat([torch.stack(shown, 1), rest], 1) @ weight)
+    real = judge(judge.embedding(F.pad(ids[:, 1:], (0, 20), value=model._pad)))
+    assert torch.allclose(out.fake, score, atol=1e-5) and torch.allclose(out.real, real, atol=1e-5)
+    other = generator_loss("relativistic", real.detach(), score)
+    expected = torch.autograd.grad(other, [p for n, p in model.named_parameters() if not n.startswith("disc")])
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6, rtol=1e-3)
+    assert sum(g.abs().sum() for g in found) > 0
+
+
+def test_each_phase_has_gradients_for_its_own_group_alone(backend):
+    model, batch = backend.model, batch_of(backend)
+    judge = {id(p) for p in model.discriminator.parameters()}
+    for phase, other in (("discriminator", False), ("generator", True), ("likelihood", True)):
+        model.zero_grad()
+        out = model(**batch, phase=phase, length=8, penalty="r1" if phase == "discriminator" else None)
+        loss = out.loss if phase == "likelihood" else discriminator_loss("hinge", out.real, out.fake)
+        if out.squared is not None:
+            loss = loss + out.squared.mean()
+        loss.backward()
+        touched = {id(p) for p in model.parameters() if p.grad is not None and p.grad.abs().sum() > 0}
+        assert touched and not (touched & judge if other else touched - judge), phase
+    model.zero_grad()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("penalty", ["r1", "gradient", None])
+def test_gumbel_softmax_stays_finite_at_every_temperature(precision, penalty):
+    backend = made()
+    with torch.no_grad():
+        backend.model.output.bias.normal_(0, 30)  # scores as far apart as a long training may drive them
+    batch = batch_of(backend)
+    for beta in (1.0, 10.0, 100.0, 1000.0, 1e6):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            out = backend.model(**batch, phase="discriminator", inverse_temperature=beta, length=8, penalty=penalty)
+            loss = discriminator_loss("relativistic", out.real, out.fake)
+            loss = loss if penalty is None else loss + out.squared.mean()
+            loss.backward()
+            taught = backend.model(**batch, phase="generator", inverse_temperature=beta, fakes=out.fakes)
+            generator_loss("relativistic", taught.real, taught.fake).backward()
+        assert all(p.grad.isfinite().all() for p in backend.model.parameters() if p.grad is not None), beta
+        backend.model.zero_grad()
+
+
+def test_scores_are_exact_and_with_noise_an_estimate():
+    backend = made()
+    (score,) = backend.score(["the cat sat"])
+    ids = torch.tensor(
+        [[*backend.prompt_tokens("", backend.Options()), *backend.tokenizer("the cat sat")["input_ids"]]]
+    )
+    ids = torch.cat([ids, torch.tensor([[backend.tokenizer.eos_token_id]])], 1)
+    with torch.no_grad():
+        logs = torch.log_softmax(backend.model(ids).logits[0, :-1], 1)
+    assert score.kind == "exact" and score.tokens == ids.shape[1] - 1
+    assert score.nll == pytest.approx(-logs.gather(1, ids[0, 1:, None]).sum().item(), rel=1e-5)
+    noisy = made(noise_size=4)
+    (first, again) = (next(iter(noisy.score(["the cat sat"]))) for _ in range(2))
+    assert first == again and first.kind == "importance-weighted, 10 samples"
+    with torch.no_grad():  # noise that reaches nothing leaves the likelihood as it is
+        for parameter in noisy.model.first_state.parameters():
+            parameter.zero_()
+        logs = torch.log_softmax(noisy.model(ids).logits[0, :-1], 1)
+    exact = -logs.gather(1, ids[0, 1:, None]).sum().item()
+    assert next(iter(noisy.score(["the cat sat"]))).nll == pytest.approx(exact, rel=1e-5)
+    with pytest.raises(OptionError, match="context 8"):
+        noisy.score(["a"], context=8)
+
+
+def test_noise_alone_makes_texts_differ():
+    backend = made(noise_size=4)
+    with torch.no_grad():
+        backend.model.first_state.weight.normal_(0, 5)
+    greedy = {next(backend.generate([""], do_sample=False, seed=n, max_new_tokens=8)).text for n in range(6)}
+    assert len(greedy) > 1
+    assert len({next(made().generate([""], do_sample=False, seed=n, max_new_tokens=8)).text for n in range(6)}) == 1
+
+
+# Objective
+
+
+def test_the_inverse_temperature_is_a_function_of_the_step():
+    base = {"max_steps": 300, "likelihood_steps": 200, "eval_every": 100, "inverse_temperature": 100.0}
+    options = GANTraining(**base)
+    assert [inverse_temperature(n, options) for n in (0, 50, 100, 500)] == pytest.approx([1, 10, 100, 100])
+    relgan = GANTraining(**base, inverse_temperature_steps=5000)
+    assert inverse_temperature(2000, relgan) == pytest.approx(100 ** (2 / 5))  # 6.3, where RelGAN's runs end
+    line = GANTraining(**base, inverse_temperature_schedule="linear")
+    assert inverse_temperature(50, line) == pytest.approx(50.5)
+    assert inverse_temperature(0, GANTraining(**base, inverse_temperature_schedule="fixed")) == 100
+
+
+OPTIONS = {
+    "batch_size": 3, "block_size": 16, "precision": "fp32", "learning_rate": 0.01, "warmup_steps": 0, "eval_every": 2,
+    "watch_samples": 6,
+}  # fmt: skip
+
+
+def run(backend, folder=None, resume=False, **options):
+    chosen = GANTraining(**{**OPTIONS, **options})
+    evaluate, objective = backend.validator(TEXTS, chosen), backend.objective(chosen)
+    steps = trainer.train(
+        backend.model.train(), objective, backend.batches(TEXTS, chosen), chosen, evaluate=evaluate,
+        checkpoints=folder, resume=resume,
+    )  # fmt: skip
+    return objective, steps
+
+
+def test_likelihood_comes_first_and_then_both_in_turn():
+    backend = made()
+    _, steps = run(backend, max_steps=8, likelihood_steps=4, discriminator_steps=2, deliver="last", min_rate=0.1)
+    seen, rates = [], []
+    judge = backend.model.discriminator.score.weight
+    before = judge.detach().clone()
+    for report in steps:
+        if not report.logs or "generator_learning_rate" not in report.logs:
+            continue
+        logs = report.logs
+        seen.append(("generator_loss" in logs, "discriminator_loss" in logs))
+        rates.append(logs["generator_learning_rate"])
+        assert judge.equal(before) is (report.step <= 4)
+    assert seen == [(True, False)] * 4 + [(False, True), (True, True)] * 2
+    falling = [0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * n / 4)) for n in range(4)]
+    assert rates[:4] == pytest.approx([0.01 * share for share in falling])
+    assert rates[5] == pytest.approx(0.01 * 0.05 * 2 / 20)  # a share of the rate, rising
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"adversarial_loss": "wasserstein"},
+        {"adversarial_loss": "hinge", "r1": 0.5, "gumbel": "straight_through"},
+        {"adversarial_loss": "minimax", "likelihood_weight": 0.3},
+        {"adversarial_loss": "non_saturating", "generator_average": 0.9, "discriminator_steps": 2},
+    ],
+)
+@pytest.mark.parametrize("config", [{}, {"cell": "memory", "discriminator": "cnn", "spectral_norm": True}])
+def test_a_resumed_run_is_the_unbroken_one(options, config, tmp_path):
+    given = {"max_steps": 8, "likelihood_steps": 4, "save_every": 1, **options}
+    config = {**config, "discriminator_dropout": 0.3}
+    whole = made(**config)
+    objective, steps = run(whole, tmp_path / "whole", **given)
+    list(steps)
+    for stop in (3, 5, 7):
+        folder = tmp_path / str(stop)
+        broken = made(**config)
+        list(itertools.islice(run(broken, folder, **given)[1], stop + 1))
+        again = made(**config)
+        other, rest = run(again, folder, resume=True, **given)
+        list(rest)
+        for name, tensor in whole.model.state_dict().items():
+            assert tensor.equal(again.model.state_dict()[name]), (stop, name)
+        assert all(a.equal(b) for a, b in zip(objective.average, other.average, strict=True))
+
+
+def test_the_average_is_what_is_validated_and_delivered(tmp_path):
+    backend = made()
+    objective, steps = run(
+        backend, tmp_path, max_steps=30, likelihood_steps=0, generator_average=0.9, deliver="last", eval_every=30
+    )
+    means: list[torch.Tensor] = []
+    seen = None
+    for report in steps:
+        now = [p.detach().clone() for p in objective.generator]
+        if report.step == 1:
+            means = now
+        elif report.logs and report.step > 1:
+            decay = min(0.9, report.step / (report.step + 9))
+            means = [m * decay + p * (1 - decay) for m, p in zip(means, now, strict=True)]
+        if report.step == 30 and "eval_loss" in report.logs:
+            seen = report.logs["eval_loss"]
+    for mean, p in zip(means, objective.generator, strict=True):
+        assert torch.allclose(mean, p, atol=1e-6)  # at the end the parameters are the averages
+    loss = backend.validator(TEXTS, GANTraining(**{**OPTIONS, "watch_samples": 0}))(backend.model)["loss"]
+    assert loss == pytest.approx(seen, rel=1e-5)
+
+
+def test_the_best_by_a_named_figure_is_delivered(tmp_path):
+    backend = made()
+    figures = iter([0.1, 0.5, 0.3, 0.2, 0.4])
+    chosen = GANTraining(**{**OPTIONS, "max_steps": 8, "likelihood_steps": 4})
+    weights = {}
+
+    def evaluate(model):
+        value = next(figures)
+        weights[value] = model.output.bias.clone()
+        return {"loss": 1.0, "bleu_ha": value}
+
+    steps = trainer.train(
+        backend.model.train(), backend.objective(chosen), backend.batches(TEXTS, chosen), chosen, evaluate=evaluate,
+        checkpoints=tmp_path,
+    )  # fmt: skip
+    last = list(steps)[-1]
+    assert last.message == "the weights are those of step 2, the best"
+    assert backend.model.output.bias.equal(weights[0.5])
+
+
+def test_a_best_that_is_no_figure_is_refused():
+    with pytest.raises(OptionError, match="best 'max:bleu_hx' is no figure of this validation. Did you mean 'bleu_ha'"):
+        list(run(made(), max_steps=2, likelihood_steps=2, best="max:bleu_hx")[1])
+
+
+def test_a_collapse_is_told_once_with_what_to_try():
+    objective = Adversarial(GANTraining(max_steps=10, likelihood_steps=4, eval_every=2))
+    warm = {"eval_distinct_2": 0.6, "eval_self_bleu_4": 0.5}
+    objective.step = 3
+    assert objective.after_eval(warm) == objective.after_eval({**warm}) and not objective.after_eval(warm).note
+    objective.step = 6
+    said = []
+    for distinct, alike, accuracy in (
+        (0.5, 0.6, 0.9), (0.29, 0.6, 0.9), (0.29, 0.66, 0.9), (0.4, 0.6, 0.995), (0.4, 0.6, 0.995), (0.2, 0.6, 0.5),
+    ):  # fmt: skip
+        logs = {"eval_distinct_2": distinct, "eval_self_bleu_4": alike, "discriminator_accuracy": accuracy}
+        said.append(objective.after_eval(logs).note)
+    assert [bool(text) for text in said] == [False, True, True, False, True, True]
+    assert "distinct-2 is 0.290, 0.600 after the likelihood" in said[1] and "likelihood_weight=0.1" in said[1]
+    assert "Self-BLEU-4 is 0.660, 0.500" in said[2] and "distinct-2" not in said[2]
+    assert "the discriminator wins outright: it is right 99.5% of the time" in said[4]
+
+
+def test_a_collapse_rolls_back_with_half_the_rate_or_stops(tmp_path):
+    for answer in ("roll_back", "stop"):
+        backend = made()
+        options = {"max_steps": 8, "likelihood_steps": 2, "on_collapse": answer, "watch_samples": 0}
+        chosen = GANTraining(**{**OPTIONS, **options})
+        objective = backend.objective(chosen)
+        found = iter([0.6, 0.6, 0.6, 0.2, 0.2, 0.2])
+        kept = {}
+
+        def evaluate(model, found=found, kept=kept):
+            value = next(found)
+            kept.setdefault("best", model.output.bias.clone()) if value == 0.6 else None
+            return {"loss": 1.0, "bleu_ha": value, "distinct_2": value, "self_bleu_4": 0.3}
+
+        reports = list(
+            trainer.train(
+                backend.model.train(), objective, backend.batches(TEXTS, chosen), chosen, evaluate=evaluate,
+                checkpoints=tmp_path / answer,
+            )
+        )  # fmt: skip
+        told = next(r for r in reports if "mode collapse" in r.message)
+        assert told.step == 6
+        if answer == "stop":
+            assert "stopped: mode collapse" in told.message and max(r.step for r in reports) == 6
+        else:
+            assert told.message.startswith("rolled back to step 0; learning rate times 0.5; mode collapse")
+            assert objective.rolled_back == 2 and reports[-1].step == 8
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights():
+    backend = made()
+    _, steps = run(backend, max_steps=8, likelihood_steps=2, watch_samples=0, eval_on_start=False, best="loss")
+    for report in steps:
+        if report.step == 3:
+            with torch.no_grad():
+                backend.model.discriminator.score.bias.fill_(float("nan"))
+            break
+    before = {n: p.detach().clone() for n, p in backend.model.named_parameters()}
+    with pytest.raises(Exception, match="step 4: loss nan .* group 'discriminator' is not finite"):
+        list(steps)
+    for name, p in backend.model.named_parameters():
+        assert torch.equal(p.nan_to_num(7.0), before[name].nan_to_num(7.0)), name
+
+
+def test_it_trains_points_in_the_plane_too():
+    """Nothing in objective or trainer knows of text."""
+    toy = script("toy2d")
+    points = toy.ring(512, 0)
+    model = toy.PlaneGAN()
+    options = toy.gan_options(max_steps=300, r1=0.3, adversarial_loss="non_saturating")
+    batches = toy.batches(points, options)
+    list(trainer.train(model.train(), Adversarial(options), batches, options))
+    made_points = model.sample(512, 1)
+    near = torch.cdist(made_points, toy.CENTRES).min(1).values
+    far = torch.cdist(toy.PlaneGAN().sample(512, 1), toy.CENTRES).min(1).values
+    assert near.mean() < far.mean()
+
+
+# Watching
+
+
+def test_what_a_validation_measures():
+    references = ["a man rides a horse .", "a dog sleeps on a bed .", "two cats sit on a mat ."]
+    good = measures(references, references)
+    assert good["bleu_ha"] == pytest.approx(1) and good["uniqueness"] == 1
+    alike = measures(["a man rides a horse ."] * 3, references)
+    assert alike["bleu_4"] == pytest.approx(1) and alike["self_bleu_4"] == pytest.approx(1)
+    assert alike["bleu_ha"] < 0.8 and alike["distinct_2"] < good["distinct_2"] and alike["uniqueness"] < 0.5
+    empty = measures(["", " "], references)
+    assert empty["distinct_2"] == 0 and empty["self_bleu_4"] == 1 and empty["bleu_ha"] == 0
+
+
+# Data, options, the command line
+
+
+def test_batches_mix_lengths():
+    texts = ["a"] * 40 + ["the cat sat on the mat and the dog"] * 40
+    widths = {b["input_ids"].shape[1] for b in itertools.islice(made().batches(texts, GANTraining(batch_size=8)), 10)}
+    assert len(widths) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"packing": True}, "packing joins sentences"),
+        ({"likelihood_steps": 2000}, "likelihood_steps 2000 is more than max_steps 1000"),
+        ({"likelihood_steps": 30}, "likelihood_steps 30 does not end at a validation"),
+        ({"adversarial_loss": "hinges"}, "Did you mean 'hinge'"),
+        ({"inverse_temperature": 0.5}, "inverse_temperature cannot be 0.5"),
+    ],
+)
+def test_options_that_cannot_be(options, says):
+    with pytest.raises(OptionError, match=says):
+        GANTraining(**options)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"cell": "gru"}, "cell cannot be 'gru', allowed are lstm, memory"),
+        ({"representations": "7"}, "discriminator_size 8 cannot be divided among 7 representations"),
+        ({"noise_at_every_step": "true"}, "noise_at_every_step needs a noise_size"),
+        ({"cell": "memory", "hidden_size": "23"}, "hidden_size 23 cannot be divided among 2 attention heads"),
+        ({"filter": 3}, "GANConfig has no field 'filter'. Did you mean 'filters'"),
+    ],
+)
+def test_configurations_that_cannot_be(config, says):
+    with pytest.raises(OptionError, match=says):
+        made(**config)
+
+
+def test_a_model_without_its_discriminator_learns_by_likelihood_only():
+    backend = made(discriminator="none")
+    list(run(backend, max_steps=2, likelihood_steps=2, best="loss")[1])
+    with pytest.raises(OptionError, match="saved without its discriminator") as refused:
+        run(backend, max_steps=4, likelihood_steps=2)
+    assert "likelihood_steps" in refused.value.cure
+
+
+def test_pairs_are_no_sentences(backend):
+    with pytest.raises(DataError, match="this backend learns sentences"):
+        backend.batches([Pair("a", "b")], GANTraining())
+
+
+def test_the_command_line_trains_and_resumes_into_the_adversarial_phase(tmp_path, capsys):
+    data = tmp_path / "data.txt"
+    data.write_text("\n".join(TEXTS * 8) + "\n")
+    sizes = [word for k, v in SIZES.items() for word in ("-o", f"{k}={v}")]
+    words = [
+        "train", "--backend", "gan", "--from-scratch", "--tokenizer", "word", "--sample-by", "line", "--data", data,
+        "--batch-size", 4, "--block-size", 16, "--max-steps", 8, "--eval-every", 2, "-o", "likelihood_steps=4",
+        "-o", "watch_samples=8", *sizes,
+    ]  # fmt: skip
+    assert command(*words, "--output", tmp_path / "run") == 0
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"eval_bleu_ha", "eval_self_bleu_4", "eval_distinct_2", "eval_uniqueness"} <= set(lines[-1])
+    assert "generator_adversarial" not in lines[-1] and lines[-1]["discriminator_accuracy"] <= 1
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 1000
+    capsys.readouterr()
+    assert (
+        command("generate", "--model", tmp_path / "run", "--prompt", "", "-n", 3, "--seed", 1, "--max-new-tokens", 5)
+        == 0
+    )
+    assert len(capsys.readouterr().out.strip().splitlines()) <= 3
+    assert command(*words, "--output", tmp_path / "other", "-o", "adversarial_loss=hing") == 2
+    refused = capsys.readouterr().err
+    assert "Did you mean 'hinge'?" in refused and "Traceback" not in refused
