@@ -9,9 +9,14 @@ from typing import Any
 
 from .report import COLUMNS, LOWER, Row
 
+SHARES = ("eval_uniqueness", "eval_distinct_2", "eval_self_bleu", "eval_bleu")
+
 
 def curves(metrics: Path, picture: Path) -> None:
-    """Draws the losses of a `metrics.jsonl` over the updates, validation as points, the learning rate below."""
+    """Draws the losses of a `metrics.jsonl` over the updates, validation as points, the learning rates below.
+
+    Where a validation measures texts that were drawn, as that of a GAN does, its shares have a part of their own.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -19,13 +24,24 @@ def curves(metrics: Path, picture: Path) -> None:
 
     series = _series(metrics)
     losses = {k: v for k, v in series.items() if k.endswith(("loss", "bits_per_byte"))}
-    rates = {k: v for k, v in series.items() if k == "learning_rate"}
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 5), sharex=True, height_ratios=(4, 1), layout="constrained")
+    rates = {k: v for k, v in series.items() if k.endswith("learning_rate")}
+    shares = {k: v for k, v in series.items() if k.startswith(SHARES)}
+    heights = (4, 3, 1) if shares else (4, 1)
+    figure, parts = plt.subplots(
+        len(heights), 1, figsize=(7, 1.25 * sum(heights)), sharex=True, height_ratios=heights, layout="constrained"
+    )
+    top, bottom = parts[0], parts[-1]
     for name, (steps, values) in losses.items():
         marker = "o-" if name.startswith("eval_") else "-"
         top.plot(steps, values, marker, label=name, markersize=3, linewidth=1, alpha=0.6 if marker == "-" else 1)
-    for steps, values in rates.values():
-        bottom.plot(steps, values, color="gray", linewidth=1)
+    for (steps, values), shade in zip(rates.values(), ("gray", "silver", "black"), strict=False):
+        bottom.plot(steps, values, color=shade, linewidth=1)
+    for name, (steps, values) in shares.items():
+        parts[1].plot(steps, values, "o-", label=name.removeprefix("eval_"), markersize=3, linewidth=1)
+    if shares:
+        parts[1].set_ylabel("drawn texts")
+        parts[1].legend(frameon=False, fontsize=7, ncols=2)
+        parts[1].grid(alpha=0.3)
     top.set_ylabel("nats a token, bits a byte")
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("update")

@@ -47,6 +47,15 @@ def test_a_file_holds_options_and_the_command_line_overrides_it(place):
     assert [(t["step"], t["prompt"]) for t in texts] == [(2, "the"), (2, "once")]
 
 
+def test_one_pair_on_the_command_line_overrides_one_pair_of_the_file(place):
+    (place / "run.yaml").write_text(CONFIG + "  resid_pdrop: 0.2\n")
+    words = ["train", "--config", "run.yaml", "--output", "out", "-o", "attn-pdrop=0.3", "-o", "embd_pdrop=0.4"]
+    assert command(*words) == 0
+    found = json.loads((place / "out" / "config.json").read_text())
+    assert [found[name] for name in ("attn_pdrop", "resid_pdrop", "embd_pdrop")] == [0.3, 0.2, 0.4]
+    assert command(*words, "-o", "attn_pdrop=0.1") == 2  # twice on the command line
+
+
 def test_a_run_can_be_done_again_from_its_own_record(place):
     (place / "run.yaml").write_text(CONFIG)
     assert command("train", "--config", "run.yaml", "--output", "one") == 0

@@ -215,7 +215,8 @@ def test_sentences_are_drawn_from_the_model(backend):
     model = backend.model
     torch.manual_seed(0)
     fakes = model.rollout(4000, 2)
-    assert fakes.ids.shape == (4000, 2) and fakes.scores.argmax(2)[fakes.alive].equal(fakes.ids[fakes.alive])
+    assert fakes.ids.shape == (4000, 2) and fakes.shown.argmax(1).equal(fakes.ids.t()[fakes.alive.t()])
+    assert torch.allclose(fakes.shown.sum(1), torch.ones(len(fakes.shown)))
     begin = torch.tensor([backend.prompt_tokens("", backend.Options())])
     chances = torch.softmax(model(begin).logits[0, -1], 0)
     counts = torch.bincount(fakes.ids[:, 0], minlength=len(chances)) / 4000
@@ -244,7 +245,9 @@ def test_the_generators_gradient_is_that_of_the_unrolled_loop(config, hard):
     model = made(**config).model.train()
     torch.manual_seed(3)
     ids, beta = torch.randint(1, 300, (5, 8)), 2.5
-    fakes = model.rollout(5, 6)
+    fakes = model.rollout(5, 6, beta)
+    kept = torch.zeros(*fakes.ids.shape, 300)
+    kept[tuple(fakes.alive.t().nonzero().flip(1).t())] = fakes.shown
     out = model(ids, phase="generator", fakes=fakes, inverse_temperature=beta, straight_through=hard)
     loss = generator_loss("relativistic", out.real.detach(), out.fake)
     found = torch.autograd.grad(loss, [p for n, p in model.named_parameters() if not n.startswith("disc")])
@@ -253,7 +256,8 @@ def test_the_generators_gradient_is_that_of_the_unrolled_loop(config, hard):
     for t in range(fakes.ids.shape[1]):
         outputs, state = model.read(tokens[:, None], fakes.noise, state=state, use_cache=True)
         logits = model.logits(outputs[:, 0])
-        noise = (fakes.scores[:, t] - logits).detach()
+        # y tells beta (o + g) but for a constant, of which softmax knows nothing.
+        noise = (kept[:, t].clamp(min=1e-30).log() / beta - logits).detach()
         y = torch.softmax(beta * (logits + noise), 1)
         hot = F.one_hot(fakes.ids[:, t], y.shape[1]).float()
         y = hot + y - y.detach() if hard else y

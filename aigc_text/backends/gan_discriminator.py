@@ -98,7 +98,7 @@ def highest(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tor
     with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
         count = max(1, CHUNK.get(rows.device.type, 1 << 26) // (windows.shape[1] * len(weight)))
         turned = weight.detach().float().t().contiguous()  # (W * S, F)
-        places = torch.cat([(part.detach().float() @ turned).argmax(1) for part in windows.split(count)])  # (N, F)
+        places = torch.cat([(part.detach().float() @ turned).max(1).indices for part in windows.split(count)])  # (N, F)
         places += torch.arange(n, device=rows.device)[:, None] * windows.shape[1]
     chosen = F.embedding(places, windows.reshape(-1, width * size))  # (N, F, W * S)
     return (chosen * weight).sum(2) + bias

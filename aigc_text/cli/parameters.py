@@ -62,8 +62,11 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if v is not None and v != ()}
 
 
+OF_FILE = "aigc_text.pairs"  # where a context keeps the pairs of a file of options
+
+
 def key_values(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`-o key=value` pairs.
+    """`-o key=value` pairs, over those of a file of options.
 
     Raises:
         OptionError: no `=`, or a key given twice.
@@ -73,10 +76,12 @@ def key_values(pairs: tuple[str, ...]) -> dict[str, str]:
         key, equals, value = pair.partition("=")
         if not equals or not key:
             raise OptionError(f"-o {pair!r} is not of the form key=value", "E.g. -o suffix='return x'")
+        key = key.replace("-", "_")
         if key in found:
             raise OptionError(f"-o {key} is given twice", "Give it once.")
-        found[key.replace("-", "_")] = value
-    return found
+        found[key] = value
+    context = click.get_current_context(silent=True)
+    return {**(context.meta.get(OF_FILE, {}) if context else {}), **found}
 
 
 def config_option(*ignored: str) -> Callable[[Any], Any]:
@@ -97,6 +102,10 @@ def config_option(*ignored: str) -> Callable[[Any], Any]:
             elif name not in options:
                 allowed = f"Options: aigc-text {ctx.info_name} --help, written with underscores."
                 raise OptionError(f"{path}: there is no option {name!r}.{nearest(name, map(str, options))}", allowed)
+        # One pair on the command line overrides one pair of the file, not all of them.
+        pairs = [k for k, v in values.items() if isinstance(v, dict) and options[k].multiple]
+        for name in pairs:
+            ctx.meta[OF_FILE] = {str(k).replace("-", "_"): _text(v) for k, v in values.pop(name).items()}
         ctx.default_map = {k: _as_given(path, k, v, options[k].multiple) for k, v in values.items()}
 
     return click.option(
@@ -131,8 +140,6 @@ def _read_yaml(path: str) -> dict[str, Any]:
 
 def _as_given(path: str, name: str, value: Any, several: bool) -> Any:
     """A value of the file as the command line would have it: text, or a list of texts."""
-    if isinstance(value, dict) and several:
-        return [f"{k}={_text(v)}" for k, v in value.items()]
     if isinstance(value, dict) or (isinstance(value, list) and not several):
         raise OptionError(f"{path}: {name} cannot be {value!r}", f"Write one value: {name}: …")
     if several:
