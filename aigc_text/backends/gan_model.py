@@ -248,13 +248,14 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         return scores
 
     @torch.no_grad()
-    def rollout(self, rows: int, length: int, beta: float = 1.0) -> Fakes:
-        """Draws sentences of at most `length` words from the generator, temperature 1, through torch's generator.
+    def rollout(self, rows: int, length: int, beta: float = 1.0, temperature: float = 1.0) -> Fakes:
+        """Draws sentences of at most `length` words from the generator, through torch's random generator.
 
         Args:
             rows: B.
             length: most words, the end counted.
             beta: inverse temperature of what is shown.
+            temperature: divides the scores of words; training has 1.
         """
         device = self.embedding.weight.device
         ends = torch.tensor(_ids(self.config.eos_token_id), device=device)
@@ -268,12 +269,12 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
             for t in range(length):
                 own = noise[live] if noise is not None else None
                 outputs, state = self.read(tokens[:, None], own, state=state, use_cache=True)
-                scores = self.logits(outputs[:, 0]).float()  # (b, V)
+                scores = self.logits(outputs[:, 0]).float() / temperature  # (b, V)
                 scores += _gumbel(scores)
                 tokens = scores.argmax(1)
                 ids[live, t], alive[live, t] = tokens, True
-                # What is under fp32's precision is 0: numbers near its smallest make a processor a hundred times slower.
-                shown.append(F.threshold_(torch.softmax(scores.mul_(beta), 1), 1e-16, 0.0))
+                # What is under fp32's precision is 0: near the smallest numbers a processor is a hundred times slower.
+                shown.append(F.threshold(torch.softmax(scores.mul_(beta), 1), 1e-16, 0.0))
                 if len(ends) and device.type == "cpu":  # elsewhere the host would wait for the device
                     keep = (~torch.isin(tokens, ends)).nonzero()[:, 0]
                     if len(keep) < len(live):
