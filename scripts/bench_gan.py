@@ -31,9 +31,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from aigc_text import trainer
+from aigc_text.backends.gan_config import GANConfig
 from aigc_text.backends.gan_discriminator import WIDTHS, Discriminator
 from aigc_text.backends.gan_losses import discriminator_loss, generator_loss
-from aigc_text.backends.gan_model import GANConfig, GANForCausalLM
+from aigc_text.backends.gan_model import GANForCausalLM
 from aigc_text.backends.gan_objective import Adversarial, GANTraining
 
 BATCH, LENGTH, VOCABULARY, BAR = 64, 37, 4682, 2.0

@@ -105,7 +105,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             r["stabiliser"],
             r["collapse"],
             f"{r['best']:.3f} ({r['at']})",
-            f"{r['loss']:.3f}",
+            f"{r['nll']:.3f}",
         ]
         cells += [f"{r[n]:.3f}" for n in ("distinct_2", "self_bleu_4", "bleu_4")] + [str(r["steps"])]
         lines.append("| " + " | ".join(cells) + " |")

@@ -27,7 +27,8 @@ import torch
 from torch import nn
 
 from aigc_text import trainer
-from aigc_text.backends.gan_model import GANConfig, GANForCausalLM
+from aigc_text.backends.gan_config import GANConfig
+from aigc_text.backends.gan_model import GANForCausalLM
 from aigc_text.backends.gan_objective import Adversarial, GANTraining
 from aigc_text.backends.rnn_model import RNNConfig, RNNForCausalLM
 from aigc_text.losses import token_nll

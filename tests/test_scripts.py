@@ -202,3 +202,70 @@ def test_the_plain_vae_has_the_loss_of_ours():
     torch.manual_seed(0)
     assert plain(batch["input_ids"], lengths).item() == pytest.approx(expected.item(), rel=1e-4)
     assert next(bench.plain(lines)) > 64 and next(bench.ours(lines, "fp32", 1)) > 64  # tokens of an update
+
+
+def test_the_plain_discriminator_has_the_scores_of_ours():
+    """What the benchmark of the GAN compares is the same work: scores, and gradients of words that are shown."""
+    import torch
+    import torch.nn.functional as F
+
+    bench = script("bench_gan")
+    model = bench.model_of(False, "cpu")
+    judge, ids = model.discriminator, torch.randint(0, bench.VOCABULARY, (3, 14))
+    hot = F.one_hot(ids, bench.VOCABULARY).float()
+    assert torch.allclose(judge(judge.embedding(ids)), bench.plain_scores(judge, hot), atol=1e-5)
+    gan = bench.PlainGAN(model)
+    torch.manual_seed(0)
+    shown = gan.draw(2)
+    assert shown.shape == (2, bench.LENGTH, bench.VOCABULARY) and torch.allclose(
+        shown.sum(2), torch.ones(2, bench.LENGTH)
+    )
+    logs = [next(bench.plain(False, "cpu")), next(bench.ours(False, "cpu", "fp32"))]
+    for name in ("discriminator_loss", "generator_loss"):  # other draws of the same weights
+        assert logs[0][name] == pytest.approx(logs[1][name], abs=0.05), name
+
+
+def test_who_wins_at_equal_quality():
+    captions = script("gan_captions")
+    rows = [{"bleu-5": x, "self-bleu-5": y} for x, y in ((0.30, 0.8), (0.22, 0.6), (0.10, 0.2))]
+    assert captions.diversity_at(rows, 0.26) == pytest.approx(0.7)
+    assert captions.diversity_at(rows, 0.16) == pytest.approx(0.4)
+    assert captions.diversity_at(rows, 0.31) != captions.diversity_at(rows, 0.31)  # not reached, not a number
+    assert captions.verdict([0.50, 0.51, 0.49], [0.47, 0.48, 0.46]) == "GAN wins"
+    assert captions.verdict([0.47, 0.48, 0.46], [0.50, 0.51, 0.49]) == "MLE wins"
+    assert captions.verdict([0.500, 0.501, 0.499], [0.493, 0.494, 0.492]) == "no difference"  # under .01
+    assert captions.verdict([0.50, 0.60, 0.40], [0.45, 0.55, 0.35]) == "no difference"  # within one deviation
+    assert captions.verdict([0.5, float("nan")], [0.4, 0.4]) == "not comparable"
+
+
+def test_an_ablation_tells_collapse_and_the_best_of_the_adversarial_phase(tmp_path):
+    ablation = script("gan_ablation")
+    lines = [
+        {"step": n, "eval_bleu_ha": ha, "eval_loss": 3.0, "eval_distinct_2": 0.5, "eval_self_bleu_4": 0.3,
+         "eval_bleu_4": 0.2}
+        for n, ha in ((0, 0.9), (50, 0.31), (100, 0.34), (150, 0.2))
+    ]  # fmt: skip
+    lines[3]["message"] = "mode collapse: distinct-2 is 0.1"
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    found = ablation.outcome(tmp_path / "metrics.jsonl")
+    assert (found["collapse"], found["start"], found["best"], found["at"]) == ("yes", 0.9, 0.34, 100)
+    row = ablation.table([{"cell": "lstm", "loss": "hinge", "stabiliser": "R1", **found}])
+    assert "| lstm | hinge | R1 | yes | 0.340 (100) | 3.000 |" in row
+
+
+def test_the_oracle_judges_as_it_draws():
+    import torch
+
+    oracle = script("oracle")
+    world = oracle.oracle_of(1)
+    words = oracle.draws(world, 400, 2)
+    assert words.shape == (400, oracle.LENGTH) and int(words.max()) < oracle.WORDS
+    own, hot, cold = (oracle.nll(world, oracle.draws(world, 400, 3, t)) for t in (1.0, 1.5, 0.5))
+    assert cold < own < hot  # cooling alone lowers NLL_oracle
+    generator = oracle.generator_of("lstm", 16, 0)
+    with torch.no_grad():
+        half = oracle.cooled(generator, words[:20], 0.5)
+        logits = 2 * generator(torch.cat([torch.full((20, 1), oracle.START), words[:20, :-1]], 1)).logits
+        expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), words[:20].flatten())
+    assert half == pytest.approx(expected.item(), rel=1e-5)
+    assert oracle.uniqueness(torch.tensor([[1, 2], [1, 2], [2, 1]])) == pytest.approx(2 / 3)

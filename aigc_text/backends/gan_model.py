@@ -1,4 +1,4 @@
-"""Configuration and model of `gan`: a generator of sentences, and a discriminator that teaches it.
+"""Model of `gan`: a generator of sentences, and a discriminator that teaches it.
 
 The generator is an autoregressive language model, so its likelihood is exact and all ways to generate are open to it:
 
@@ -13,111 +13,30 @@ which becomes the word's one-hot vector as the inverse temperature beta grows. A
 step reads the word x_t itself, so gradients reach the generator through each y_t and its hidden states.
 
 That is what makes training quick here: words are drawn step by step without gradients, y_t kept; then they are read
-again all at once by the fused kernels, and the gradient of y_t is found from what was kept (`_Shown`). Value and
+again all at once by the fused kernels, and the gradient of y_t is found from what was kept (`gan_gumbel`). Value and
 gradient are those of the unrolled loop.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 from transformers import initialization as init
 
-from ..caches import CACHE, CachedOutput
+from ..caches import CachedOutput
 from ..errors import OptionError
+from .gan_config import GANConfig
 from .gan_discriminator import Discriminator, padded
+from .gan_gumbel import Fakes, Shown, gumbel_noise, placed
 from .gan_losses import squared_gradient
 from .gan_memory import RelationalMemory
 from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState
-
-# Configuration
-
-# Elements of (N, V) looked at together: on the CPU what stays in a core's cache.
-CHUNK = {"cpu": 1 << 18}
-CELLS, DISCRIMINATORS = ("lstm", "memory"), ("representations", "cnn", "none")
-
-
-class GANConfig(PreTrainedConfig):
-    """Sizes of a text GAN; `-o name=value` on the command line."""
-
-    model_type = "aigc_text_gan"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
-
-    vocab_size: int = 10_000
-    cell: str = "lstm"  # of the generator, or memory: relational memory, as in RelGAN
-    embedding_size: int = 128
-    hidden_size: int = 512  # of a layer, or of a slot of the memory
-    num_hidden_layers: int = 1  # of LSTMs
-    memory_slots: int = 1
-    num_attention_heads: int = 2  # of the memory
-    tie_word_embeddings: bool = True  # the output layer's weights are those of the embedding
-    # Noise in the first state. Its likelihood is then an estimate only; a draw of words is random without it.
-    noise_size: int = 0
-    noise_at_every_step: bool = False  # the same noise is read beside every word
-    input_dropout: float = 0.0  # of embeddings and outputs, where the likelihood is trained
-    output_dropout: float = 0.0
-    discriminator: str = "representations"  # as in RelGAN; cnn: one embedding, no highway; none: left behind
-    representations: int = 64
-    discriminator_size: int = 64  # of a word in all representations together
-    filters: int = 300  # of each width
-    discriminator_dropout: float = 0.25
-    spectral_norm: bool = False
-    use_cache: bool = True
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
-
-    def __post_init__(self, **more: Any) -> None:
-        super().__post_init__(**more)
-        for name, allowed in (("cell", CELLS), ("discriminator", DISCRIMINATORS)):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are {', '.join(allowed)}")
-        sizes = ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "memory_slots", "filters")
-        for name in (*sizes, "num_attention_heads", "representations", "discriminator_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are whole numbers from 1")
-        for name in ("input_dropout", "output_dropout", "discriminator_dropout"):
-            if not isinstance(getattr(self, name), (int, float)) or not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are numbers from 0 and below 1")
-        if not isinstance(self.noise_size, int) or self.noise_size < 0:
-            raise ValueError(f"noise_size cannot be {self.noise_size!r}, allowed are whole numbers from 0")
-        if self.noise_at_every_step and not self.noise_size:
-            raise ValueError("noise_at_every_step needs a noise_size above 0")
-        if self.discriminator == "representations" and self.discriminator_size % self.representations:
-            raise ValueError(
-                f"discriminator_size {self.discriminator_size} cannot be divided among {self.representations} "
-                "representations"
-            )
-        if self.cell == "memory" and self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads"
-            )
-
-
-# Model
-
-
-@dataclass
-class Fakes:
-    """Sentences that the generator drew, without gradients.
-
-    Attributes:
-        ids: (B, L), filled up after the end.
-        alive: (B, L) true up to the end, and with it.
-        shown: (N, V) y_t of each word that is alive: all first words, then all second ones, and so on.
-        noise: (B, D) that they began with, if there is any.
-    """
-
-    ids: torch.Tensor
-    alive: torch.Tensor
-    shown: torch.Tensor
-    noise: torch.Tensor | None
 
 
 @dataclass
@@ -270,7 +189,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
                 own = noise[live] if noise is not None else None
                 outputs, state = self.read(tokens[:, None], own, state=state, use_cache=True)
                 scores = self.logits(outputs[:, 0]).float() / temperature  # (b, V)
-                scores += _gumbel(scores)
+                scores += gumbel_noise(scores)
                 tokens = scores.argmax(1)
                 ids[live, t], alive[live, t] = tokens, True
                 # What is under fp32's precision is 0: near the smallest numbers a processor is a hundred times slower.
@@ -327,7 +246,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         real_ids, fake_ids = padded([self._sentences(ids, labels), made.ids], self._pad)
         real, fake = judge.embedding(real_ids), judge.embedding(fake_ids)  # (B, L, R S) both
         if not hard:
-            fake = _placed(made.shown @ judge.weight, made.alive, fake)
+            fake = placed(made.shown @ judge.weight, made.alive, fake)
         scores = judge(torch.cat([real, fake]))
         found = GANOutput(real=scores[: len(ids)], fake=scores[len(ids) :], fakes=made)
         if penalty is not None:
@@ -359,8 +278,8 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         real_ids, fake_ids = padded([self._sentences(ids, labels), made.ids], self._pad)
         words = F.embedding(fake_ids, weight)
         read = self.projection(outputs).transpose(0, 1)[made.alive.t()]  # (N, H)
-        soft = _Shown.apply(read, self.output.weight, self.output.bias, made.shown, weight, beta)
-        fake = _placed(soft, made.alive, words)
+        soft = Shown.apply(read, self.output.weight, self.output.bias, made.shown, weight, beta)
+        fake = placed(soft, made.alive, words)
         fake = fake + (words - fake).detach() if hard else fake
         both = torch.cat([F.embedding(real_ids, weight), fake])
         found = functional_call(judge, constants, (both,))
@@ -401,51 +320,6 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
             super()._init_weights(module)
 
 
-def _placed(soft: torch.Tensor, alive: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-    """Embeddings (B, L', C) of words, with those of y_t (N, C) in the places of the words that are alive (B, L)."""
-    rows, places = alive.t().nonzero().flip(1).unbind(1)  # (N,) both, in the order of `Fakes.shown`
-    return words.index_put((rows, places), soft.to(words.dtype))
-
-
-class _Shown(torch.autograd.Function):
-    """Embeddings (N, C) = y W of y = softmax(beta (o + g)), which is known, with the gradient of o = h A + b.
-
-    A few rows at a time, so that no gradient of (N, V) is ever in memory, and o itself is not computed again.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        h: torch.Tensor,
-        a: torch.Tensor,
-        b: torch.Tensor,
-        y: torch.Tensor,
-        weight: torch.Tensor,
-        beta: float,
-    ) -> torch.Tensor:
-        """Of h (N, H), A (V, H), b (V,), y (N, V) and W (V, C)."""
-        ctx.save_for_backward(h, a, y, weight)
-        ctx.beta = beta
-        return y @ weight
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        h, a, y, weight = ctx.saved_tensors
-        into_h, into_a = torch.empty_like(h), torch.zeros_like(a)
-        into_b, turned = a.new_zeros(len(a)), weight.t().contiguous()
-        rows = max(1, CHUNK.get(h.device.type, 1 << 27) // y.shape[1])
-        places = zip(*(x.split(rows) for x in (outer.to(y.dtype), y, h.to(y.dtype), into_h)), strict=True)
-        with torch.autocast(h.device.type, enabled=False):
-            for from_shown, own, read, out in places:
-                into = (from_shown @ turned).mul_(own)  # (n, V)
-                into.addcmul_(own, into.sum(1, keepdim=True), value=-1).mul_(ctx.beta)  # softmax backward, times beta
-                out.copy_(into @ a)
-                into_a.addmm_(into.t(), read)
-                into_b += into.sum(0)
-        return into_h, into_a, into_b, None, None, None
-
-
 def _discriminator(c: GANConfig) -> Discriminator | None:
     if c.discriminator == "none":
         return None
@@ -453,11 +327,6 @@ def _discriminator(c: GANConfig) -> Discriminator | None:
     count = c.representations if several else 1
     width = c.discriminator_size // count
     return Discriminator(c.vocab_size, count, width, c.filters, several, c.discriminator_dropout, c.spectral_norm)
-
-
-def _gumbel(like: torch.Tensor) -> torch.Tensor:
-    """Standard Gumbel noise of the same shape, finite; five times as quick on the CPU as torch's exponential draws."""
-    return torch.empty_like(like).uniform_().clamp_(1e-30, 1 - 2.0**-24).log_().neg_().log_().neg_()
 
 
 def _ids(given: int | list[int] | None) -> list[int]:

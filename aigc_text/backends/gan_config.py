@@ -1,0 +1,68 @@
+"""Configuration of `gan`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from transformers import PreTrainedConfig
+
+from ..caches import CACHE
+
+CELLS, DISCRIMINATORS = ("lstm", "memory"), ("representations", "cnn", "none")
+
+
+class GANConfig(PreTrainedConfig):
+    """Sizes of a text GAN; `-o name=value` on the command line."""
+
+    model_type = "aigc_text_gan"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
+
+    vocab_size: int = 10_000
+    cell: str = "lstm"  # of the generator, or memory: relational memory, as in RelGAN
+    embedding_size: int = 128
+    hidden_size: int = 512  # of a layer, or of a slot of the memory
+    num_hidden_layers: int = 1  # of LSTMs
+    memory_slots: int = 1
+    num_attention_heads: int = 2  # of the memory
+    tie_word_embeddings: bool = True  # the output layer's weights are those of the embedding
+    # Noise in the first state. Its likelihood is then an estimate only; a draw of words is random without it.
+    noise_size: int = 0
+    noise_at_every_step: bool = False  # the same noise is read beside every word
+    input_dropout: float = 0.0  # of embeddings and outputs, where the likelihood is trained
+    output_dropout: float = 0.0
+    discriminator: str = "representations"  # as in RelGAN; cnn: one embedding, no highway; none: left behind
+    representations: int = 64
+    discriminator_size: int = 64  # of a word in all representations together
+    filters: int = 300  # of each width
+    discriminator_dropout: float = 0.25
+    spectral_norm: bool = False
+    use_cache: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **more: Any) -> None:
+        super().__post_init__(**more)
+        for name, allowed in (("cell", CELLS), ("discriminator", DISCRIMINATORS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are {', '.join(allowed)}")
+        sizes = ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "memory_slots", "filters")
+        for name in (*sizes, "num_attention_heads", "representations", "discriminator_size"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are whole numbers from 1")
+        for name in ("input_dropout", "output_dropout", "discriminator_dropout"):
+            if not isinstance(getattr(self, name), (int, float)) or not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are numbers from 0 and below 1")
+        if not isinstance(self.noise_size, int) or self.noise_size < 0:
+            raise ValueError(f"noise_size cannot be {self.noise_size!r}, allowed are whole numbers from 0")
+        if self.noise_at_every_step and not self.noise_size:
+            raise ValueError("noise_at_every_step needs a noise_size above 0")
+        if self.discriminator == "representations" and self.discriminator_size % self.representations:
+            raise ValueError(
+                f"discriminator_size {self.discriminator_size} cannot be divided among {self.representations} "
+                "representations"
+            )
+        if self.cell == "memory" and self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {self.hidden_size} cannot be divided among {self.num_attention_heads} attention heads"
+            )
