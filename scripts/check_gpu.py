@@ -98,6 +98,11 @@ def about(device: str) -> str:
     return f"{device}: {what}. {versions}."
 
 
+def loss(logs: dict[str, float]) -> float:
+    """That of the model, or where there are several, that of the generator."""
+    return logs["loss"] if "loss" in logs else logs["generator_loss"]
+
+
 class Check:
     """One backend's row. A cell that fails leaves the later ones to be tried all the same."""
 
@@ -111,7 +116,7 @@ class Check:
             max_steps=4 if tiny else 20,
             batch_size=4 if tiny else 16,
             block_size=16 if tiny else 256,
-            packing=True,
+            sample_by="line",
             precision="bf16",
             learning_rate=1e-3,
             warmup_steps=1,
@@ -152,14 +157,17 @@ class Check:
         for report in train(self.fresh(), self.data, self.folder / "whole", options=self.options):
             if report.logs:
                 times.append(time.perf_counter())
-                self.losses.append(report.logs["loss"])
+                self.losses.append(loss(report.logs))
         if self.device.startswith("cuda"):
             self.memory = f"{torch.cuda.max_memory_allocated(self.device) / 2**20:,.0f} MiB"
         # Without the first update, which sets things up, nor what follows a checkpoint.
         spans = sorted(b - a for a, b in itertools.pairwise(times))
-        tokens = self.options.batch_size * (self.options.block_size or 0)
-        self.speeds.append(f"{tokens / spans[len(spans) // 2]:,.0f} trained")
-        if not all(map(math.isfinite, self.losses)) or self.losses[-1] >= self.losses[0]:
+        packed = built_in()[self.name].packing
+        if packed:
+            tokens = self.options.batch_size * (self.options.block_size or 0)
+            self.speeds.append(f"{tokens / spans[len(spans) // 2]:,.0f} trained")
+        # Sentences are of other lengths in each batch, and adversaries need not fall.
+        if not all(map(math.isfinite, self.losses)) or (packed and self.losses[-1] >= self.losses[0]):
             raise Failure(f"the losses do not fall: {self.losses}")
         return f"loss {self.losses[0]:.2f} to {self.losses[-1]:.2f}"
 
@@ -171,7 +179,7 @@ class Check:
             pass
         first.close()
         reports = list(train(self.fresh(), self.data, folder, options=self.options, resume=True))
-        found = {r.step: r.logs["loss"] for r in reports if r.logs}
+        found = {r.step: loss(r.logs) for r in reports if r.logs}
         expected = dict(enumerate(self.losses[half:], half + 1))
         if list(found) != list(expected):
             raise Failure(f"updates {list(found)} were made, not {list(expected)}")
@@ -192,8 +200,8 @@ class Check:
         return f"{tokens} tokens, {backend.precision}"
 
     def greedy(self) -> str:
-        here = self.texts(self.trained("fp32"), do_sample=False)
-        there = self.texts(load(str(self.folder / "whole"), device="cpu", dtype="fp32"), do_sample=False)
+        here = self.texts(self.trained("fp32"), do_sample=False, seed=3)
+        there = self.texts(load(str(self.folder / "whole"), device="cpu", dtype="fp32"), do_sample=False, seed=3)
         for prompt, a, b in zip(PROMPTS, here, there, strict=True):
             if a != b:
                 raise Failure(f"prompt {prompt!r} gives {a!r}, on the CPU {b!r}")

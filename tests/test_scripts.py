@@ -61,16 +61,17 @@ def test_text_that_was_seen_costs_little_with_a_primed_compressor(tmp_path):
     assert known < 0.1 < new
 
 
-def test_the_check_of_a_gpu_runs_on_the_cpu_too(monkeypatch, capsys):
+@pytest.mark.parametrize("backend", ["gpt2", "vae", "gan"])
+def test_the_check_of_a_gpu_runs_on_the_cpu_too(backend, monkeypatch, capsys):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # the script sets it; taken back after the test
     check = script("check_gpu")
-    monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--device", "cpu", "--tiny", "--backend", "gpt2"])
+    monkeypatch.setattr(sys, "argv", ["check_gpu.py", "--device", "cpu", "--tiny", "--backend", backend])
     with pytest.raises(SystemExit) as ended:
         check.main()
     out = capsys.readouterr().out
     cells = out.splitlines()[-1].strip("| ").split(" | ")
     assert ended.value.code == 0, out
-    assert cells[0] == "gpt2" and len(cells) == 1 + len(check.COLUMNS)
+    assert cells[0] == backend and len(cells) == 1 + len(check.COLUMNS)
     assert cells[2] == "same loss" and cells[4:7] == ["equal", "yes", "n/a"]
 
 
