@@ -39,7 +39,7 @@ Every option stands in `{recipe}`. Data: {data}. Weights: Apache-2.0. Seed {seed
 
 Exact likelihood of each text alone, its end counted, measured with the fp16 weights computed in fp32. Made by
 `python scripts/bundle.py`. Generation defaults: {sampling}.
-
+{drawn}
 ## Five samples, not picked (seeds 0 to 4)
 
 {samples}
@@ -106,8 +106,24 @@ def card(given: argparse.Namespace, backend: Any, sampling: dict[str, Any]) -> s
         bits=found.bits_per_byte,
         perplexity=found.perplexity,
         sampling=", ".join(f"{k} {v}" for k, v in sampling.items()),
+        drawn=drawn(given.run, options),
         samples="\n\n".join(f"seed {s.seed}:\n\n```\n{s.prompt}{s.text}\n```" for s in made),
     )
+
+
+DRAWN = ("uniqueness", "distinct_2", "self_bleu_4", "bleu_4", "bleu_4_back", "bleu_ha")
+
+
+def drawn(run: Path, options: dict[str, Any]) -> str:
+    """What the last validation measured of drawn sentences, where it drew any; see docs/gan.md."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    last = next((line for line in reversed(lines) if "eval_bleu_ha" in line), None)
+    if last is None:
+        return ""
+    cells = [f"{last['eval_' + name]:.3f}" for name in DRAWN]
+    names = " | ".join(name.replace("_", "-") for name in DRAWN)
+    about = f"{options['config']['watch_samples']} sentences drawn at temperature 1 after update {last['step']:,}"
+    return f"\n| {about} | {names} |\n|{'---|' * (len(DRAWN) + 1)}\n| | {' | '.join(cells)} |\n"
 
 
 if __name__ == "__main__":

@@ -31,7 +31,11 @@ CURES: dict[str, dict[str, Any]] = {  # the title of a picture: options
     "non-saturating": {"adversarial_loss": "non_saturating"},
     "non-saturating, R1": {"adversarial_loss": "non_saturating", "r1": 0.3},
     "relativistic, R1": {"adversarial_loss": "relativistic", "r1": 0.3},
-    "Wasserstein, gradient penalty": {"adversarial_loss": "wasserstein", "gradient_penalty": 1.0},
+    "Wasserstein, gradient penalty": {
+        "adversarial_loss": "wasserstein",
+        "gradient_penalty": 1.0,
+        "discriminator_steps": 5,
+    },
 }
 
 
@@ -181,6 +185,8 @@ def picture_gan(points: torch.Tensor, steps: int, seed: int, path: Path) -> list
         surface = model.discriminator(grid.view(-1, 2)).view(120, 120)
         where.contourf(line, line, surface - surface.mean(), levels=20, cmap="RdBu", alpha=0.5)
         scatter(where, f"{name}: {modes} of {MODES} modes", (points, "#0072B2", "original"), (made, "#D55E00", "new"))
+    about = "blue points: data, orange points: generated; the surface: the discriminator's score, blue is high"
+    figure.suptitle(about, fontsize=9)
     figure.savefig(path, dpi=110)
     return said
 

@@ -21,7 +21,7 @@ def test_causal_models_keep_the_contract(kind, name, tmp_path):
     assert len(kept) == 10
 
 
-@pytest.mark.parametrize("name", ["gpt2", "code", "rnn", "transformer", "vae"])
+@pytest.mark.parametrize("name", ["gpt2", "code", "rnn", "transformer", "vae", "gan"])
 def test_bundled_models_keep_the_contract(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert len(list(check_backend(name))) == 10
