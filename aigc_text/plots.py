@@ -148,7 +148,8 @@ def save(figure: Any, picture: Path) -> None:
     from matplotlib import pyplot as plt
 
     temporary = picture.with_name(f".{picture.name}.tmp")
-    figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120)
+    # Tight: a legend below axes of fixed proportions may reach out of the figure.
+    figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120, bbox_inches="tight")
     plt.close(figure)
     temporary.replace(picture)
 

@@ -26,6 +26,7 @@ from aigc_text.backends.vae_objective import ELBO, VAETraining
 
 MODES, NOISE, SPREAD, LIMIT = 8, 8, 0.05, 1.6
 CENTRES = torch.tensor([[math.cos(a), math.sin(a)] for a in torch.arange(MODES) * 2 * math.pi / MODES])
+SHARED: dict[str, Any] = {"learning_rate": 1e-3, "weight_decay": 0.0, "precision": "fp32"}
 CURES: dict[str, dict[str, Any]] = {  # the title of a picture: options
     "minimax": {"adversarial_loss": "minimax"},
     "non-saturating": {"adversarial_loss": "non_saturating"},
@@ -109,10 +110,8 @@ class PlaneGAN(nn.Module):
 
 
 def gan_options(**given: Any) -> GANTraining:
-    shared = {"likelihood_steps": 0, "learning_rate": 1e-3, "generator_rate": 1.0, "discriminator_rate": 1.0}
-    return GANTraining(
-        **{**shared, "weight_decay": 0.0, "warmup_steps": 0, "deliver": "last", "precision": "fp32", **given}
-    )
+    rates = {"generator_rate": 1.0, "discriminator_rate": 1.0, "warmup_steps": 0}
+    return GANTraining(**{**SHARED, **rates, "likelihood_steps": 0, "deliver": "last", **given})
 
 
 def batches(points: torch.Tensor, options: Any, size: int = 256) -> list[dict[str, torch.Tensor]]:
@@ -128,21 +127,11 @@ def covered(points: torch.Tensor) -> tuple[int, float]:
     return int((counts > len(points) / MODES / 4).sum()), float(near.float().mean())
 
 
-def train_vae(points: torch.Tensor, steps: int, seed: int) -> PlaneVAE:
-    torch.manual_seed(seed)
-    model = PlaneVAE()
-    options = VAETraining(
-        max_steps=steps, learning_rate=1e-3, weight_decay=0.0, annealing="monotonic", precision="fp32", seed=seed
-    )
-    list(trainer.train(model.train(), ELBO(options), batches(points, options), options))
-    return model
-
-
-def train_gan(points: torch.Tensor, steps: int, seed: int, **given: Any) -> PlaneGAN:
-    torch.manual_seed(seed)
-    model, options = PlaneGAN(), gan_options(max_steps=steps, seed=seed, **given)
-    list(trainer.train(model.train(), Adversarial(options), batches(points, options), options))
-    return model
+def trained(model: Any, objective: type, options: Any, points: torch.Tensor) -> Any:
+    torch.manual_seed(options.seed)
+    made = model()
+    list(trainer.train(made.train(), objective(options), batches(points, options), options))
+    return made
 
 
 def scatter(axes: Any, title: str, *sets: tuple[torch.Tensor, str, str]) -> None:
@@ -158,8 +147,9 @@ def picture_vae(data: dict[str, torch.Tensor], steps: int, seed: int, path: Path
 
     figure, rows = plt.subplots(len(data), 2, figsize=(7, 3.6 * len(data)), layout="constrained")
     for (name, points), (left, right) in zip(data.items(), rows, strict=True):
+        options = VAETraining(max_steps=steps, seed=seed, annealing="monotonic", **SHARED)
         with torch.enable_grad():
-            model = train_vae(points, steps, seed)
+            model = trained(PlaneVAE, ELBO, options, points)
         rebuilt = model.decoder(model.encoder(points)[:, :2])
         drawn = model.decoder(torch.randn(len(points), 2, generator=torch.Generator().manual_seed(1)))
         scatter(left, f"{name}: original, reconstructed", (points, "#0072B2", "original"), (rebuilt, "#D55E00", "new"))
@@ -178,7 +168,7 @@ def picture_gan(points: torch.Tensor, steps: int, seed: int, path: Path) -> list
     scatter(axes.flat[0], "the data", (points, "#0072B2", "original"))
     for (name, given), where in zip(CURES.items(), axes.flat[1:], strict=True):
         with torch.enable_grad():
-            model = train_gan(points, steps, seed, **given)
+            model = trained(PlaneGAN, Adversarial, gan_options(max_steps=steps, seed=seed, **given), points)
         made = model.sample(2000, 1)
         modes, near = covered(made)
         said.append(f"| {name} | {modes} of {MODES} | {near:.0%} |")
