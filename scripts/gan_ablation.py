@@ -4,8 +4,9 @@
     python scripts/gan_ablation.py --data runs/captions --output runs/ablation
 
 {LSTM, relational memory} × {non-saturating, relativistic, hinge} × {none, R1, likelihood term}: each from the warm-up
-of its generator with `recipes/gan_coco_adversarial.yaml` and `BASE`, five minutes at most. A row says whether the run told of a
-collapse, its best BLEU-HA in the adversarial phase and where, and its last figures. What is done is not done again.
+of its generator with `recipes/gan_coco_adversarial.yaml` and `BASE`, five minutes at most. A row says whether the run
+told of a collapse, its best BLEU-HA in the adversarial phase and where, and its last figures. What is done is not done
+again.
 """
 
 from __future__ import annotations
