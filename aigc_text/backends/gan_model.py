@@ -192,8 +192,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
                 scores += gumbel_noise(scores)
                 tokens = scores.argmax(1)
                 ids[live, t], alive[live, t] = tokens, True
-                # What is under fp32's precision is 0: near the smallest numbers a processor is a hundred times slower.
-                shown.append(F.threshold(torch.softmax(scores.mul_(beta), 1), 1e-16, 0.0))
+                shown.append(torch.softmax(scores.mul_(beta), 1))
                 if len(ends) and device.type == "cpu":  # elsewhere the host would wait for the device
                     keep = (~torch.isin(tokens, ends)).nonzero()[:, 0]
                     if len(keep) < len(live):
