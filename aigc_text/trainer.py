@@ -95,7 +95,8 @@ class _Run:
         if evaluate is None and (options.delivers_best or options.schedule == "plateau"):
             delivers = "early_stopping" if options.early_stopping else "deliver=best"
             what = delivers if options.delivers_best else "schedule=plateau"
-            raise OptionError(f"{what} needs a validation, and none is given", "Give a file with --validation.")
+            cure = "Give a file with --validation" + (", or --deliver last." if what == "deliver=best" else ".")
+            raise OptionError(f"{what} needs a validation, and none is given", cure)
         names = list(objective.groups(model))
         options.check_groups(names)
         self.of_group = {name: options.for_group(name) for name in names}

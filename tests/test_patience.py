@@ -54,7 +54,7 @@ def test_early_stopping_ends_the_run_and_gives_the_best_weights_back(tmp_path):
     assert "stopped" not in again[-1].message
 
 
-@pytest.mark.parametrize("given", [{"early_stopping": 2}, {"schedule": "plateau"}])
+@pytest.mark.parametrize("given", [{"early_stopping": 2}, {"schedule": "plateau"}, {"deliver": "best"}])
 def test_patience_needs_a_validation(given):
     with pytest.raises(OptionError, match="needs a validation"):
         run(Net(), opts=options(**given))
