@@ -94,7 +94,7 @@ def outcome(metrics: Path) -> dict[str, Any]:
     seen = [line for line in lines if "eval_bleu_ha" in line]
     start, later = seen[0], seen[1:]
     best = max(later, key=lambda line: line["eval_bleu_ha"])
-    told = [line["message"].split(":")[0] for line in lines if "collapse" in line.get("message", "")]
+    told = [line["message"].split(":")[0] for line in lines if "mode collapse" in line.get("message", "")]
     return {
         "collapse": "yes" if told else "no",
         "start": start["eval_bleu_ha"],
