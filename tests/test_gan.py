@@ -267,6 +267,9 @@ def test_the_generators_gradient_is_that_of_the_unrolled_loop(config, hard):
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6, rtol=1e-3)
     assert sum(g.abs().sum() for g in found) > 0
+    how = {"inverse_temperature": beta, "straight_through": hard, "fakes": fakes}
+    alone = model(ids, phase="generator", with_real=False, **how)
+    assert alone.real is None and torch.allclose(alone.fake, out.fake, atol=1e-6)
 
 
 def test_each_phase_has_gradients_for_its_own_group_alone(backend):
@@ -274,7 +277,9 @@ def test_each_phase_has_gradients_for_its_own_group_alone(backend):
     judge = {id(p) for p in model.discriminator.parameters()}
     for phase, other in (("discriminator", False), ("generator", True), ("likelihood", True)):
         model.zero_grad()
-        out = model(**batch, phase=phase, length=8, penalty="r1" if phase == "discriminator" else None)
+        fakes = model.rollout(6, 8) if phase == "generator" else None
+        penalty = "r1" if phase == "discriminator" else None
+        out = model(**batch, phase=phase, length=8, penalty=penalty, fakes=fakes)
         loss = out.loss if phase == "likelihood" else discriminator_loss("hinge", out.real, out.fake)
         if out.squared is not None:
             loss = loss + out.squared.mean()

@@ -25,6 +25,7 @@ from ..transformers_backend import TransformersBackend
 from .gan_model import GANForCausalLM
 from .gan_objective import Adversarial, GANTraining
 from .gan_watch import REFERENCES, Watch
+from .rnn import UNLIMITED
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -142,7 +143,7 @@ class GAN(TransformersBackend):
             OptionError: `context` for a model with noise.
         """
         if not self.model.config.noise_size:
-            return super().score(texts, batch_size=batch_size, context=context or 1 << 40)
+            return super().score(texts, batch_size=batch_size, context=context or UNLIMITED)
         if context is not None:
             raise OptionError(f"context {context}: with noise a sentence is read whole", "Leave it out.")
         return self._estimates(texts)

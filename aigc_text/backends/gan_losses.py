@@ -36,7 +36,7 @@ def discriminator_loss(kind: str, real: torch.Tensor, fake: torch.Tensor) -> tor
     return fake.mean() - real.mean()
 
 
-def generator_loss(kind: str, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
+def generator_loss(kind: str, real: torch.Tensor | None, fake: torch.Tensor) -> torch.Tensor:
     """What the generator minimises, the mean over all scores; see `discriminator_loss`.
 
     `minimax`: log(1 - D(f)), whose gradient vanishes where the discriminator is sure (Goodfellow et al. 2014, section
@@ -47,6 +47,7 @@ def generator_loss(kind: str, real: torch.Tensor, fake: torch.Tensor) -> torch.T
     if kind == "non_saturating":
         return F.softplus(-fake).mean()
     if kind == "relativistic":
+        assert real is not None
         return F.softplus(real - fake).mean()
     return -fake.mean()
 

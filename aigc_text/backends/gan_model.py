@@ -95,6 +95,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         length: int = 64,
         penalty: str | None = None,
         fakes: Fakes | None = None,
+        with_real: bool = True,
         with_likelihood: bool = False,
         use_cache: bool | None = None,
         past_key_values: RecurrentState | None = None,
@@ -117,6 +118,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
             length: most words of a generated sentence.
             penalty: `r1` or `gradient`, see `gan_losses`.
             fakes: those of the discriminator's phase of the same step.
+            with_real: whether the generator's phase scores the batch too, as relativistic losses need it.
             with_likelihood: for a likelihood term in the generator's phase.
             use_cache: whether the state is wanted.
             past_key_values: the same as `cache`, as older transformers call it.
@@ -127,7 +129,9 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
                 return GANOutput(loss=nll, nll=nll)
             if phase == "discriminator":
                 return self._judge(input_ids, labels, inverse_temperature, straight_through, length, penalty)
-            return self._teach(input_ids, labels, inverse_temperature, straight_through, fakes, with_likelihood)
+            assert fakes is not None
+            kept = (with_real, with_likelihood)
+            return self._teach(input_ids, labels, inverse_temperature, straight_through, fakes, *kept)
         mask = attention_mask[:, -input_ids.shape[1] :] if attention_mask is not None else None  # (B, T)
         wanted = self.config.use_cache if use_cache is None else use_cache
         outputs, after = self.read(input_ids, noise, mask, cache or past_key_values, wanted)
@@ -264,13 +268,13 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         labels: torch.Tensor | None,
         beta: float,
         hard: bool,
-        fakes: Fakes | None,
+        made: Fakes,
+        with_real: bool,
         with_likelihood: bool,
     ) -> GANOutput:
         """The generator's phase: the discriminator's weights are constants, so it gets no gradient."""
         judge = self.judge()
         constants = {name: p.detach() for name, p in judge.named_parameters()}
-        made = fakes if fakes is not None else self.rollout(len(ids), 64, beta)
         begin = torch.full_like(made.ids[:, :1], self.config.bos_token_id or 0)
         outputs, _ = self.read(torch.cat([begin, made.ids[:, :-1]], 1), made.noise)
         weight = constants["embedding.weight"]
@@ -280,10 +284,11 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         soft = Shown.apply(read, self.output.weight, self.output.bias, made.shown, weight, beta)
         fake = placed(soft, made.alive, words)
         fake = fake + (words - fake).detach() if hard else fake
-        both = torch.cat([F.embedding(real_ids, weight), fake])
-        found = functional_call(judge, constants, (both,))
+        seen = torch.cat([F.embedding(real_ids, weight), fake]) if with_real else fake
+        found = functional_call(judge, constants, (seen,))
+        real = found[: len(ids)] if with_real else None
         nll = self._nll(ids, labels) if with_likelihood else None
-        return GANOutput(real=found[: len(ids)], fake=found[len(ids) :], nll=nll)
+        return GANOutput(real=real, fake=found[-len(ids) :], nll=nll)
 
     def _sentences(self, ids: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
         """(B, T - 1) the batch's own words with their end, without what begins and fills up a row."""

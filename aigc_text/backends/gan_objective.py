@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import OptionError
 from ..objective import Objective, Step, Verdict
 from ..options import TrainingOptions, option
-from .gan_losses import LOSSES, discriminator_loss, generator_loss, gradient_penalty, r1_penalty
+from .gan_losses import LOSSES, discriminator_loss, generator_loss, gradient_penalty, needs_real, r1_penalty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +184,8 @@ class Adversarial(Objective):
         yield Step("discriminator", loss, logs, o.discriminator_rate * ramp)
         if (n + 1) % o.discriminator_steps:
             return
-        out = model(**batch, **how, phase="generator", fakes=fakes, with_likelihood=o.likelihood_weight > 0)
+        needed = {"with_real": needs_real(o.adversarial_loss), "with_likelihood": o.likelihood_weight > 0}
+        out = model(**batch, **how, phase="generator", fakes=fakes, **needed)
         loss = generator_loss(o.adversarial_loss, out.real, out.fake)
         logs = {"inverse_temperature": beta}
         if out.nll is not None:
