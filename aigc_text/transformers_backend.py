@@ -62,9 +62,9 @@ class TransformersBackend(PretrainedBackend):
 
     def engine(self) -> Engine:
         """What produces the next token."""
-        from .engines.transformers import TransformersEngine
+        from .engines.torch import TorchEngine
 
-        return TransformersEngine(self.model, self.pad())
+        return TorchEngine(self.model, self.pad())
 
     def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
         """The ids that the model sees for a prompt; for an empty one the token that begins a text."""

@@ -60,7 +60,7 @@ class MaskedEngine(Engine):
             for n in live:
                 scores = self.model(torch.tensor([[*texts[n][-40:], self.mask]])).logits[0, -1].float()
                 if rows[n].key is not None:
-                    scores = scores + gumbel(torch.tensor([rows[n].key]), made, len(scores))[0]
+                    scores = scores + gumbel(torch.tensor([rows[n].key]), made, torch.arange(len(scores)))[0]
                 texts[n].append(int(scores.argmax()))
                 events.append(Event(n, texts[n][-1], "length" if made + 1 == rows[n].limit else None))
             made += 1

@@ -227,6 +227,7 @@ class RecurrentModel(PreTrainedModel):
     """What models with an embedding, recurrent layers and an output layer share, beside their `forward`."""
 
     main_input_name = "input_ids"
+    carries_state = True  # from step to step, in what `forward` gives as its cache
     _tied_weights_keys = {"output.weight": "embedding.weight"}
     embedding: nn.Embedding
     output: nn.Linear

@@ -1,0 +1,192 @@
+"""The engine `torch`: our own decoding loop, for every model that transformers can `generate` from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from ..sampling import Sampler
+from . import Engine, Event, Row
+from .packed import packed
+from .steps import steps_of
+
+DROPPED = 8  # rows are dropped when one of so many has finished: it copies the memory of all the others
+
+
+class TorchEngine(Engine):
+    """Steps through a model after transformers' own preparation (cache, mask, positions, processors).
+
+    `generate` takes a generator function as `custom_generate`: it prepares everything, then hands over. So every
+    model with `GenerationMixin` works, and sampling is seeded per row. Beams are transformers' own.
+    """
+
+    supports_beams = True
+
+    def __init__(self, model: PreTrainedModel, pad: int) -> None:
+        self.model, self.pad = model, pad
+
+    def context(self) -> int | None:
+        text = self.model.config.get_text_config(decoder=True)
+        if getattr(text, "is_encoder_decoder", False):
+            return None  # T5's positions are relative; generation is bounded by max_new_tokens
+        return getattr(text, "max_position_embeddings", None)
+
+    def prompt_counts(self) -> bool:
+        return not self.model.config.is_encoder_decoder
+
+    def config(self, **options: Any) -> GenerationConfig:
+        """Merged here, not inside `generate`, so that what is reported is what is used."""
+        merged = copy.deepcopy(self.model.generation_config)
+        # One by one, not through update(): a part of the options alone need not make sense yet.
+        for name, value in options.items():
+            if value is not None:
+                setattr(merged, name, value)
+        for name, value in merged._get_default_generation_params().items():
+            if getattr(merged, name, None) is None:
+                setattr(merged, name, value)
+        merged.max_length = None  # lengths are counted in new tokens, row by row
+        merged.use_cache = True  # some are saved with the setting that they were trained with
+        return merged
+
+    def decode(self, rows: Sequence[Row], config: GenerationConfig) -> Generator[list[Event], list[int] | None, None]:
+        config = copy.deepcopy(config)
+        config.num_return_sequences, config.num_beams, config.stop_strings = 1, 1, None
+        config.max_new_tokens = max(row.limit for row in rows)
+        generate: Any = self.model.generate
+        return generate(
+            **self._inputs(rows),
+            generation_config=config,
+            custom_generate=_loop,
+            limits=torch.tensor([row.limit for row in rows]),
+            allowed={n: row.allowed for n, row in enumerate(rows) if row.allowed is not None},
+            keys=torch.tensor([row.key or 0 for row in rows], device=self.model.device) if config.do_sample else None,
+        )
+
+    def beams(self, row: Row, config: GenerationConfig) -> list[list[Event]]:
+        config = copy.deepcopy(config)
+        config.max_new_tokens, config.stop_strings = row.limit, None
+        inputs = self._inputs([row])
+        start = inputs["input_ids"].shape[1] if self.prompt_counts() else 1
+        generate: Any = self.model.generate
+        with torch.random.fork_rng():
+            torch.manual_seed((row.key or 0) & (2**63 - 1))  # beam sampling draws through torch's own generator
+            found = generate(**inputs, generation_config=config, prefix_allowed_tokens_fn=_prefix(row, start))
+        return [self._events(ids[start:].tolist(), config) for ids in found]
+
+    def _events(self, ids: list[int], config: GenerationConfig) -> list[Event]:
+        ends = _ends(config)
+        kept = []
+        for token in ids:
+            finish = "stop" if token in ends else None
+            kept.append(Event(0, token, finish))
+            if finish:
+                return kept
+        if kept:
+            kept[-1] = kept[-1]._replace(finish="length")
+        return kept
+
+    def _inputs(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
+        width = max(len(row.tokens) for row in rows)
+        left = self.prompt_counts()
+        ids = torch.full((len(rows), width), self.pad)
+        mask = torch.zeros_like(ids)
+        for n, row in enumerate(rows):
+            place = slice(width - len(row.tokens), width) if left else slice(0, len(row.tokens))
+            ids[n, place] = torch.tensor(row.tokens)
+            mask[n, place] = 1
+        more = {k: torch.stack([row.inputs[k] for row in rows]).to(self.model.device) for k in rows[0].inputs}
+        return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device), **more}
+
+
+def _prefix(row: Row, start: int) -> Any:
+    """What `row.allowed` says in the form that beam search asks for."""
+    if row.allowed is None:
+        return None
+    allowed, every = row.allowed, None
+
+    def ids(_: int, made: torch.Tensor) -> list[int]:
+        nonlocal every
+        mask = allowed(made[start:].tolist())
+        if mask is not None:
+            every = every or list(range(len(mask)))
+            return mask.nonzero()[:, 0].tolist()
+        return every or []
+
+    return ids
+
+
+def _ends(config: GenerationConfig) -> set[int]:
+    ends = config.eos_token_id
+    return set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
+
+
+@torch.inference_mode()  # generate's own no_grad has ended by the time that this generator runs
+def _loop(
+    model: Any,
+    input_ids: torch.Tensor,
+    logits_processor: Any,
+    stopping_criteria: Any,
+    generation_config: GenerationConfig,
+    limits: torch.Tensor,
+    allowed: dict[int, Any],
+    keys: torch.Tensor | None = None,
+    **state: Any,
+) -> Generator[list[Event], list[int] | None, None]:
+    """One token a step for all rows that are not finished."""
+    room, made = int(limits.max()), 0
+    steps, layers = steps_of(model, input_ids, state, room), packed(model)
+    ids = torch.cat([input_ids, input_ids.new_zeros(len(input_ids), room)], 1)  # (B, T + room)
+    start, ends = input_ids.shape[1], _ends(generation_config)
+    processors, sampler = Sampler.taken_from(logits_processor)
+    rows, left = list(range(len(ids))), limits.tolist()  # of each row still computed: its number, its limit
+    over = [False] * len(ids)
+    while not all(over):
+        known = ids[:, : start + made]  # (B, T)
+        with layers.in_use():
+            scores = steps.scores(known)  # (B, V)
+        if allowed:
+            _rule_out(scores, rows, known[:, start:].tolist(), allowed)
+        for process in processors:
+            scores = process(known, scores)
+        tokens = scores.argmax(1) if keys is None else sampler(scores, keys, made)  # (B,)
+        ids[:, start + made] = tokens
+        made += 1
+        events = [
+            Event(row, token, "stop" if token in ends else "length" if made >= left[row] else None)
+            for row, token, gone in zip(rows, tokens.tolist(), over, strict=True)
+            if not gone
+        ]
+        closed = set((yield events) or ())
+        closed.update(event.row for event in events if event.finish is not None)
+        over = [gone or row in closed for row, gone in zip(rows, over, strict=True)]
+        if steps.can_drop and len(over) <= sum(over) * DROPPED < len(over) * DROPPED:
+            keep = torch.tensor([n for n, gone in enumerate(over) if not gone], device=ids.device)
+            ids, keys = ids[keep], keys[keep] if keys is not None else None
+            steps.keep(keep)
+            _keep_in_processors(processors, keep)
+            rows = [row for row, gone in zip(rows, over, strict=True) if not gone]
+            over = [False] * len(rows)
+
+
+def _rule_out(logits: torch.Tensor, rows: list[int], made: list[list[int]], allowed: dict[int, Any]) -> None:
+    """Sets the scores of tokens that may not follow to minus infinity; forgets rows that are free from here on."""
+    for n, row in enumerate(rows):
+        if row in allowed:
+            mask = allowed[row](made[n])
+            if mask is None:
+                del allowed[row]
+            else:
+                # A model may have more scores than its tokenizer has tokens.
+                logits[n, : len(mask)].masked_fill_(~mask.to(logits.device), -torch.inf)
+                logits[n, len(mask) :] = -torch.inf
+
+
+def _keep_in_processors(processors: Any, keep: torch.Tensor) -> None:
+    """The repetition penalty remembers a length for each row of the first batch."""
+    for p in processors:
+        if torch.is_tensor(lengths := getattr(p, "prompt_ignore_length", None)):
+            p.prompt_ignore_length = lengths[keep]
