@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -112,14 +111,27 @@ class Backend(ABC):
             raise OptionError("stream gives one text", "Use generate or pieces for num_return_sequences above 1.")
         yield from (piece.text for piece in self.pieces([prompt], options) if piece.text)
 
-    def generate_from(
-        self, first: int, prompts: Sequence[str], options: GenerationOptions, batch_size: int = 8
+    def generate_some(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions,
+        wanted: Callable[[int, int], bool],
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
     ) -> Iterator[Completion]:
-        """Yields what `generate` yields, from the prompt number `first` on, one completion a prompt.
+        """Yields those completions of `generate` that are wanted, in whatever order they are finished.
 
         A backend that can make a text without those before it does so; here they are made and passed over.
+
+        Args:
+            prompts: all of them, for a text follows from its prompt's place.
+            options: how, with a seed where anything is drawn.
+            wanted: of (prompt_index, index).
+            batch_size: most texts at once.
+            batch_tokens: most tokens at once, of prompts and texts together.
         """
-        return itertools.islice(self.generate(prompts, options), first, None)
+        return (c for c in self.generate(prompts, options) if wanted(c.prompt_index, c.index))
 
     def score(self, texts: Iterable[str]) -> Iterator[Score]:
         """Yields how well the model predicts each text, in order; `capabilities.likelihood` says of what kind it is.

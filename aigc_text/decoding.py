@@ -7,22 +7,25 @@ has all of them. `stream` and `generate` see the same pieces.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from .engines import Engine, Event, Row
+from .errors import GenerationError, out_of_memory
 from .results import Completion, Piece
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-WINDOW = 16  # batches that are sorted by length together
-CONTEXT = 8  # prompt tokens that the first new character is decoded with (some tokenizers glue words together)
+WINDOW = 4096  # requests that are sorted by length together
+TOKENS = 8192  # of prompts and texts in a batch: half a gigabyte of keys and values in a model like GPT-2
+CONTEXT = 8  # tokens that the next ones are decoded with (some tokenizers glue words together)
+LONGEST = 32  # tokens of a window: beyond it those before the last few are let go
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """One completion that was asked for.
 
@@ -49,31 +52,56 @@ class Decoding:
     Attributes:
         config: the engine's effective generation config.
         seed: reported with what was drawn; `None` if nothing is.
-        batch_size: most rows at once.
         equal_lengths: put only prompts of one length into a batch.
         exact: whether the text is promised to be the same in every batch.
         continues: whether the text goes on from the prompt (not in an encoder-decoder).
+        streamed: whether pieces are wanted as the texts grow; else a text comes as one piece.
     """
 
     config: GenerationConfig
     seed: int | None
-    batch_size: int
     equal_lengths: bool
     exact: bool
     continues: bool
+    streamed: bool
+
+
+class Budget:
+    """How large batches may be; it shrinks where memory runs out.
+
+    Args:
+        rows: most rows at once, or `None` for as many as the tokens allow.
+        tokens: most tokens at once, of prompts and of texts at their longest; one row is always allowed.
+    """
+
+    def __init__(self, rows: int | None = None, tokens: int | None = None) -> None:
+        self.rows, self.tokens = rows, tokens or TOKENS
+
+    def allows(self, rows: int, width: int) -> bool:
+        """Whether so many rows of so many tokens may be computed at once."""
+        return rows == 1 or (rows * width <= self.tokens and rows <= (self.rows or rows))
+
+    def halve(self, batch: Sequence[Request]) -> None:
+        """Allows half of a batch that was too large."""
+        self.rows = max(1, len(batch) // 2)
+        self.tokens = max(1, len(batch) * max(map(_width, batch)) // 2)
 
 
 def decode(
-    engine: Engine, tokenizer: PreTrainedTokenizerBase, requests: Iterable[Request], how: Decoding
+    engine: Engine, tokenizer: PreTrainedTokenizerBase, requests: Iterable[Request], how: Decoding, budget: Budget
 ) -> Iterator[Piece]:
-    """Yields the pieces of all requests as they come; those of one request are in order, requests may interleave."""
+    """Yields the pieces of all requests as they come; those of one request are in order, requests may interleave.
+
+    Raises:
+        GenerationError: there is not enough memory for one text.
+    """
     beams = (how.config.num_beams or 1) > 1
-    for batch in _batches(requests, how.batch_size, how.equal_lengths):
+    for batch in _batches(requests, budget, how.equal_lengths):
         if beams:
             for best in _beam_batches(batch):
                 yield from _beams(engine, tokenizer, best, how)
         else:
-            yield from _batch(engine, tokenizer, batch, how)
+            yield from _within_memory(engine, tokenizer, batch, how, budget)
 
 
 def in_order(pieces: Iterable[Piece], per_prompt: int, first: int = 0) -> Iterator[Piece]:
@@ -95,23 +123,74 @@ def in_order(pieces: Iterable[Piece], per_prompt: int, first: int = 0) -> Iterat
             turn += 1
 
 
-def _batches(requests: Iterable[Request], size: int, equal: bool) -> Iterator[list[Request]]:
+def _batches(requests: Iterable[Request], budget: Budget, equal: bool) -> Iterator[list[Request]]:
     """Batches of similar prompt lengths, taken from windows so that a long input is never held whole."""
     requests = iter(requests)
-    while window := list(islice(requests, size * WINDOW)):
-        if len(window) > size or equal:
+    while window := list(islice(requests, WINDOW)):
+        if equal or not budget.allows(len(window), max(map(_width, window))):
             window.sort(key=_length)  # stable: equal lengths keep the input's order
         for _, group in groupby(window, key=_length if equal else lambda _: None):
-            rows = list(group)
-            yield from (rows[n : n + size] for n in range(0, len(rows), size))
+            yield from _cut(list(group), budget)
+
+
+def _cut(requests: list[Request], budget: Budget) -> Iterator[list[Request]]:
+    """Consecutive batches, as large as the budget allows when each is asked for."""
+    first = 0
+    while first < len(requests):
+        end, width = first + 1, _width(requests[first])
+        while end < len(requests):
+            width = max(width, _width(requests[end]))
+            if not budget.allows(end + 1 - first, width):
+                break
+            end += 1
+        yield requests[first:end]
+        first = end
 
 
 def _length(request: Request) -> int:
     return len(request.row.tokens)
 
 
-def _batch(engine: Engine, tokenizer: PreTrainedTokenizerBase, batch: list[Request], how: Decoding) -> Iterator[Piece]:
-    texts = [_Text(tokenizer, request, how) for request in batch]
+def _width(request: Request) -> int:
+    return len(request.row.tokens) + request.row.limit
+
+
+def _within_memory(
+    engine: Engine, tokenizer: PreTrainedTokenizerBase, batch: list[Request], how: Decoding, budget: Budget
+) -> Iterator[Piece]:
+    """A batch; where memory runs out, what it did not finish again in smaller ones."""
+    given: dict[Request, int] = {}  # characters that were passed on, of texts that are not finished
+    waiting = [batch]
+    while waiting:
+        rows = waiting.pop(0)
+        left = {(r.prompt_index, r.index): r for r in rows}
+        try:
+            for piece in _batch(engine, tokenizer, rows, how, given):
+                place = (piece.prompt_index, piece.index)
+                given[left[place]] = given.get(left[place], 0) + len(piece.text)
+                if piece.completion is not None:
+                    del left[place]
+                yield piece
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(rows) == 1:
+                raise GenerationError(
+                    f"out of memory with a text of up to {_width(rows[0])} tokens",
+                    "Lower --max-new-tokens, shorten the prompt, or choose a smaller model or --dtype bf16.",
+                ) from error
+            budget.halve(rows)
+        waiting = [*_cut(list(left.values()), budget), *waiting]
+
+
+def _batch(
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    batch: list[Request],
+    how: Decoding,
+    given: Mapping[Request, int],
+) -> Iterator[Piece]:
+    texts = [_Text(tokenizer, request, how, given.get(request, 0)) for request in batch]
     steps = engine.decode([request.row for request in batch], how.config)
     closed: list[int] = []
     try:
@@ -149,34 +228,43 @@ def _beams(engine: Engine, tokenizer: PreTrainedTokenizerBase, wanted: list[Requ
 
 
 class _Text:
-    """One completion while it grows: tokens become whole characters, stop strings end it."""
+    """One completion while it grows: tokens become whole characters, stop strings end it.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, request: Request, how: Decoding) -> None:
-        self.request, self.how = request, how
+    Args:
+        given: characters that were passed on by an attempt before this one.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, request: Request, how: Decoding, given: int = 0) -> None:
+        self.request, self.how, self.given = request, how, given
         self.characters = Detokenizer(tokenizer, request.row.tokens if how.continues else ())
         self.matcher = StopMatcher(request.stop_strings)
         self.text, self.tokens, self.done, self.skip = "", 0, False, request.skip
+        self.waits = not how.streamed and not request.stop_strings
         self.started = time.perf_counter()
 
     def push(self, event: Event) -> Piece | None:
         self.tokens += 1
-        ended = event.finish == "stop"
-        grown = "" if ended else self.characters.push(event.token)
+        ended, grown = event.finish == "stop", ""
+        if not ended:
+            grown = self.characters.keep(event.token) if self.waits else self.characters.push(event.token)
         if event.finish is not None:
             grown += self.characters.flush()
+        elif self.waits:
+            return None
         grown, self.skip = grown[self.skip :], max(0, self.skip - len(grown))
         shown, stopped = self.matcher.push(grown)
         if event.finish is not None and not stopped:
             shown += self.matcher.flush()
         self.text += shown
         self.done = stopped or event.finish is not None
-        if not shown and not self.done:
+        shown, self.given = shown[self.given :], max(0, self.given - len(shown))
+        if not (shown and self.how.streamed) and not self.done:
             return None
         finish = "stop" if stopped else event.finish
         return Piece(
             prompt_index=self.request.prompt_index,
             index=self.request.index,
-            text=shown,
+            text=shown if self.how.streamed else self.text,
             completion=self._completion(finish) if finish else None,
         )
 
@@ -197,35 +285,35 @@ class _Text:
 class Detokenizer:
     """Token ids to text, a whole character at a time: never half of a Chinese character or an emoji.
 
-    A window of the last tokens is decoded with and without the new ones; their difference is the growth, held back
-    while it ends in U+FFFD, which stands for bytes that do not make a character yet.
+    A window of the last tokens is decoded again with each new one; what it gains is the growth, held back while it
+    ends in U+FFFD, which stands for bytes that do not make a character yet.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
         self.ids = list(prompt[-CONTEXT:])
-        self.first, self.read = 0, len(self.ids)
+        self.before = self._decode(self.ids)  # what was given of the window's text
 
     def push(self, token: int) -> str:
         """The text that the token adds, if it completes any."""
         self.ids.append(token)
-        grown = self._growth()
-        if not grown or grown.endswith("\ufffd"):
-            return ""
-        return self._take(grown)
+        whole = self._decode(self.ids)
+        return "" if whole.endswith("\ufffd") else self._take(whole)
+
+    def keep(self, token: int) -> str:
+        """Takes a token whose text is wanted at the next flush."""
+        self.ids.append(token)
+        return ""
 
     def flush(self) -> str:
         """What is held back: at the end, incomplete bytes come as U+FFFD."""
-        return self._take(self._growth())
+        return self._take(self._decode(self.ids))
 
-    def _growth(self) -> str:
-        before = self._decode(self.ids[self.first : self.read])
-        return self._decode(self.ids[self.first :])[len(before) :]
-
-    def _take(self, grown: str) -> str:
-        if grown:
-            self.ids = self.ids[self.read :]
-            self.first, self.read = 0, len(self.ids)
+    def _take(self, whole: str) -> str:
+        grown, self.before = whole[len(self.before) :], whole
+        if len(self.ids) > LONGEST and grown:
+            self.ids = self.ids[-CONTEXT:]
+            self.before = self._decode(self.ids)
         return grown
 
     def _decode(self, ids: list[int]) -> str:

@@ -51,6 +51,10 @@ class TrainingError(UserError):
     """A training run that cannot start, or must stop: a locked folder, a loss that is not finite."""
 
 
+class GenerationError(UserError):
+    """Texts that cannot be made here, or a file of them that belongs to another run."""
+
+
 class MetricError(UserError, ValueError):
     """A figure that is not defined for these texts, or that something is missing for."""
 
@@ -64,3 +68,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'gpt2'?"` for the closest known name, or nothing."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {found[0]!r}?" if found else ""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the CPU or on a device."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)

@@ -23,7 +23,7 @@ from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from . import processes, training_state
-from .errors import OptionError, TrainingError
+from .errors import OptionError, TrainingError, out_of_memory
 from .options import TrainingOptions
 
 PATIENCE = timedelta(minutes=30)  # how long the others wait while the main process writes
@@ -145,7 +145,7 @@ def memory(options: TrainingOptions) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)):
+        if not out_of_memory(error):
             raise
         twice = 2 * options.gradient_accumulation_steps
         less = f"Halve --batch-size and set --gradient-accumulation-steps {twice} for the same result, or lower"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +107,14 @@ class Progress:
     total: int
     logs: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
+
+
+def ordered(numbered: Iterable[tuple[int, T]], first: int = 0) -> Iterator[T]:
+    """Yields items by their numbers, from `first` on without gaps, whatever order they come in."""
+    waiting: dict[int, T] = {}
+    turn = first
+    for number, item in numbered:
+        waiting[number] = item
+        while turn in waiting:
+            yield waiting.pop(turn)
+            turn += 1

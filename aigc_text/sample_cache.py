@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checkpoint
 from .errors import OptionError, TrainingError
+from .results import ordered
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -95,17 +96,21 @@ class SampleCache:
             OptionError: another process is making the same samples, or the folder cannot be written.
         """
         if self.folder is None:
-            yield from map(_sample, backend.generate_from(0, self.prompts, self.options, batch_size))
+            yield from map(_sample, self._made(backend, 0, batch_size))
             return
         with contextlib.closing(_Store(self.folder, self.about)) as store:
             kept = store.read(self.prompts)
             yield from kept
             if len(kept) == len(self.prompts):
                 return
-            for completion in backend.generate_from(len(kept), self.prompts, self.options, batch_size):
+            for completion in self._made(backend, len(kept), batch_size):
                 sample = _sample(completion)
                 store.add(sample)
                 yield sample
+
+    def _made(self, backend: Backend, first: int, batch_size: int) -> Iterator[Completion]:
+        found = backend.generate_some(self.prompts, self.options, lambda i, _: i >= first, batch_size=batch_size)
+        return ordered(((c.prompt_index, c) for c in found), first)
 
 
 class _Store:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .backend import Backend
+from .decoding import Budget
 from .errors import BackendError, OptionError, UserError
 from .options import GenerationOptions, TrainingOptions
 from .results import Completion
@@ -215,7 +216,7 @@ def _batches(backend: Backend, prompts: Sequence[str]) -> bool | None:
         _demand(same, backend, f"batches of {size} give other texts than batches of 1")
     places = [(c.prompt_index, c.index, c.prompt) for c in alone]
     resolved = backend.resolve(None, {**options, "max_new_tokens": LENGTH, "seed": 7})
-    pieces = backend.decode(reversed(places), resolved, 4)
+    pieces = backend.decode(reversed(places), resolved, Budget(4))
     shuffled = {(p.prompt_index, p.index): p.completion.text for p in pieces if p.completion is not None}
     same = shuffled == {(c.prompt_index, c.index): c.text for c in alone}
     _demand(same, backend, "the order of work changes the texts")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -181,7 +181,8 @@ class TransformersBackend(PretrainedBackend):
         prompts: Iterable[str],
         options: GenerationOptions | None = None,
         *,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
         **overrides: Any,
     ) -> Iterator[Completion]:
         """Yields the completions of each prompt, in the order of the prompts; see `Backend.generate`.
@@ -190,8 +191,14 @@ class TransformersBackend(PretrainedBackend):
             prompts: plain strings.
             options: how.
             batch_size: most rows at once. It never changes the text where `Completion.exact` is true.
+            batch_tokens: most tokens at once, of prompts and of texts at their longest (default 8192). Where memory
+                runs out all the same, what was unfinished is done again in batches of half the size.
+
+        Raises:
+            GenerationError: there is not enough memory for one text.
         """
-        for piece in self.pieces(prompts, options, batch_size=batch_size, **overrides):
+        budget = decoding.Budget(batch_size, batch_tokens)
+        for piece in self._pieces(prompts, self.resolve(options, overrides), budget, streamed=False):
             if piece.completion is not None:
                 yield piece.completion
 
@@ -200,24 +207,43 @@ class TransformersBackend(PretrainedBackend):
         prompts: Iterable[str],
         options: GenerationOptions | None = None,
         *,
-        batch_size: int = 8,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
         **overrides: Any,
     ) -> Iterator[Piece]:
-        options = self.resolve(options, overrides)
+        budget = decoding.Budget(batch_size, batch_tokens)
+        return self._pieces(prompts, self.resolve(options, overrides), budget, streamed=True)
+
+    def _pieces(
+        self, prompts: Iterable[str], options: GenerationOptions, budget: decoding.Budget, streamed: bool
+    ) -> Iterator[Piece]:
         n = options.num_return_sequences or 1
         places = ((i, j, prompt) for i, prompt in enumerate(prompts) for j in range(n))
-        yield from decoding.in_order(self.decode(places, options, batch_size), n)
+        return decoding.in_order(self.decode(places, options, budget, streamed), n)
 
-    def generate_from(
-        self, first: int, prompts: Sequence[str], options: GenerationOptions, batch_size: int = 8
+    def generate_some(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions,
+        wanted: Callable[[int, int], bool],
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
     ) -> Iterator[Completion]:
-        places = ((i, 0, prompts[i]) for i in range(first, len(prompts)))
-        for piece in decoding.in_order(self.decode(places, self.resolve(options, {}), batch_size), 1, first):
+        """See `Backend.generate_some`; only what is wanted is made."""
+        options = self.resolve(options, {})
+        n = options.num_return_sequences or 1
+        places = ((i, j, prompt) for i, prompt in enumerate(prompts) for j in range(n) if wanted(i, j))
+        for piece in self.decode(places, options, decoding.Budget(batch_size, batch_tokens)):
             if piece.completion is not None:
                 yield piece.completion
 
     def decode(
-        self, places: Iterable[tuple[int, int, str]], options: GenerationOptions, batch_size: int = 8
+        self,
+        places: Iterable[tuple[int, int, str]],
+        options: GenerationOptions,
+        budget: decoding.Budget | None = None,
+        streamed: bool = False,
     ) -> Iterator[Piece]:
         """Yields pieces of completions named by (prompt_index, index, prompt), in whatever order they come.
 
@@ -230,13 +256,13 @@ class TransformersBackend(PretrainedBackend):
         how = decoding.Decoding(
             config=config,
             seed=seed if drawn else None,
-            batch_size=batch_size,
             equal_lengths=self._equal_lengths(config),
             exact=self._exact(),
             continues=engine.prompt_counts() and self.capabilities.continues,
+            streamed=streamed,
         )
         requests = (self._request(engine, config, options, place, seed if drawn else None) for place in places)
-        yield from decoding.decode(engine, self.tokenizer, requests, how)
+        yield from decoding.decode(engine, self.tokenizer, requests, how, budget or decoding.Budget())
 
     def generation_config(self, engine: Engine, options: GenerationOptions) -> GenerationConfig:
         """The effective configuration: the user's options over the model's own over the backend's defaults."""

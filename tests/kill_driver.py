@@ -19,8 +19,8 @@ import matplotlib.pyplot  # noqa: F401
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel  # noqa: F401
 
+import aigc_text.engines.torch  # noqa: F401
 from aigc_text import checkpoint, load, plots, train, trainer, transformers_backend  # noqa: F401
-from aigc_text.engines import transformers  # noqa: F401
 
 MODEL, DATA, SCRATCH = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 MOMENTS, INSIDE = int(sys.argv[4]), int(sys.argv[5])

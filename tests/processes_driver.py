@@ -23,9 +23,9 @@ import test_processes  # noqa: E402
 import torch  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel  # noqa: F401, E402
 
+import aigc_text.engines.torch  # noqa: F401, E402
 from aigc_text import checkpoint, cli, hardware, lora, plots, run, trainer, transformers_backend  # noqa: F401, E402
 from aigc_text.cli import train  # noqa: F401, E402
-from aigc_text.engines import transformers  # noqa: F401, E402
 
 plots.curves = lambda metrics, picture: picture.touch()  # drawing takes longer than a run
 torch.set_num_threads(1)  # forked children must not inherit a pool of threads

@@ -73,7 +73,9 @@ def test_the_same_seed_gives_the_same_table_and_another_does_not(evaluate, tiny_
     words = ["--model", tiny_gpt2, "--max-new-tokens", "8", "--format", "csv"]
     first = evaluate(*words, "--cache", "one", "--seed", "1")
     assert evaluate(*words, "--cache", "two", "--seed", "1", "--batch-size", "3").out == first.out
-    assert evaluate(*words, "--cache", "one", "--seed", "2").out != first.out
+    # four short texts may well have the same figures twice
+    others = {evaluate(*words, "--cache", "one", "--seed", str(seed)).out for seed in range(2, 6)}
+    assert others != {first.out}
 
 
 @pytest.mark.parametrize(

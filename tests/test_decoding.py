@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_text import load
-from aigc_text.decoding import Detokenizer, StopMatcher, in_order
+from aigc_text.decoding import Budget, Detokenizer, StopMatcher, in_order
 from aigc_text.errors import OptionError
 from aigc_text.results import Completion, Piece
 
@@ -168,7 +168,11 @@ def test_order_of_work_never_changes_the_text(dtype, tmp_path):
     places = [(i, j, PROMPTS[i]) for i, j in expected]
     for size in (2, 4, 7):
         random.Random(size).shuffle(places)
-        made = {(p.prompt_index, p.index): p.completion for p in backend.decode(places, options, size) if p.completion}
+        made = {
+            (p.prompt_index, p.index): p.completion
+            for p in backend.decode(places, options, Budget(size))
+            if p.completion
+        }
         assert all(c.exact for c in made.values())
         assert {k: c.text for k, c in made.items()} == expected
 

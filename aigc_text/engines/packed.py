@@ -8,7 +8,7 @@ packed product has another merit: a row's result hardly depends on how many rows
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,15 +19,20 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 ROWS = 32  # that the weights are arranged for; right for one and for a thousand as well
+MOST = 4 << 30  # bytes of weights that are packed: they stay beside the model's own
 
 _known: weakref.WeakKeyDictionary[nn.Module, Packed] = weakref.WeakKeyDictionary()
 
 
 def packed(model: nn.Module) -> Packed:
     """The model's packed layers; packed anew where its weights have changed since."""
+    layers: list[Any] = [m for m in model.modules() if type(m) in (nn.Linear, Conv1D) and _can(m)]
+    if sum(_bytes(m.weight) for m in layers) > MOST:
+        layers = []
+    stamp = [_stamp(m.weight) for m in layers]
     found = _known.get(model)
-    if found is None or found.stamp != _stamp(model):
-        found = _known[model] = Packed(model)
+    if found is None or found.stamp != stamp:
+        found = _known[model] = Packed(model, layers, stamp)
     return found
 
 
@@ -38,14 +43,10 @@ class Packed:
     there are none, and the model computes as it always does.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        self.stamp = _stamp(model)
-        self.forwards: list[tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]] = []
-        for module in model.modules():
-            if type(module) in (nn.Linear, Conv1D) and _can(module):
-                self.forwards.append((module, _forward(module)))
-            elif type(module) is NewGELUActivation:
-                self.forwards.append((module, _gelu))  # eight kernels in one
+    def __init__(self, model: nn.Module, layers: Sequence[nn.Module], stamp: list[int]) -> None:
+        self.stamp = stamp
+        self.forwards = [(layer, _forward(layer)) for layer in layers]
+        self.forwards += [(m, _gelu) for m in model.modules() if type(m) is NewGELUActivation]  # eight kernels in one
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -59,14 +60,20 @@ class Packed:
                 module.__dict__.pop("forward", None)
 
 
-def _stamp(model: nn.Module) -> tuple[Any, ...]:
-    """What changes when a weight does."""
-    return tuple((id(p), p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters())
+def _bytes(weight: torch.Tensor) -> int:
+    return weight.numel() * weight.element_size()
+
+
+def _stamp(weight: torch.Tensor) -> int:
+    """The sum of a weight's bits, which a training step changes; torch's own count of changes misses some."""
+    flat = weight.detach().reshape(-1)
+    return int(flat.view(torch.int64 if _bytes(flat) % 8 == 0 else torch.uint8).sum())
 
 
 def _can(module: Any) -> bool:
     weight = module.weight
-    if weight.device.type != "cpu" or weight.layout != torch.strided or module._forward_hooks or weight.numel() == 0:
+    plain = type(weight) is nn.Parameter and weight.layout == torch.strided  # not what FSDP divided
+    if not plain or weight.device.type != "cpu" or module._forward_hooks or weight.numel() == 0:
         return False
     return torch.backends.mkldnn.is_available() and (
         weight.dtype == torch.float32
