@@ -160,9 +160,10 @@ def _within_memory(
 ) -> Iterator[Piece]:
     """A batch; where memory runs out, what it did not finish again in smaller ones."""
     given: dict[Request, int] = {}  # characters that were passed on, of texts that are not finished
-    waiting = [batch]
+    waiting = batch
     while waiting:
-        rows = waiting.pop(0)
+        rows = next(_cut(waiting, budget))
+        waiting = waiting[len(rows) :]
         left = {(r.prompt_index, r.index): r for r in rows}
         try:
             for piece in _batch(engine, tokenizer, rows, how, given):
@@ -180,7 +181,7 @@ def _within_memory(
                     "Lower --max-new-tokens, shorten the prompt, or choose a smaller model or --dtype bf16.",
                 ) from error
             budget.halve(rows)
-        waiting = [*_cut(list(left.values()), budget), *waiting]
+        waiting = [*left.values(), *waiting]
 
 
 def _batch(

@@ -114,6 +114,13 @@ def commit_of(model: str, revision: str | None) -> str:
     return Path(found).parent.name if isinstance(found, str) else ""
 
 
+def cache_folder() -> Path:
+    """`$AIGC_TEXT_CACHE`, else `aigc-text` in the user's cache folder."""
+    own = os.environ.get("AIGC_TEXT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    return Path(own or os.path.join(base, "aigc-text")).expanduser()
+
+
 def datasets_cache() -> Path:
     """Where the package `datasets` keeps what it has prepared."""
     from huggingface_hub import constants
@@ -225,6 +232,15 @@ def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
             raise OptionError(f"{kind} has no field {name!r}.{nearest(name, known)}", "E.g. -o attn_pdrop=0.1")
         setattr(config, name, typed(value, known[name]))
     return config
+
+
+def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model as its `tokenizer.json` alone makes it, which needs no torch."""
+    from transformers import PreTrainedTokenizerFast
+
+    quiet(bool(where.get("local_files_only")))
+    found: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(**where)
+    return found
 
 
 def typed(value: Any, like: Any) -> Any:

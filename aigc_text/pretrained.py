@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import checkpoint, hub, lora
+from . import checkpoint, conversion, hub, lora
 from .backend import Backend
-from .errors import ModelError, OptionError, nearest, one_line
+from .conversion import Converted
+from .errors import BackendError, ModelError, OptionError, nearest, one_line
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
     from typing_extensions import Self
+
+QUANTIZE = ("int8",)
 
 
 def fresh(
@@ -50,6 +55,26 @@ def fresh(
         raise OptionError(f"no such {make.__name__} can be built: {cause}", cure) from error
 
 
+def _checked_engine(cls: type[PretrainedBackend], engine: str | None, quantize: str | None) -> str:
+    """The engine that is meant.
+
+    Raises:
+        OptionError: the backend has no such engine, or the engine cannot quantise.
+    """
+    chosen = cls.engines[0] if engine in (None, "auto") else str(engine)
+    if chosen not in cls.engines:
+        raise OptionError(
+            f"no engine {chosen!r} for this backend.{nearest(chosen, cls.engines)}",
+            f"Allowed: auto, {', '.join(cls.engines)}",
+        )
+    if quantize is not None and quantize not in QUANTIZE:
+        raise OptionError(f"unknown quantization {quantize!r}", f"Allowed: {', '.join(QUANTIZE)}")
+    if quantize is not None and chosen != "ctranslate2":
+        cure = "Add --engine ctranslate2." if "ctranslate2" in cls.engines else "Leave --quantize out."
+        raise OptionError(f"the engine {chosen} does not quantise, {quantize} was asked for", cure)
+    return chosen
+
+
 class PretrainedBackend(Backend):
     """Loads and saves a model and a tokenizer of transformers, adapters included; see `TransformersBackend`."""
 
@@ -60,10 +85,22 @@ class PretrainedBackend(Backend):
     #: The folder under `bundled/` that speaks without `model`, or where the hub model cannot be had.
     bundled: ClassVar[str] = ""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
-        self.source = str(model.name_or_path or "")
-        self.precision = str(model.dtype).removeprefix("torch.")
+    #: The engines that can decode its models; the first is the one that is meant without a word.
+    engines: ClassVar[tuple[str, ...]] = ("torch",)
+
+    def __init__(self, model: PreTrainedModel | Converted, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
+        #: The model for CTranslate2, where that engine was asked for; then `model` is loaded when something needs it.
+        self.converted: Converted | None = None
+        self._whole: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]] | None = None
+        if isinstance(model, Converted):
+            self.converted, self.precision = model, model.compute_type
+            less = dataclasses.replace(self.capabilities, likelihood="", training=False, saving=False)
+            self.capabilities = less  # type: ignore[misc]
+        else:
+            self.model = model.eval()
+            self.source = str(model.name_or_path or "")
+            self.precision = str(model.dtype).removeprefix("torch.")
         #: The adapter in the model, of peft, if there is one; see `lora`.
         self.adapter: Any = None
         #: The hash or commit of the model without its adapter.
@@ -80,6 +117,8 @@ class PretrainedBackend(Backend):
         device: str | None = None,
         trust_remote_code: bool = False,
         config: Mapping[str, Any] | None = None,
+        engine: str | None = None,
+        quantize: str | None = None,
         **unknown: Any,
     ) -> Self:
         """Loads a model.
@@ -92,6 +131,9 @@ class PretrainedBackend(Backend):
             device: `cpu`, `cuda`, `mps` …; by default the best there is.
             trust_remote_code: run code that comes with the model.
             config: fields of its configuration to set otherwise, such as `{"attn_pdrop": 0.1}`.
+            engine: what decodes: `torch`, `ctranslate2`, or `auto` (the default), which is `torch`: only engines that
+                give the same text for the same seed are chosen by themselves.
+            quantize: `int8`, with `ctranslate2`.
 
         Raises:
             ModelError: not found, not reachable, damaged, or not of this family.
@@ -99,26 +141,48 @@ class PretrainedBackend(Backend):
         """
         if unknown:
             name = next(iter(unknown))
-            known = ("revision", "dtype", "device", "trust_remote_code", "config")
+            known = ("revision", "dtype", "device", "trust_remote_code", "config", "engine", "quantize")
             raise OptionError(f"no loading option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
-        place = hub.choose_device(device)
-        kind = hub.choose_dtype(dtype, place)
+        load = cls._loader(_checked_engine(cls, engine, quantize), quantize, dtype, device, trust_remote_code, config)
         if model is None:
-            return cls._default(revision, kind, place, config)
-        loaded = cls._load(hub.locate(model, revision), kind, place, trust_remote_code, config)
+            return cls._default(revision, load)
+        loaded = load(hub.locate(model, revision))
         if model.startswith(hub.BUNDLED_PREFIX):
             loaded.source = model
         return loaded
 
     @classmethod
-    def _default(cls, revision: str | None, dtype: Any, device: str, config: Mapping[str, Any] | None) -> Self:
+    def _loader(
+        cls,
+        engine: str,
+        quantize: str | None,
+        dtype: str | None,
+        device: str | None,
+        trust_remote_code: bool,
+        config: Mapping[str, Any] | None,
+    ) -> Callable[[dict[str, Any]], Self]:
+        """What loads a model from where `hub.locate` found it."""
+        if engine == "ctranslate2":
+            if config:
+                raise OptionError("the engine ctranslate2 takes no changed configuration", "Use --engine torch.")
+            place = conversion.best_device(device)
+            if quantize is None and dtype is not None and dtype not in hub.DTYPES:
+                hub.choose_dtype(dtype, place)  # says what is allowed
+            kind = quantize or hub.DTYPES[dtype or "fp32"]
+            return lambda where: cls._load_converted(where, kind, place, trust_remote_code)
+        place = hub.choose_device(device)
+        number = hub.choose_dtype(dtype, place)
+        return lambda where: cls._load(where, number, place, trust_remote_code, config)
+
+    @classmethod
+    def _default(cls, revision: str | None, load: Callable[[dict[str, Any]], Self]) -> Self:
         """The hub model, or the bundled one and a notice that says why."""
         if not cls.hub_id and not cls.bundled:
             raise ModelError(f"{cls.__name__} has no model of its own", "Give one with --model.")
         if not cls.hub_id:
-            return cls._stand_in(dtype, device, config)
+            return cls._stand_in(load)
         try:
-            return cls._load(hub.locate(cls.hub_id, revision), dtype, device, False, config)
+            return load(hub.locate(cls.hub_id, revision))
         except ModelError as error:
             reason = error.message
         print(
@@ -126,15 +190,59 @@ class PretrainedBackend(Backend):
             f"For the real one, with a network: hf download {cls.hub_id}",
             file=sys.stderr,
         )
-        return cls._stand_in(dtype, device, config)
+        return cls._stand_in(load)
 
     @classmethod
-    def _stand_in(cls, dtype: Any, device: str, config: Mapping[str, Any] | None) -> Self:
+    def _stand_in(cls, load: Callable[[dict[str, Any]], Self]) -> Self:
         """The model that ships with the package."""
         name = hub.BUNDLED_PREFIX + cls.bundled
-        backend = cls._load(hub.locate(name, None), dtype, device, False, config)
+        backend = load(hub.locate(name, None))
         backend.source = name
         return backend
+
+    @classmethod
+    def _load_converted(cls, where: dict[str, Any], kind: str, device: str, trust_remote_code: bool) -> Self:
+        """The model as CTranslate2 has it; what torch would need is loaded when something asks for it."""
+        folder = Path(where["pretrained_model_name_or_path"])
+        if (folder / hub.ADAPTER_CONFIG).is_file():
+            raise OptionError(
+                f"{folder} is an adapter, which the engine ctranslate2 cannot load",
+                "Merge it first: load(folder).save_pretrained(path, merge=True)",
+            )
+
+        def whole() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+            import torch
+
+            if (folder / checkpoint.MANIFEST).is_file():
+                checkpoint.verify(folder)
+            return hub.load_model(where, cls.auto_class, torch.float32, trust_remote_code)
+
+        def plain() -> PreTrainedTokenizerBase:
+            return hub.load_plain_tokenizer(where)
+
+        local = folder.is_dir()
+        revision = checkpoint.fingerprint(folder) if local else hub.commit_of(str(folder), where.get("revision"))
+        found = conversion.converted(f"{folder.name}/{revision}", kind, device, whole, plain)
+        backend = cls(found, plain() if found.fast_tokenizer else hub.load_tokenizer(str(folder)))
+        backend._whole = whole
+        backend.source, backend.revision, backend.is_from_hub = str(folder), revision, not local
+        backend.base_revision = revision
+        return backend
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The model of transformers; with another engine it is loaded when it is first asked for."""
+        assert self._whole is not None
+        return self._whole()[0].eval()
+
+    @cached_property
+    def own_config(self) -> GenerationConfig:
+        """The generation config that came with the model."""
+        from transformers import GenerationConfig
+
+        if self.converted is not None:
+            return GenerationConfig.from_pretrained(str(self.converted.folder))
+        return getattr(self.model, "generation_config", None) or GenerationConfig()  # masked models have none
 
     @classmethod
     def _load(
@@ -184,8 +292,11 @@ class PretrainedBackend(Backend):
 
         Raises:
             ModelError: the folder exists.
+            BackendError: the model is one for another engine than torch.
         """
         path = Path(path)
+        if self.converted is not None:
+            raise BackendError("the engine ctranslate2 does not save models", "Load the model with engine='torch'.")
         if path.exists():
             raise ModelError(f"{path} exists already", "Choose a new folder, or remove this one.")
         if merge:

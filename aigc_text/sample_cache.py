@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint
+from . import checkpoint, hub
 from .errors import OptionError, TrainingError
 from .results import ordered
 
@@ -46,10 +46,8 @@ class Sample:
 
 
 def default_folder() -> Path:
-    """`$AIGC_TEXT_CACHE`, else `aigc-text` in the user's cache folder."""
-    own = os.environ.get("AIGC_TEXT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    return Path(own or os.path.join(base, "aigc-text")).expanduser() / "samples"
+    """Where samples are kept if nothing else is said."""
+    return hub.cache_folder() / "samples"
 
 
 class SampleCache:

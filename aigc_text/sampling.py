@@ -6,7 +6,6 @@ shared among processes.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,12 +16,6 @@ import torch.nn.functional as F
 
 BLOCK = 256  # tokens whose probabilities are added up before one of them is looked for
 FIRST_NUCLEUS = 512  # likeliest tokens among which a nucleus is looked for first; then among eight times as many
-
-
-def stream_key(seed: int, prompt_index: int, index: int) -> int:
-    """The random stream of completion `index` of prompt `prompt_index`: 64 bits, as a signed integer."""
-    digest = hashlib.blake2b(f"{seed}/{prompt_index}/{index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,10 @@ class TransformersBackend(PretrainedBackend):
 
     def engine(self) -> Engine:
         """What produces the next token."""
+        if self.converted is not None:
+            from .engines.ctranslate2 import CTranslate2Engine
+
+            return CTranslate2Engine(self.converted, self.own_config)
         from .engines.torch import TorchEngine
 
         return TorchEngine(self.model, self.pad())
@@ -170,6 +174,8 @@ class TransformersBackend(PretrainedBackend):
             OptionError: a context that the model does not have.
             DataError: a text with half of a character.
         """
+        if self.converted is not None:
+            raise BackendError("the engine ctranslate2 does not score texts", "Load the model with engine='torch'.")
         if not self.capabilities.likelihood:
             raise no_likelihood(self.name)
         from .scoring import scores
@@ -271,7 +277,7 @@ class TransformersBackend(PretrainedBackend):
         known = GenerationConfig().to_dict()
         given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
         given = {k: v for k, v in given.items() if k in known and v is not None and k != "stop_strings"}
-        own = getattr(self.model, "generation_config", None) or GenerationConfig()  # masked models have none
+        own = self.own_config
         if own.do_sample is None and options.do_sample is None:
             # Sampling options that the user gave ask for sampling; beams ask for none.
             sampling = any(given.get(k) is not None for k in ("temperature", "top_k", "top_p", "min_p"))
@@ -353,8 +359,7 @@ class TransformersBackend(PretrainedBackend):
         place: tuple[int, int, str],
         seed: int | None,
     ) -> Row:
-        from .engines import Row
-        from .sampling import stream_key
+        from .engines import Row, stream_key
 
         prompt_index, index, prompt = place
         if prompt and not self.capabilities.prompts:
@@ -386,9 +391,13 @@ class TransformersBackend(PretrainedBackend):
 
     def _exact(self) -> bool:
         """fp32 on the CPU is tested to be the same in every batch, bf16 there in batches of one length."""
+        if self.converted is not None:
+            return False
         return self.model.device.type == "cpu" and self.precision in ("float32", "bfloat16")
 
     def _equal_lengths(self, config: GenerationConfig) -> bool:
         """Padding changes bf16 sums, and processors that look back take it for history."""
+        if self.converted is not None:
+            return False
         looks_back = (config.no_repeat_ngram_size or 0) > 0 or (config.repetition_penalty or 1.0) != 1.0
         return self.precision != "float32" or looks_back

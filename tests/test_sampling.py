@@ -13,7 +13,8 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from aigc_text.sampling import Sampler, draw, gumbel, normal, stream_key, uniform
+from aigc_text.engines import stream_key
+from aigc_text.sampling import Sampler, draw, gumbel, normal, uniform
 
 
 def keys(*values):

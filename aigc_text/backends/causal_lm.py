@@ -29,6 +29,7 @@ class CausalLM(TransformersBackend):
     """What `gpt2` and `code` share: training from scratch, and chat templates."""
 
     Options: ClassVar[type[GenerationOptions]] = CausalOptions
+    engines = ("torch", "ctranslate2")
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:

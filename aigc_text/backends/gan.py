@@ -15,11 +15,12 @@ import torch
 
 from ..backend import Capabilities
 from ..encoding import spread
+from ..engines import stream_key
 from ..errors import OptionError
 from ..options import GenerationOptions, TrainingOptions
 from ..pretrained import fresh
 from ..results import Score
-from ..sampling import normal, stream_key
+from ..sampling import normal
 from ..sentences import SentenceEncoder
 from ..transformers_backend import TransformersBackend
 from .gan_model import GANForCausalLM

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ..backend import Capabilities
+from ..engines import stream_key
 from ..errors import OptionError
 from ..options import GenerationOptions, TrainingOptions, option
 from ..pretrained import fresh
 from ..results import Score
-from ..sampling import normal, stream_key
+from ..sampling import normal
 from ..sentences import SentenceEncoder
 from ..transformers_backend import TransformersBackend
 from . import vae_estimates as estimates

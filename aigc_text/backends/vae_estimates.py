@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from ..engines import stream_key
 from ..losses import token_nll
-from ..sampling import normal, stream_key
+from ..sampling import normal
 from .vae_model import kl_divergence
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import click
 from ..errors import OptionError
 from ..options import GenerationOptions
 from ..results import Completion, Piece
-from .parameters import LOADING, given, key_values, loading_options, options_of
+from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
 from .streams import destination, standard_input
 from .terminal import begun, notice, visible, write
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 @click.option("--batch-size", type=click.IntRange(1), help="Most texts at once.")
 @loading_options
+@engine_options
 def command(
     backend: str | None,
     model: str | None,
@@ -62,7 +63,7 @@ def command(
 
     # Everything that can be wrong in the input is found before a model is loaded.
     prompts = _prompts(prompt, prompts_file, template)
-    loading = given({name: values.pop(name) for name in LOADING})
+    loading = given({name: values.pop(name) for name in (*LOADING, *ENGINE)})
     # … but whether texts without sampling would be one text: that depends on the backend.
     GenerationOptions.parse({name: value for name, value in given(values).items() if name != "do_sample"})
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}

@@ -57,6 +57,20 @@ def loading_options(command: Any) -> Any:
     return command
 
 
+ENGINE = ("engine", "quantize")  # what `engine_options` adds
+
+
+def engine_options(command: Any) -> Any:
+    """A decorator that adds what says how a model is computed; those not given arrive as `None`."""
+    added = (
+        click.option("--engine", help="What decodes: auto, torch or ctranslate2.  [default: auto, which is torch]"),
+        click.option("--quantize", help="int8, with --engine ctranslate2: faster, and a little less exact."),
+    )
+    for option in reversed(added):
+        command = option(command)
+    return command
+
+
 def given(values: dict[str, Any]) -> dict[str, Any]:
     """Those that the user gave."""
     return {k: v for k, v in values.items() if v is not None and v != ()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ class Row:
 
     Attributes:
         tokens: the prompt's ids, at least one.
-        key: the random stream (`sampling.stream_key`), or `None` to take the arg max.
+        key: the random stream (`stream_key`), or `None` to take the arg max.
         limit: most tokens to generate.
         allowed: given the ids generated so far, which tokens may follow, (V,) of bool; `None` is all. Once it has
             answered `None` for a row it is not asked again.
@@ -43,6 +45,8 @@ class Event(NamedTuple):
 class Engine(ABC):
     """Turns a batch of rows into events."""
 
+    #: What the engine is chosen by.
+    name: str = ""
     #: Several completions of one row by beam search: yields complete sequences instead of steps.
     supports_beams: bool = False
 
@@ -65,3 +69,31 @@ class Engine(ABC):
     def config(self, **options: Any) -> GenerationConfig:
         """The effective generation config: `options` over the model's own over transformers' defaults."""
         raise NotImplementedError
+
+
+def stream_key(seed: int, prompt_index: int, index: int) -> int:
+    """The random stream of completion `index` of prompt `prompt_index`: 64 bits, as a signed integer."""
+    digest = hashlib.blake2b(f"{seed}/{prompt_index}/{index}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
+
+
+def merged(own: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfig:
+    """Options over a model's own config over transformers' defaults, so that what is reported is what is used."""
+    config: Any = copy.deepcopy(own)
+    # One by one, not through update(): a part of the options alone need not make sense yet.
+    for name, value in options.items():
+        if value is not None:
+            setattr(config, name, value)
+    for name, value in config._get_default_generation_params().items():
+        if getattr(config, name, None) is None:
+            setattr(config, name, value)
+    config.max_length = None  # lengths are counted in new tokens, row by row
+    config.use_cache = True  # some are saved with the setting that they were trained with
+    made: GenerationConfig = config
+    return made
+
+
+def ends_of(config: GenerationConfig) -> set[int]:
+    """The tokens that end a text."""
+    ends = config.eos_token_id
+    return set() if ends is None else {ends} if isinstance(ends, int) else set(ends)

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from ..sampling import Sampler
-from . import Engine, Event, Row
+from . import Engine, Event, Row, ends_of, merged
 from .packed import packed
 from .steps import steps_of
 
@@ -24,6 +24,7 @@ class TorchEngine(Engine):
     model with `GenerationMixin` works, and sampling is seeded per row. Beams are transformers' own.
     """
 
+    name = "torch"
     supports_beams = True
 
     def __init__(self, model: PreTrainedModel, pad: int) -> None:
@@ -39,18 +40,7 @@ class TorchEngine(Engine):
         return not self.model.config.is_encoder_decoder
 
     def config(self, **options: Any) -> GenerationConfig:
-        """Merged here, not inside `generate`, so that what is reported is what is used."""
-        merged = copy.deepcopy(self.model.generation_config)
-        # One by one, not through update(): a part of the options alone need not make sense yet.
-        for name, value in options.items():
-            if value is not None:
-                setattr(merged, name, value)
-        for name, value in merged._get_default_generation_params().items():
-            if getattr(merged, name, None) is None:
-                setattr(merged, name, value)
-        merged.max_length = None  # lengths are counted in new tokens, row by row
-        merged.use_cache = True  # some are saved with the setting that they were trained with
-        return merged
+        return merged(self.model.generation_config, options)
 
     def decode(self, rows: Sequence[Row], config: GenerationConfig) -> Generator[list[Event], list[int] | None, None]:
         config = copy.deepcopy(config)
@@ -78,7 +68,7 @@ class TorchEngine(Engine):
         return [self._events(ids[start:].tolist(), config) for ids in found]
 
     def _events(self, ids: list[int], config: GenerationConfig) -> list[Event]:
-        ends = _ends(config)
+        ends = ends_of(config)
         kept = []
         for token in ids:
             finish = "stop" if token in ends else None
@@ -119,11 +109,6 @@ def _prefix(row: Row, start: int) -> Any:
     return ids
 
 
-def _ends(config: GenerationConfig) -> set[int]:
-    ends = config.eos_token_id
-    return set() if ends is None else {ends} if isinstance(ends, int) else set(ends)
-
-
 @torch.inference_mode()  # generate's own no_grad has ended by the time that this generator runs
 def _loop(
     model: Any,
@@ -140,7 +125,7 @@ def _loop(
     room, made = int(limits.max()), 0
     steps, layers = steps_of(model, input_ids, state, room), packed(model)
     ids = torch.cat([input_ids, input_ids.new_zeros(len(input_ids), room)], 1)  # (B, T + room)
-    start, ends = input_ids.shape[1], _ends(generation_config)
+    start, ends = input_ids.shape[1], ends_of(generation_config)
     processors, sampler = Sampler.taken_from(logits_processor)
     rows, left = list(range(len(ids))), limits.tolist()  # of each row still computed: its number, its limit
     over = [False] * len(ids)

@@ -1,0 +1,399 @@
+"""Engines: the same text from each, nothing ignored, what was converted is verified; memory and packed weights."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import tiny
+import torch
+
+from aigc_text import conversion, load
+from aigc_text.backends.rnn import RNN
+from aigc_text.engines import Engine
+from aigc_text.engines.packed import packed
+from aigc_text.engines.steps import Direct, Prepared, RoomyLayer, steps_of
+from aigc_text.errors import BackendError, GenerationError, ModelError, OptionError
+from aigc_text.testing import check_backend
+
+PROMPTS = ["the cat sat on", "once", "", "and the dog saw the king who had a daughter", "a", "从前", "the "]
+KNOWN = ("gpt2", "codegen", "gpt_bigcode", "qwen2", "llama")  # of CTranslate2's architectures
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    base = tmp_path_factory.mktemp("engines")
+    return {kind: tiny.save(kind, base / kind) for kind in tiny.CAUSAL}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("AIGC_TEXT_CACHE", str(folder))
+        yield folder
+
+
+def texts(backend, prompts=PROMPTS, **options):
+    return [(c.text, c.finish_reason, c.tokens) for c in backend.generate(prompts, max_new_tokens=20, **options)]
+
+
+# One text from all engines
+
+
+@pytest.mark.parametrize("kind", KNOWN)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"stop_strings": ("t", "a k")}, {"min_new_tokens": 6}, {"no_repeat_ngram_size": 2}, {"batch_size": 3}],
+    ids=str,
+)
+def test_greedy_text_is_that_of_the_other_engine(kind, options, folders):
+    ours, theirs = (load("gpt2", str(folders[kind]), engine=engine) for engine in ("torch", "ctranslate2"))
+    assert texts(theirs, do_sample=False, **options) == texts(ours, do_sample=False, **options)
+
+
+def test_auto_is_torch_so_that_an_extra_changes_nobodys_text(folders):
+    made = [texts(load("gpt2", str(folders["gpt2"]), **how), seed=3) for how in ({}, {"engine": "auto"})]
+    assert made[0] == made[1] == texts(load("gpt2", str(folders["gpt2"]), engine="torch"), seed=3)
+    assert load("gpt2", str(folders["gpt2"])).engine().name == "torch"
+
+
+@pytest.mark.parametrize("quantize", [None, "int8"])
+def test_the_contract_holds(quantize, folders):
+    backend = load("gpt2", str(folders["qwen2"]), engine="ctranslate2", quantize=quantize)
+    assert backend.precision == (quantize or "float32") and backend.engine().name == "ctranslate2"
+    assert len(list(check_backend(backend))) == 7  # it neither saves nor scores, and promises no exactness
+
+
+def test_a_seed_repeats_a_run_and_another_gives_other_texts(folders):
+    backend = load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    first = texts(backend, seed=1, do_sample=True, top_k=0)
+    assert texts(backend, seed=1, do_sample=True, top_k=0) == first
+    assert texts(load("gpt2", str(folders["gpt2"]), engine="ctranslate2"), seed=1, do_sample=True, top_k=0) == first
+    assert texts(backend, seed=2, do_sample=True, top_k=0) != first
+    assert not any(c.exact for c in backend.generate(["the"], seed=1))  # it does not promise more
+
+
+def test_samples_are_drawn_from_the_models_distribution(folders):
+    ours, theirs = (load("gpt2", str(folders["gpt2"]), engine=engine) for engine in ("torch", "ctranslate2"))
+    how = {"do_sample": True, "top_k": 0, "top_p": 1.0, "max_new_tokens": 1, "num_return_sequences": 3000, "seed": 5}
+    shares = []
+    for backend in (ours, theirs):
+        made = [c.text for c in backend.generate(["the cat"], **how)]
+        shares.append({text: made.count(text) / 3000 for text in set(made)})
+    top = sorted(shares[0], key=shares[0].get, reverse=True)[:6]
+    assert [shares[1].get(text, 0) for text in top] == pytest.approx([shares[0][text] for text in top], abs=0.04)
+
+
+def test_a_prompt_that_ends_in_white_space_goes_on_as_with_torch(folders):
+    backend = load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    for seed in range(3):
+        made = next(iter(backend.generate(["once upon "], seed=seed, do_sample=True, max_new_tokens=8)))
+        ours = next(iter(load("gpt2", str(folders["gpt2"])).generate(["once upon "], seed=seed, max_new_tokens=8)))
+        assert made.tokens and made.prompt == ours.prompt == "once upon "
+
+
+def test_streaming_gives_the_text_in_pieces(folders):
+    backend = load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    pieces = list(backend.stream("the cat", max_new_tokens=20, do_sample=False))
+    assert len(pieces) > 5 and "".join(pieces) == texts(backend, ["the cat"], do_sample=False)[0][0]
+
+
+def test_who_stops_listening_can_ask_again(folders):
+    backend = load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    for _ in range(3):
+        stream = backend.stream("the cat", max_new_tokens=40, do_sample=False)
+        next(stream)
+        stream.close()
+    assert texts(backend, do_sample=False) == texts(load("gpt2", str(folders["gpt2"])), do_sample=False)
+
+
+def test_int8_is_near(folders):
+    exact, rounded = (load("gpt2", "bundled:gpt2-tales", engine="ctranslate2", quantize=q) for q in (None, "int8"))
+    made = [b.generate(["Once upon a time there was"], max_new_tokens=12, do_sample=False) for b in (exact, rounded)]
+    a, b = (next(iter(m)).text.split() for m in made)
+    assert a[:4] == b[:4]
+
+
+def test_it_needs_no_torch(folders, cache):
+    load("gpt2", str(folders["gpt2"]), engine="ctranslate2")  # converted
+    script = (
+        "import sys; from aigc_text import load; b = load('gpt2', sys.argv[1], engine='ctranslate2');"
+        "print(next(iter(b.generate(['the cat'], max_new_tokens=5, seed=1))).tokens, 'torch.nn' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(folders["gpt2"])], capture_output=True, text=True, check=True,
+        env={**os.environ, "AIGC_TEXT_CACHE": str(cache)},
+    )  # fmt: skip
+    assert done.stdout == "5 False\n"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"min_p": 0.1}, "min_p=0.1"),
+        ({"repetition_penalty": 1.2}, "repetition_penalty=1.2"),
+        ({"num_beams": 2, "do_sample": False}, "num_beams=2"),
+    ],
+)
+def test_an_option_that_the_engine_lacks_is_refused(options, said, folders):
+    backend = load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    with pytest.raises(OptionError, match=said) as error:
+        texts(backend, **options)
+    assert "--engine torch" in error.value.cure
+
+
+def test_an_option_of_the_model_itself_that_the_engine_lacks_is_refused(folders, tmp_path):
+    backend = load("gpt2", str(folders["llama"]))
+    backend.model.generation_config.repetition_penalty = 1.1
+    backend.save_pretrained(tmp_path / "penalty")
+    again = load("gpt2", str(tmp_path / "penalty"), engine="ctranslate2")
+    with pytest.raises(OptionError, match="which the model itself asks for"):
+        texts(again)
+    assert len(texts(again, repetition_penalty=1.0)) == len(PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "how", "said", "cure"),
+    [
+        ("gpt2", "gpt2", {"engine": "tensorrt"}, "no engine 'tensorrt'", "auto, torch, ctranslate2"),
+        ("gpt2", "gpt2", {"engine": "ctranslat2"}, "Did you mean 'ctranslate2'", "ctranslate2"),
+        ("gpt2", "gpt2", {"quantize": "int8"}, "torch does not quantise", "--engine ctranslate2"),
+        ("gpt2", "gpt2", {"engine": "ctranslate2", "quantize": "int4"}, "'int4'", "int8"),
+        ("gpt2", "starcoder2", {"engine": "ctranslate2"}, "does not know the architecture Starcoder2", "GPTBigCode"),
+        ("gpt2", "gpt2", {"engine": "ctranslate2", "device": "tpu"}, "'tpu'", "cpu, cuda"),
+        ("gpt2", "gpt2", {"engine": "ctranslate2", "dtype": "fp3"}, "'fp3'", "fp32"),
+        ("gpt2", "gpt2", {"engine": "ctranslate2", "config": {"n_layer": 1}}, "changed configuration", "torch"),
+    ],
+)
+def test_what_cannot_be_is_said(backend, kind, how, said, cure, folders):
+    with pytest.raises(OptionError, match=said) as error:
+        load(backend, str(folders[kind]), **how)
+    assert cure in error.value.cure or cure in error.value.message
+
+
+def test_an_engine_that_is_not_installed_names_the_command(folders, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(OptionError, match="not installed") as error:
+        load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    assert "pip install 'aigc-text[fast]'" in error.value.cure
+
+
+def test_other_families_have_one_engine(tmp_path):
+    made = RNN.from_scratch(tiny.tokenizer(), hidden_size="8", embedding_size="8")
+    made.name = "rnn"
+    made.save_pretrained(tmp_path / "rnn")
+    with pytest.raises(OptionError, match="no engine 'ctranslate2'"):
+        load("rnn", str(tmp_path / "rnn"), engine="ctranslate2")
+
+
+def test_it_neither_scores_nor_saves(folders, tmp_path):
+    backend = load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    with pytest.raises(BackendError, match="does not score"):
+        backend.score(["a"])
+    with pytest.raises(BackendError, match="does not save"):
+        backend.save_pretrained(tmp_path / "copy")
+    assert "likelihood (exact)" not in backend.capabilities.words() and list(tmp_path.iterdir()) == []
+
+
+# What was converted
+
+
+def test_a_damaged_conversion_is_noticed_and_made_again(folders, monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path))
+    expected = texts(load("gpt2", str(folders["gpt2"]), engine="ctranslate2"), do_sample=False)
+    assert capfd.readouterr().err.count("converting the model") == 1
+    weights = next(tmp_path.glob("ctranslate2/*/model.bin"))
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    assert texts(load("gpt2", str(folders["gpt2"]), engine="ctranslate2"), do_sample=False) == expected
+    said = capfd.readouterr().err
+    assert "model.bin is damaged" in said and "converted again" in said
+    load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    assert "convert" not in capfd.readouterr().err
+
+
+def test_another_model_at_the_same_place_is_converted_anew(tmp_path):
+    tokens = tiny.tokenizer()
+    for seed in (0, 1):
+        folder = tmp_path / "model"
+        tiny.model("gpt2", tokens, seed).save_pretrained(folder)
+        tokens.save_pretrained(folder)
+        ours, theirs = (load("gpt2", str(folder), engine=engine) for engine in ("torch", "ctranslate2"))
+        assert texts(theirs, do_sample=False) == texts(ours, do_sample=False)
+
+
+def test_a_cache_that_cannot_be_written_is_said(folders, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ModelError, match="cannot be written") as error:
+        load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    assert "AIGC_TEXT_CACHE" in error.value.cure
+
+
+def test_a_full_disk_leaves_nothing_behind(folders, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(conversion, "_write", full)
+    with pytest.raises(ModelError, match="No space left"):
+        load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+# Steps
+
+
+def test_known_models_are_stepped_directly(folders):
+    for kind in tiny.CAUSAL:
+        seen = _steps_seen(load("gpt2", str(folders[kind])))
+        assert seen == {"Direct"}, kind
+    rnn = RNN.from_scratch(tiny.tokenizer(), hidden_size="8", embedding_size="8")
+    assert _steps_seen(rnn) == {"Direct"}
+
+
+def _steps_seen(backend):
+    from aigc_text.engines import torch as engine
+
+    seen = set()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def spied(*args):
+            steps = steps_of(*args)
+            seen.add(type(steps).__name__)
+            return steps
+
+        patch.setattr(engine, "steps_of", spied)
+        list(backend.generate(["the cat", "once"], max_new_tokens=3, seed=1))
+    return seen
+
+
+@pytest.mark.parametrize("kind", tiny.CAUSAL)
+def test_both_ways_to_step_give_the_same_text(kind, folders, monkeypatch):
+    from aigc_text.engines import torch as engine
+
+    backend = load("gpt2", str(folders[kind]))
+    direct = texts(backend, seed=4, do_sample=True), texts(backend, do_sample=False)
+    monkeypatch.setattr(engine, "steps_of", lambda model, ids, state, room: Prepared(model, state))
+    assert (texts(backend, seed=4, do_sample=True), texts(backend, do_sample=False)) == direct
+
+
+def test_keys_and_values_grow_beyond_their_room():
+    layer, plain = RoomyLayer(4), []
+    for n in range(12):
+        new = torch.randn(3, 2, 1 if n else 3, 5)
+        plain.append(new)
+        keys, values = layer.update(new, -new)
+        assert keys.equal(torch.cat(plain, 2)) and values.equal(-torch.cat(plain, 2))
+        if n == 6:
+            layer.batch_select_indices(torch.tensor([0, 2]))
+            plain = [p[[0, 2]] for p in plain]
+            break
+    keys, _ = layer.update(torch.ones(2, 2, 1, 5), torch.ones(2, 2, 1, 5))
+    assert keys.equal(torch.cat([*plain, torch.ones(2, 2, 1, 5)], 2)) and layer.get_seq_length() == 10
+
+
+def test_direct_is_for_models_whose_inputs_are_the_usual_ones():
+    tokens = tiny.tokenizer()
+    t5 = tiny.model("t5", tokens)
+    assert isinstance(steps_of(t5, torch.ones(1, 2), {}, 3), Prepared)
+    assert Direct.can_drop is True
+
+
+# Packed weights
+
+
+def test_packed_layers_compute_the_same_and_leave_the_model_alone(folders):
+    model = load("gpt2", str(folders["gpt2"])).model
+    ids = torch.tensor([[5, 6, 7], [8, 9, 10]])
+    with torch.inference_mode():
+        plain = model(ids).logits
+        layers = packed(model)
+        assert len(layers.forwards) >= 9
+        with layers.in_use():
+            quick = model(ids).logits
+        assert torch.allclose(quick, plain, atol=1e-4) and model(ids).logits.equal(plain)
+    assert not any("forward" in vars(m) for m in model.modules())
+
+
+def test_weights_that_changed_are_packed_anew(folders):
+    backend = load("gpt2", str(folders["gpt2"]))
+    before = texts(backend, do_sample=False)
+    assert packed(backend.model) is packed(backend.model)
+    kept = backend.model.transformer.h[0].mlp.c_fc.weight.detach().clone()
+    backend.model.transformer.h[0].mlp.c_fc.weight.data.mul_(-3)  # .data: torch does not count this as a change
+    changed = texts(backend, do_sample=False)
+    assert changed != before
+    backend.model.transformer.h[0].mlp.c_fc.weight.data.copy_(kept)
+    assert texts(backend, do_sample=False) == before
+
+
+# Memory
+
+
+class Small(Engine):
+    """Has memory for a few rows only, and forgets in the middle of a batch."""
+
+    def __init__(self, engine, most, after):
+        self.engine, self.most, self.after, self.sizes = engine, most, after, []
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def config(self, **options):
+        return self.engine.config(**options)
+
+    def context(self):
+        return self.engine.context()
+
+    def decode(self, rows, config):
+        self.sizes.append(len(rows))
+        steps = self.engine.decode(rows, config)
+        for n, events in enumerate(steps):
+            if len(rows) > self.most and n == self.after:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            yield events
+
+
+@pytest.mark.parametrize("after", [0, 4])
+def test_a_batch_that_is_too_large_is_halved_and_nothing_is_lost_or_said_twice(after, folders, monkeypatch):
+    backend = load("gpt2", str(folders["gpt2"]))
+    prompts = [f"{p} {n}" for n in range(5) for p in ("the cat", "once upon a")]
+    expected = [c.text for c in backend.generate(prompts, max_new_tokens=12, seed=1)]
+    small = Small(backend.engine(), 3, after)
+    monkeypatch.setattr(backend, "engine", lambda: small)
+    joined = dict.fromkeys(range(len(prompts)), "")
+    for piece in backend.pieces(prompts, max_new_tokens=12, seed=1):
+        joined[piece.prompt_index] += piece.text
+        if piece.completion is not None:
+            assert piece.completion.text == joined[piece.prompt_index]
+    assert list(joined.values()) == expected
+    assert small.sizes[:3] == [10, 5, 2] and max(small.sizes[3:]) <= 2
+    assert [c.text for c in backend.generate(prompts, max_new_tokens=12, seed=1)] == expected
+
+
+def test_too_little_memory_for_one_text_is_said(folders, monkeypatch):
+    backend = load("gpt2", str(folders["gpt2"]))
+    small = Small(backend.engine(), 0, 0)
+    monkeypatch.setattr(backend, "engine", lambda: small)
+    with pytest.raises(GenerationError, match="out of memory with a text of up to") as error:
+        list(backend.generate(["the cat"] * 3, max_new_tokens=5, seed=1))
+    assert "--max-new-tokens" in error.value.cure
+
+
+def test_batches_keep_to_their_budget(folders, monkeypatch):
+    backend = load("gpt2", str(folders["gpt2"]))
+    small = Small(backend.engine(), 99, 0)
+    monkeypatch.setattr(backend, "engine", lambda: small)
+    prompts = ["the cat sat on the mat and the dog sat on the log"] * 3 + ["a"] * 9
+    made = list(backend.generate(prompts, max_new_tokens=10, seed=1, batch_tokens=70))
+    assert [c.prompt for c in made] == prompts
+    widths = [len(backend.tokenizer(p)["input_ids"]) + 10 for p in ("a", prompts[0])]
+    assert small.sizes[0] == 70 // widths[0] and small.sizes[-1] <= 70 // widths[1]
+    assert sum(small.sizes) == 12
