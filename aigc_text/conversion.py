@@ -147,7 +147,7 @@ def _write(place: Path, model: Any, tokenizer: Any, stored: str, plain: Callable
     class Loaded(Converter):
         def _load(self) -> Any:
             with torch.no_grad():
-                return _MODEL_LOADERS[type(model.config).__name__](model, tokenizer)
+                return _MODEL_LOADERS[type(model.config).__name__](model, _Numbers(model, tokenizer))
 
     kind = type(model.config).__name__
     known = [name.removesuffix("Config") for name in _MODEL_LOADERS]
@@ -156,25 +156,33 @@ def _write(place: Path, model: Any, tokenizer: Any, stored: str, plain: Callable
             f"CTranslate2 does not know the architecture {kind.removesuffix('Config')}",
             f"Use --engine torch. It knows: {', '.join(sorted(known))}",
         )
-    text = model.config.get_text_config(decoder=True)
-    context, end = getattr(text, "max_position_embeddings", None), text.eos_token_id
     try:
         Loaded().convert(str(place), quantization=stored, force=True)
     except (ValueError, NotImplementedError, AttributeError, KeyError) as error:
         cause = one_line(str(error))[:160]
         raise OptionError(f"CTranslate2 cannot convert this {kind}: {cause}", "Use --engine torch.") from error
     model.generation_config.save_pretrained(place)
-    # Tokens are called by their numbers, so that neither side has to know how the other writes them.
-    words = json.loads((place / "vocabulary.json").read_text(encoding="utf-8"))
-    _dump(place / "vocabulary.json", [str(n) for n in range(len(words))])
-    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
-    first = str((end[0] if isinstance(end, list) else end) or 0)
-    _dump(place / "config.json", {**config, "bos_token": first, "eos_token": first, "unk_token": first})
-    _dump(place / ABOUT, {"context": context, "fast_tokenizer": _same_tokens(tokenizer, plain)})
+    context = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    about = {"context": context, "fast_tokenizer": _same_tokens(tokenizer, plain)}
+    (place / ABOUT).write_text(json.dumps(about) + "\n", encoding="utf-8")
 
 
-def _dump(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value) + "\n", encoding="utf-8")
+class _Numbers:
+    """A tokenizer as the conversion sees it: tokens are called by their numbers, all that the model has.
+
+    So neither side has to know how the other writes them, nor how many the model has beyond the tokenizer's.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.size, self.tokenizer = model.get_input_embeddings().num_embeddings, tokenizer
+        end = model.config.get_text_config(decoder=True).eos_token_id
+        self.bos_token = self.eos_token = self.unk_token = str((end[0] if isinstance(end, list) else end) or 0)
+
+    def get_vocab(self) -> dict[str, int]:
+        return {str(n): n for n in range(self.size)}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.tokenizer, name)
 
 
 SAMPLES = (

@@ -199,6 +199,8 @@ def _batch(
         while events is not None:
             closed = []
             for event in events:
+                if texts[event.row].done:  # an engine may be ahead of what ended it
+                    continue
                 piece = texts[event.row].push(event)
                 if piece is not None:
                     yield piece

@@ -227,6 +227,16 @@ def test_another_model_at_the_same_place_is_converted_anew(tmp_path):
         assert texts(theirs, do_sample=False) == texts(ours, do_sample=False)
 
 
+def test_a_model_with_more_tokens_than_its_tokenizer_is_converted(tmp_path):
+    tokens = tiny.tokenizer()
+    model = tiny.model("gpt2", tokens)
+    model.resize_token_embeddings(len(tokens) + 84)
+    model.save_pretrained(tmp_path)
+    tokens.save_pretrained(tmp_path)
+    ours, theirs = (load("gpt2", str(tmp_path), engine=engine) for engine in ("torch", "ctranslate2"))
+    assert texts(theirs, do_sample=False) == texts(ours, do_sample=False)
+
+
 def test_a_cache_that_cannot_be_written_is_said(folders, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path / "file"))
