@@ -107,7 +107,7 @@ class CTranslate2Engine(Engine):
 
         work = generator.generate_batch(
             [list(map(str, prompt)) for prompt in prompts], asynchronous=True, callback=tell, max_length=max(left),
-            **self._asked(config),
+            **self._asked(config, max(left)),
         )  # fmt: skip
         try:
             while len(closed) < len(rows):
@@ -125,8 +125,9 @@ class CTranslate2Engine(Engine):
         finally:
             closed.update(range(len(rows)))  # whoever stops listening stops the work
 
-    def _asked(self, config: GenerationConfig) -> dict[str, Any]:
+    def _asked(self, config: GenerationConfig, longest: int) -> dict[str, Any]:
         """The options in CTranslate2's words."""
+        ends = [str(i) for i in sorted(ends_of(config))]
         drawn = {
             "sampling_topk": config.top_k or 0,
             "sampling_topp": 1.0 if config.top_p is None else config.top_p,
@@ -134,8 +135,8 @@ class CTranslate2Engine(Engine):
         }
         return {
             "include_prompt_in_result": False,
-            "end_token": [str(i) for i in sorted(ends_of(config))] or None,
-            "min_length": config.min_new_tokens or 0,
+            "end_token": ends or None,
+            "min_length": min(config.min_new_tokens or 0, longest) if ends else longest,
             "no_repeat_ngram_size": config.no_repeat_ngram_size or 0,
             **(drawn if config.do_sample else {"sampling_topk": 1}),
         }
