@@ -68,6 +68,8 @@ class Backend(ABC):
     source: str = ""
     revision: str = ""
     precision: str = ""
+    #: The name of the engine that decodes, for records; empty where there is no choice of engines.
+    decodes_by: str = ""
     #: How it was loaded or made, as a run writes it down; `load` and `from_scratch` set it.
     origin: Mapping[str, Any] = MappingProxyType({})
 

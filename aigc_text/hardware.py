@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
@@ -27,6 +27,16 @@ from .errors import OptionError, TrainingError, out_of_memory
 from .options import TrainingOptions
 
 PATIENCE = timedelta(minutes=30)  # how long the others wait while the main process writes
+LONG_PATIENCE = timedelta(days=30)  # how long one waits for another that makes texts, where nothing else passes
+
+
+def connect() -> None:
+    """Brings the processes together to exchange small things over the network, whatever they compute on.
+
+    Raises:
+        TrainingError: the processes were started in a way that is not known here.
+    """
+    _all_seen(PartialState(cpu=True, timeout=LONG_PATIENCE).num_processes)
 
 
 def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
@@ -60,15 +70,19 @@ def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
             InitProcessGroupKwargs(timeout=PATIENCE),
         ],
     )
-    if made.num_processes != processes.world():
-        raise TrainingError(
-            f"{processes.world()} processes were started, and Accelerate sees {made.num_processes}",
-            "Start them with accelerate launch or torchrun, as docs/scale.md says.",
-        )
+    _all_seen(made.num_processes)
     if plugin is not None and made.distributed_type == DistributedType.MULTI_CPU:
         # torch divides models on the CPU too; Accelerate 1.15 passes over the wish where there is no accelerator.
         AcceleratorState._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
     return made
+
+
+def _all_seen(count: int) -> None:
+    if count != processes.world():
+        raise TrainingError(
+            f"{processes.world()} processes were started, and Accelerate sees {count}",
+            "Start them with accelerate launch or torchrun, as docs/scale.md says.",
+        )
 
 
 def autocast(device: torch.device, options: TrainingOptions) -> torch.autocast:

@@ -93,7 +93,9 @@ class PretrainedBackend(Backend):
         #: The model for CTranslate2, where that engine was asked for; then `model` is loaded when something needs it.
         self.converted: Converted | None = None
         self._whole: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]] | None = None
+        self.decodes_by = self.engines[0]
         if isinstance(model, Converted):
+            self.decodes_by = "ctranslate2"
             self.converted, self.precision = model, model.compute_type
             less = dataclasses.replace(self.capabilities, likelihood="", training=False, saving=False)
             self.capabilities = less  # type: ignore[misc]

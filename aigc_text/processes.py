@@ -1,4 +1,4 @@
-"""The processes that train one model together: which of them this one is, and what passes between them.
+"""The processes that work together: which of them this one is, and what passes between them.
 
 Launchers (`accelerate launch`, `torchrun`, `mpirun`) tell each process its place in the environment, so the place is
 known before torch is imported. Without a launcher there is one process, and everything here does nothing.
@@ -94,7 +94,7 @@ def _lost(error: Exception) -> bool:
     )
 
 
-# What passes between them, once the trainer has brought them together
+# What passes between them, once `hardware` has brought them together
 
 
 def connected() -> bool:

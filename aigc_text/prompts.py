@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,55 @@ def fill(template: str, fields: Mapping[str, Any], where: str) -> str:
         return str(fields[name])
 
     return re.sub(r"\{\{|\}\}|\{(\w+)\}", value, template)
+
+
+class Prompts:
+    """Prompts that are read twice and never held: first they are checked and counted, then texts are made of them.
+
+    Args:
+        read: gives them all, from the first on, each time it is called.
+
+    Raises:
+        DataError: whatever `read` finds wrong.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[str]]) -> None:
+        self.read, self.count, summed = read, 0, _Sum()
+        for prompt in read():
+            summed.add(prompt)
+            self.count += 1
+        self.digest = summed.digest()
+
+    def __iter__(self) -> Iterator[str]:
+        """Yields them again.
+
+        Raises:
+            DataError: they are not the same.
+        """
+        count, summed = 0, _Sum()
+        for prompt in self.read():
+            summed.add(prompt)
+            count += 1
+            if count > self.count:
+                break
+            yield prompt
+        if (count, summed.digest()) != (self.count, self.digest):
+            raise DataError(
+                "the prompts have changed since they were counted",
+                "Leave their file as it is until all texts are made; begin anew with --overwrite.",
+            )
+
+
+class _Sum:
+    """A hash of all prompts and where each ends."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, prompt: str) -> None:
+        data = prompt.encode()
+        self._hash.update(len(data).to_bytes(8, "big"))
+        self._hash.update(data)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()

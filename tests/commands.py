@@ -54,6 +54,15 @@ class Interrupted(Stopping):
     def stop(self):
         raise KeyboardInterrupt
 
+class Once(Plain):
+    """Interrupted the first time at a prompt that names a file."""
+
+    def text(self, prompt):
+        if prompt.endswith(".flag") and not os.path.exists(prompt):
+            open(prompt, "w").close()
+            raise KeyboardInterrupt
+        return super().text(prompt)
+
 class Terminated(Stopping):
     def stop(self):
         signal.raise_signal(signal.SIGTERM)

@@ -246,9 +246,9 @@ def test_what_was_finished_before_an_interruption_is_kept_under_another_name(run
     prompts = ["--prompt", "one", "--prompt", "stop", "--format", "jsonl"]
     broken = run("generate", "--backend", plain("Interrupted"), *prompts, "--output", tmp_path / "out.jsonl")
     assert broken.code == 130
-    assert os.listdir(tmp_path) == ["out.jsonl.partial"]
+    assert sorted(os.listdir(tmp_path)) == ["out.jsonl.partial", "out.jsonl.partial.run"]
     assert json.loads((tmp_path / "out.jsonl.partial").read_text())["text"] == "one"
-    assert "out.jsonl.partial" in broken.err
+    assert "out.jsonl.partial" in broken.err and "--resume" in broken.err
 
 
 def test_the_code_backend_takes_its_own_options(generate):

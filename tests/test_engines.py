@@ -61,7 +61,8 @@ def test_auto_is_torch_so_that_an_extra_changes_nobodys_text(folders):
 @pytest.mark.parametrize("quantize", [None, "int8"])
 def test_the_contract_holds(quantize, folders):
     backend = load("gpt2", str(folders["qwen2"]), engine="ctranslate2", quantize=quantize)
-    assert backend.precision == (quantize or "float32") and backend.engine().name == "ctranslate2"
+    assert backend.precision == (quantize or "float32")
+    assert backend.engine().name == backend.decodes_by == "ctranslate2"
     assert len(list(check_backend(backend))) == 7  # it neither saves nor scores, and promises no exactness
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "score": "How likely texts are under a model, and where it is surprised.",
     "train": "Fine-tune a model, or train one from scratch.",
 }
-TOGETHER = ("train",)  # what the processes of a launcher do together, so that one of them speaks for all
+TOGETHER = ("generate", "train")  # what the processes of a launcher do together, so that one of them speaks for all
 
 
 class _Lazy(click.Group):

@@ -5,20 +5,26 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from .. import processes
 from ..errors import OptionError
 from ..options import GenerationOptions
-from ..results import Completion, Piece
+from ..results import Piece
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
 from .streams import destination, standard_input
 from .terminal import begun, notice, visible, write
 
 if TYPE_CHECKING:
     from ..backend import Backend
+    from ..jobs import Job
+    from ..prompts import Prompts
 
 
 @click.command()
@@ -34,7 +40,9 @@ if TYPE_CHECKING:
 @click.option("--echo/--no-echo", default=True, show_default=True, help="Text format: the prompt before its text.")
 @click.option("--output", help="Write to this file; it appears when it is complete.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
+@click.option("--resume", is_flag=True, help="Go on with a file of records (--format jsonl) after an interruption.")
 @click.option("--batch-size", type=click.IntRange(1), help="Most texts at once.")
+@click.option("--batch-tokens", type=click.IntRange(1), help="Most tokens at once, of prompts and texts together.")
 @loading_options
 @engine_options
 def command(
@@ -49,7 +57,9 @@ def command(
     echo: bool,
     output: str | None,
     overwrite: bool,
+    resume: bool,
     batch_size: int | None,
+    batch_tokens: int | None,
     **values: Any,
 ) -> None:
     """Generate texts from prompts.
@@ -58,22 +68,31 @@ def command(
     aigc-text generate --backend gpt2 --prompt "Once upon a time"
     aigc-text generate --backend code --prompt "def fibonacci(n):"
     aigc-text generate --prompts prompts.txt --format jsonl --output texts.jsonl
+    aigc-text generate --prompts prompts.txt --format jsonl --output texts.jsonl --resume
     """
     from ..api import load
 
+    _check_ways(output, form, resume)
     # Everything that can be wrong in the input is found before a model is loaded.
-    prompts = _prompts(prompt, prompts_file, template)
     loading = given({name: values.pop(name) for name in (*LOADING, *ENGINE)})
     # … but whether texts without sampling would be one text: that depends on the backend.
     GenerationOptions.parse({name: value for name, value in given(values).items() if name != "do_sample"})
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
+    sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
+    if output is not None and form == "jsonl":
+        from ..jobs import Job
+
+        job = Job(_read_twice(prompt, prompts_file, template), output, resume=resume, overwrite=overwrite)
+        loaded = load(backend, model, **loading)
+        _run(job, loaded, loaded.resolve(None, wanted), sizes)
+        return
+    prompts = _prompts(prompt, prompts_file, template)
     with destination(output, overwrite) as stream:
         loaded = load(backend, model, **loading)
         options = loaded.resolve(None, wanted)
         if options.seed is None:
             options = loaded.resolve(options, {"seed": secrets.randbits(31)})
-        more = {"batch_size": batch_size} if batch_size else {}
-        pieces = loaded.pieces(prompts, options, **more)
+        pieces = loaded.pieces(prompts, options, **sizes)
         if output:
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
         if form == "text":
@@ -82,6 +101,88 @@ def command(
             _write_texts(stream, pieces, prompts if echo and loaded.goes_on(options) else None, headed)
         else:
             _write_records(stream, pieces, form, loaded, options)
+
+
+def _check_ways(output: str | None, form: str, resume: bool) -> None:
+    """Only a file of records can be gone on with, or be made by several processes."""
+    if output is not None and form == "jsonl":
+        return
+    if resume:
+        missing = "--output" if output is None else f"--format {form}"
+        said = f"--resume without {missing}" if output is None else f"--resume with {missing}"
+        raise OptionError(f"{said}: only a file of records can be gone on with", "Give --output FILE --format jsonl.")
+    if processes.world() > 1:
+        raise OptionError(
+            f"{processes.world()} processes were started, and they can only make a file of records together",
+            "Give --output FILE --format jsonl, or start one process.",
+        )
+
+
+# A file of records
+
+
+def _read_twice(prompt: tuple[str, ...], file: str | None, template: str | None) -> Prompts:
+    """Prompts that stay in their file; those of the command line, or of a pipe, are held."""
+    from ..prompts import Prompts, read_prompts
+
+    if file is not None and not prompt and Path(file).is_file():
+        return Prompts(lambda: read_prompts(file, template))
+    if processes.world() > 1 and not prompt and (file is None or Path(file).is_fifo()):
+        raise OptionError("several processes cannot share prompts from a pipe", "Give them a file with --prompts.")
+    found = _prompts(prompt, file, template)
+    return Prompts(lambda: found)
+
+
+def _run(job: Job, backend: Backend, options: GenerationOptions, sizes: dict[str, int]) -> None:
+    try:
+        with closing(job.run(backend, options, **sizes)) as counts:
+            _show(counts)
+    except BaseException:
+        if processes.is_main() and job.left():
+            notice(f"What was finished is in {job.parts}; the same command with --resume goes on.")
+        raise
+
+
+def _show(counts: Iterator[tuple[int, int]]) -> None:
+    """A bar on standard error, of the main process's share if there are several."""
+    first, total = next(counts)
+    counts = begun(counts)
+    share = f" share 1 of {processes.world()}" if processes.world() > 1 else ""
+    with click.progressbar(length=total, file=sys.stderr, label=f"generating{share}", show_eta=False) as bar:
+        bar.update(first)
+        speed = _Speed(first, total)
+        for done, _ in counts:
+            if speed.is_due():
+                bar.label = f"generating{share}, {speed.words(done)}"
+            bar.update(done - bar.pos)
+
+
+class _Speed:
+    """Texts a second and the time left, from what this process has made itself: not from what it found finished.
+
+    Args:
+        first: texts that were there before.
+        total: texts that there will be.
+    """
+
+    def __init__(self, first: int, total: int) -> None:
+        self.first, self.total, self.start = first, total, time.monotonic()
+        self.every = 1.0 if sys.stderr.isatty() else 60.0  # elsewhere each word about it is a line of its own
+        self.due = self.start + self.every
+
+    def is_due(self) -> bool:
+        late = time.monotonic() >= self.due
+        if late:
+            self.due = time.monotonic() + self.every
+        return late
+
+    def words(self, done: int) -> str:
+        rate = (done - self.first) / max(time.monotonic() - self.start, 1e-6)
+        left = int((self.total - done) / max(rate, 1e-9))
+        return f"{done} of {self.total}, {rate:.1f} texts/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+
+
+# Texts as they come
 
 
 def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) -> list[str]:
@@ -140,29 +241,12 @@ def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | N
 def _write_records(
     stream: TextIO, pieces: Iterator[Piece], form: str, backend: Backend, options: GenerationOptions
 ) -> None:
+    from ..jobs import record_of
+
     effective = backend.effective(options)
-    records = (_record(p.completion, backend, effective) for p in pieces if p.completion is not None)
+    records = (record_of(p.completion, backend, effective) for p in pieces if p.completion is not None)
     if form == "json":
         write(stream, json.dumps(list(records), ensure_ascii=False, indent=1) + "\n")
         return
     for record in records:
         write(stream, json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def _record(completion: Completion, backend: Backend, options: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "prompt": completion.prompt,
-        "text": completion.text,
-        "prompt_index": completion.prompt_index,
-        "index": completion.index,
-        "finish_reason": completion.finish_reason,
-        "seed": completion.seed,
-        "exact": completion.exact,
-        "options": options,
-        "backend": backend.name,
-        "model": backend.source,
-        "revision": backend.revision,
-        "precision": backend.precision,
-        "tokens": completion.tokens,
-        "seconds": round(completion.seconds, 3),
-    }
