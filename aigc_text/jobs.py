@@ -199,7 +199,8 @@ class Job:
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         old, new = ({**about, **about["options"]} for about in (before, now))
         first = ("backend", "model", "prompts", "processes", "seed")  # what tells a user most
-        names = [*first, *sorted({*old, *new} - {*first, "options", "overwrite"})]
+        # A prompt that turns out to be too long may be cut from there on; those before it were not.
+        names = [*first, *sorted({*old, *new} - {*first, "options", "overwrite", "truncate_prompt"})]
         names = [n for n in names if old.get(n) != new.get(n)]
         if names:
             differ = "; ".join(f"{n}={_shown(old.get(n))}, now {_shown(new.get(n))}" for n in names[:3])

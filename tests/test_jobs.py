@@ -14,7 +14,7 @@ import tiny
 from commands import file
 from test_processes import ENV, Team, fails, launched
 
-from aigc_text import Backend, Completion, parts
+from aigc_text import Backend, Completion, decoding, parts
 from aigc_text.cli import generate as command
 from aigc_text.errors import DataError, GenerationError
 from aigc_text.jobs import Job
@@ -238,6 +238,18 @@ def test_what_an_interrupted_run_left_is_not_written_over_unasked(refused, run, 
     assert run(*words, "--overwrite").code == 0
     assert names(folder) == ["out.jsonl"] and len(timeless(folder / "out.jsonl")) == 3
     refused(*words, "--resume", says=["out.jsonl exists already", "--overwrite"])
+
+
+def test_a_prompt_that_is_too_long_can_be_cut_when_the_run_goes_on(refused, run, tiny_gpt2, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "WINDOW", 2)
+    long = "".join(f'{{"prompt": "{"the cat sat " * (60 if i == 4 else 1)}"}}\n' for i in range(6))
+    words = ["generate", "--model", tiny_gpt2, "--prompts", file(tmp_path, "p.jsonl", long), "--seed", "1"]
+    words += ["--max-new-tokens", "6", "--format", "jsonl", "--output", tmp_path / "out.jsonl"]
+    done = run(*words)
+    assert done.code == 2 and "Error: prompt 5 has" in done.err and "--truncate-prompt" in done.err
+    assert len((tmp_path / "out.jsonl.partial").read_text().splitlines()) == 4
+    assert run(*words, "--truncate-prompt", "--resume").code == 0
+    assert [r["prompt_index"] for r in timeless(tmp_path / "out.jsonl")] == list(range(6))
 
 
 def test_a_line_that_was_cut_off_is_made_again(run, broken):
