@@ -1,7 +1,7 @@
 """Rows of tokens in, pieces of text out: written once above all engines.
 
-Batching, whole characters, stop strings, streaming and finish reasons live here, so every family and every engine
-has all of them. `stream` and `generate` see the same pieces.
+Batching, streaming and finish reasons live here, whole characters and stop strings in `characters`, so every family
+and every engine has all of them. `stream` and `generate` see the same pieces.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
+from .characters import Detokenizer, StopMatcher
 from .engines import Engine, Event, Row
 from .errors import GenerationError, out_of_memory
 from .results import Completion, Piece
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 WINDOW = 4096  # requests that are sorted by length together
 TOKENS = 8192  # of prompts and texts in a batch: half a gigabyte of keys and values in a model like GPT-2
-CONTEXT = 8  # tokens that the next ones are decoded with (some tokenizers glue words together)
-LONGEST = 32  # tokens of a window: beyond it those before the last few are let go
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,16 +103,15 @@ def decode(
             yield from _within_memory(engine, tokenizer, batch, how, budget)
 
 
-def in_order(pieces: Iterable[Piece], per_prompt: int, first: int = 0) -> Iterator[Piece]:
+def in_order(pieces: Iterable[Piece], per_prompt: int) -> Iterator[Piece]:
     """Holds pieces back until all those of earlier completions have been given: one text after the other.
 
     Args:
-        pieces: of prompts numbered from `first` without gaps, `per_prompt` completions each.
+        pieces: of prompts numbered from 0 without gaps, `per_prompt` completions each.
         per_prompt: how many completions a prompt has.
-        first: the number of the first prompt.
     """
     waiting: dict[int, list[Piece]] = {}
-    turn = first * per_prompt
+    turn = 0
     for piece in pieces:
         waiting.setdefault(piece.prompt_index * per_prompt + piece.index, []).append(piece)
         while held := waiting.pop(turn, []):
@@ -283,80 +281,3 @@ class _Text:
             exact=self.how.exact,
             seconds=time.perf_counter() - self.started,
         )
-
-
-class Detokenizer:
-    """Token ids to text, a whole character at a time: never half of a Chinese character or an emoji.
-
-    A window of the last tokens is decoded again with each new one; what it gains is the growth, held back while it
-    ends in U+FFFD, which stands for bytes that do not make a character yet.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int] = ()) -> None:
-        self.tokenizer = tokenizer
-        self.ids = list(prompt[-CONTEXT:])
-        self.before = self._decode(self.ids)  # what was given of the window's text
-
-    def push(self, token: int) -> str:
-        """The text that the token adds, if it completes any."""
-        self.ids.append(token)
-        whole = self._decode(self.ids)
-        return "" if whole.endswith("\ufffd") else self._take(whole)
-
-    def keep(self, token: int) -> str:
-        """Takes a token whose text is wanted at the next flush."""
-        self.ids.append(token)
-        return ""
-
-    def flush(self) -> str:
-        """What is held back: at the end, incomplete bytes come as U+FFFD."""
-        return self._take(self._decode(self.ids))
-
-    def _take(self, whole: str) -> str:
-        grown, self.before = whole[len(self.before) :], whole
-        if len(self.ids) > LONGEST and grown:
-            self.ids = self.ids[-CONTEXT:]
-            self.before = self._decode(self.ids)
-        return grown
-
-    def _decode(self, ids: list[int]) -> str:
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-
-class StopMatcher:
-    """Cuts a growing text before the first stop string that is completed; of two completed at once, the longer.
-
-    What could still become a stop string is held back, so it is never shown half. The result does not depend on
-    how the text is divided into pieces.
-    """
-
-    def __init__(self, strings: Sequence[str]) -> None:
-        self.strings = sorted(strings, key=len, reverse=True)
-        self.held = ""
-
-    def push(self, text: str) -> tuple[str, bool]:
-        """(what may be shown now, whether a stop string was completed)."""
-        if not self.strings:
-            return text, False
-        known = len(self.held)
-        self.held += text
-        for end in range(known + 1, len(self.held) + 1):
-            for s in self.strings:
-                if self.held.endswith(s, 0, end):
-                    shown, self.held = self.held[: end - len(s)], ""
-                    return shown, True
-        return self._release(self._begun()), False
-
-    def flush(self) -> str:
-        """The held text, when no more follows."""
-        return self._release(0)
-
-    def _begun(self) -> int:
-        """Length of the longest end of the text that begins a stop string."""
-        longest = min(len(self.held), len(self.strings[0]) - 1)
-        return next((n for n in range(longest, 0, -1) if any(s.startswith(self.held[-n:]) for s in self.strings)), 0)
-
-    def _release(self, keep: int) -> str:
-        cut = len(self.held) - keep
-        shown, self.held = self.held[:cut], self.held[cut:]
-        return shown

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_text import load
-from aigc_text.decoding import Budget, Detokenizer, StopMatcher, in_order
+from aigc_text.characters import Detokenizer, StopMatcher
+from aigc_text.decoding import Budget, in_order
 from aigc_text.errors import OptionError
 from aigc_text.results import Completion, Piece
 

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aigc_text.api import from_scratch
-from aigc_text.decoding import Detokenizer
+from aigc_text.characters import Detokenizer
 from aigc_text.errors import ModelError, OptionError
 from aigc_text.tokenizer import END, INFILLING, KINDS, UNKNOWN, infilling_tokens, train, train_bpe, unknown_token
 
