@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 WINDOW = 4096  # requests that are sorted by length together
+ROWS = 128  # at once, unless it is said otherwise: each has a score for every word of the vocabulary
 TOKENS = 8192  # of prompts and texts in a batch: half a gigabyte of keys and values in a model like GPT-2
 
 
@@ -69,16 +70,16 @@ class Budget:
     """How large batches may be; it shrinks where memory runs out.
 
     Args:
-        rows: most rows at once, or `None` for as many as the tokens allow.
+        rows: most rows at once.
         tokens: most tokens at once, of prompts and of texts at their longest; one row is always allowed.
     """
 
     def __init__(self, rows: int | None = None, tokens: int | None = None) -> None:
-        self.rows, self.tokens = rows, tokens or TOKENS
+        self.rows, self.tokens = rows or ROWS, tokens or TOKENS
 
     def allows(self, rows: int, width: int) -> bool:
         """Whether so many rows of so many tokens may be computed at once."""
-        return rows == 1 or (rows * width <= self.tokens and rows <= (self.rows or rows))
+        return rows == 1 or (rows * width <= self.tokens and rows <= self.rows)
 
     def halve(self, batch: Sequence[Request]) -> None:
         """Allows half of a batch that was too large."""

@@ -196,7 +196,7 @@ class TransformersBackend(PretrainedBackend):
         Args:
             prompts: plain strings.
             options: how.
-            batch_size: most rows at once. It never changes the text where `Completion.exact` is true.
+            batch_size: most rows at once (default 128). It never changes the text where `Completion.exact` is true.
             batch_tokens: most tokens at once, of prompts and of texts at their longest (default 8192). Where memory
                 runs out all the same, what was unfinished is done again in batches of half the size.
 
