@@ -105,4 +105,5 @@ for case in range(MOMENTS):
     left = sorted(p.name for p in SCRATCH.glob(f"{out.name}.*") if p.suffix != ".err")
     same = code == 0 and rows(out) == expected
     said = Path(f"{out}.err").read_text()[-500:] if not same else ""
-    print(json.dumps({"kills": kills, "states": states, "code": code, "same": same, "left": left, "err": said}))
+    about = {"kills": kills, "states": states, "code": code, "same": same, "left": left, "err": said}
+    print(json.dumps(about), flush=True)  # else each child would have it in its buffer too
