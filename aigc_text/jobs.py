@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, processes
 from .errors import GenerationError, OptionError
+from .options import drawn_seed
 from .parts import ANEW, ELSEWHERE, Part, Share, records, unwritable
 from .results import Completion, ordered
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .prompts import Prompts
 
 FORM = 1  # of the files beside the output
-SEED_BITS = 31
 
 
 def record_of(completion: Completion, backend: Backend, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,7 +254,7 @@ class Job:
     def _seeded(self, backend: Backend, options: GenerationOptions) -> GenerationOptions:
         if options.seed is not None:
             return options
-        before = self._begun["seed"] if self._begun is not None else secrets.randbits(SEED_BITS)
+        before = self._begun["seed"] if self._begun is not None else drawn_seed()
         return backend.resolve(options, {"seed": processes.from_main(before)})
 
     def _make(

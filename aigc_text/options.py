@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import secrets
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -173,6 +174,11 @@ class GenerationOptions(Options):
             raise OptionError(
                 f"num_return_sequences={n} is more than num_beams={self.num_beams}", f"Set num_beams to {n} or more."
             )
+
+
+def drawn_seed() -> int:
+    """A seed for who gave none."""
+    return secrets.randbits(31)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from . import decoding, healing
 from .backend import Capabilities, no_likelihood
 from .errors import BackendError, OptionError
-from .options import GenerationOptions, TrainingOptions
+from .options import GenerationOptions, TrainingOptions, drawn_seed
 from .pretrained import PretrainedBackend
 from .results import Completion, Piece, Score
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
 FALLBACK_CONTEXT = 512
-DRAWN_SEED_BITS = 31
 
 
 class TransformersBackend(PretrainedBackend):
@@ -258,12 +256,12 @@ class TransformersBackend(PretrainedBackend):
         engine = self.engine()
         config = self.generation_config(engine, options)
         drawn = self.draws(config, options)
-        seed = options.seed if options.seed is not None else secrets.randbits(DRAWN_SEED_BITS)
+        seed = options.seed if options.seed is not None else drawn_seed()
         how = decoding.Decoding(
             config=config,
             seed=seed if drawn else None,
-            equal_lengths=self._equal_lengths(config),
-            exact=self._exact(),
+            equal_lengths=engine.seeded and self._equal_lengths(config),
+            exact=engine.seeded and self._exact(),
             continues=engine.prompt_counts() and self.capabilities.continues,
             streamed=streamed,
         )
@@ -391,13 +389,9 @@ class TransformersBackend(PretrainedBackend):
 
     def _exact(self) -> bool:
         """fp32 on the CPU is tested to be the same in every batch, bf16 there in batches of one length."""
-        if self.converted is not None:
-            return False
         return self.model.device.type == "cpu" and self.precision in ("float32", "bfloat16")
 
     def _equal_lengths(self, config: GenerationConfig) -> bool:
         """Padding changes bf16 sums, and processors that look back take it for history."""
-        if self.converted is not None:
-            return False
         looks_back = (config.no_repeat_ngram_size or 0) > 0 or (config.repetition_penalty or 1.0) != 1.0
         return self.precision != "float32" or looks_back

@@ -52,3 +52,12 @@ def model(tmp_path: Path) -> str:
     import tiny
 
     return str(tiny.save("gpt2", tmp_path / "model"))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """A tiny random model of each causal architecture, saved."""
+    import tiny  # and torch, after the environment above
+
+    base = tmp_path_factory.mktemp("causal")
+    return {kind: tiny.save(kind, base / kind) for kind in tiny.CAUSAL}

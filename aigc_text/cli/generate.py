@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import click
 
 from .. import processes
 from ..errors import OptionError
-from ..options import GenerationOptions
+from ..options import GenerationOptions, drawn_seed
 from ..results import Piece
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
 from .streams import destination, standard_input
@@ -91,7 +90,7 @@ def command(
         loaded = load(backend, model, **loading)
         options = loaded.resolve(None, wanted)
         if options.seed is None:
-            options = loaded.resolve(options, {"seed": secrets.randbits(31)})
+            options = loaded.resolve(options, {"seed": drawn_seed()})
         pieces = loaded.pieces(prompts, options, **sizes)
         if output:
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))

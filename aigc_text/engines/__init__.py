@@ -47,8 +47,8 @@ class Engine(ABC):
 
     #: What the engine is chosen by.
     name: str = ""
-    #: Several completions of one row by beam search: yields complete sequences instead of steps.
-    supports_beams: bool = False
+    #: Whether each row draws from the stream that its key names, so that its text does not depend on the batch.
+    seeded: bool = True
 
     @abstractmethod
     def decode(self, rows: Sequence[Row], config: GenerationConfig) -> Generator[list[Event], list[int] | None, None]:

@@ -54,6 +54,7 @@ class CTranslate2Engine(Engine):
     """
 
     name = "ctranslate2"
+    seeded = False
 
     def __init__(self, model: Converted, config: GenerationConfig) -> None:
         self.model, self.own = model, config

@@ -28,7 +28,6 @@ class TorchEngine(Engine):
     """
 
     name = "torch"
-    supports_beams = True
 
     def __init__(self, model: PreTrainedModel, pad: int) -> None:
         self.model, self.pad = model, pad
