@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ctranslate2
 
 from ..errors import OptionError
+from ..options import GenerationOptions
 from . import Engine, Event, Row, ends_of, merged
 
 if TYPE_CHECKING:
@@ -68,9 +69,10 @@ class CTranslate2Engine(Engine):
         for name, off in LACKS.items():
             if (value := getattr(config, name, None)) not in off:
                 whose = "" if options.get(name) is not None else ", which the model itself asks for"
+                flag = f", or leave it out: --{name.replace('_', '-')} {off[-1]}"
+                ours = name in GenerationOptions.fields()
                 raise OptionError(
-                    f"the engine ctranslate2 has no {name}={value}{whose}",
-                    f"Use --engine torch, or leave it out: --{name.replace('_', '-')} {_plain(off[-1])}",
+                    f"the engine ctranslate2 has no {name}={value}{whose}", f"Use --engine torch{flag if ours else ''}"
                 )
         return config
 
@@ -188,7 +190,3 @@ def _next(told: queue.SimpleQueue[tuple[int, int]], work: list[Any]) -> list[tup
         while not told.empty():
             found.append(told.get())
         return found
-
-
-def _plain(value: Any) -> str:
-    return "…" if value is None else str(value)
