@@ -13,7 +13,7 @@ from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from .characters import Detokenizer, StopMatcher
-from .engines import Engine, Event, Row
+from .engines import Engine, Event, Row, batch_size
 from .errors import GenerationError, out_of_memory
 from .results import Completion, Piece
 
@@ -142,6 +142,8 @@ def _cut(requests: list[Request], budget: Budget) -> Iterator[list[Request]]:
             if not budget.allows(end + 1 - first, width):
                 break
             end += 1
+        if end < len(requests):
+            end = first + batch_size(end - first)
         yield requests[first:end]
         first = end
 

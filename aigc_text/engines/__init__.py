@@ -71,6 +71,12 @@ class Engine(ABC):
         raise NotImplementedError
 
 
+def batch_size(rows: int, up: bool = False) -> int:
+    """The nearest size of a batch, not above `rows` or not below: few sizes, as oneDNN keeps a plan for each."""
+    unit = 1 if rows <= 8 else 4 if rows <= 32 else 8
+    return -(-rows // unit) * unit if up else rows // unit * unit
+
+
 def stream_key(seed: int, prompt_index: int, index: int) -> int:
     """The random stream of completion `index` of prompt `prompt_index`: 64 bits, as a signed integer."""
     digest = hashlib.blake2b(f"{seed}/{prompt_index}/{index}".encode(), digest_size=8).digest()

@@ -13,11 +13,12 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from ..sampling import Sampler
-from . import Engine, Event, Row, ends_of, merged
+from . import Engine, Event, Row, batch_size, ends_of, merged
 from .packed import packed
 from .steps import steps_of
 
 DROPPED = 8  # rows are dropped when one of so many has finished: it copies the memory of all the others
+MAPPED = 16 << 20  # bytes from which memory comes from the system by itself, and goes back to it at once
 
 
 class TorchEngine(Engine):
@@ -99,7 +100,9 @@ def _give_back() -> None:
     """Gives the system what earlier batches have freed; glibc would keep it in pieces that fit no other batch."""
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+            libc = ctypes.CDLL(None)
+            libc.mallopt(-3, MAPPED)  # M_MMAP_THRESHOLD; by itself it would rise with the largest block
+            libc.malloc_trim(0)
 
 
 def _prefix(row: Row, start: int) -> Any:
@@ -159,13 +162,26 @@ def _loop(
         closed = set((yield events) or ())
         closed.update(event.row for event in events if event.finish is not None)
         over = [gone or row in closed for row, gone in zip(rows, over, strict=True)]
-        if steps.can_drop and len(over) <= sum(over) * DROPPED < len(over) * DROPPED:
-            keep = torch.tensor([n for n, gone in enumerate(over) if not gone], device=ids.device)
+        kept = _worth_keeping(over)
+        if steps.can_drop and kept is not None:
+            keep = torch.tensor(kept, device=ids.device)
             ids, keys = ids[keep], keys[keep] if keys is not None else None
             steps.keep(keep)
             _keep_in_processors(processors, keep)
-            rows = [row for row, gone in zip(rows, over, strict=True) if not gone]
-            over = [False] * len(rows)
+            rows, over = [rows[n] for n in kept], [over[n] for n in kept]
+
+
+def _worth_keeping(over: list[bool]) -> list[int] | None:
+    """The places of the rows to go on with, or `None`: with all of them.
+
+    Some that have finished may stay, so that the sizes of batches are few: oneDNN keeps something for each.
+    """
+    most = batch_size(len(over) - sum(over), up=True)
+    if not 0 < most <= len(over) - max(1, len(over) // DROPPED):
+        return None
+    spare = most - (len(over) - sum(over))
+    finished = [n for n, gone in enumerate(over) if gone][:spare]
+    return sorted([*finished, *(n for n, gone in enumerate(over) if not gone)])
 
 
 def _rule_out(logits: torch.Tensor, rows: list[int], made: list[list[int]], allowed: dict[int, Any]) -> None:
