@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CONTEXT = 8  # tokens that the next ones are decoded with (some tokenizers glue words together)
+#: Where a function's body ends: HumanEval's list (Chen et al. 2021, section 2.2), and a decorator.
+FUNCTION_END = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n@")
 LONGEST = 32  # tokens of a window: beyond it those before the last few are let go
 
 

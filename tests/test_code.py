@@ -4,7 +4,8 @@ import pytest
 import tiny
 
 from aigc_text import load
-from aigc_text.backends.causal_lm import FUNCTION_END, inside_function
+from aigc_text.backends.causal_lm import inside_function
+from aigc_text.characters import FUNCTION_END
 from aigc_text.errors import OptionError
 from aigc_text.tokenizer import INFILLING
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import chat
+from ..characters import FUNCTION_END
 from ..errors import OptionError
 from ..options import GenerationOptions, option
 from ..pretrained import fresh
@@ -84,10 +85,6 @@ class CodeOptions(CausalOptions):
     stop_at_function_end: bool | None = option(
         None, "End where the prompt's open function ends (on unless you say false)."
     )
-
-
-#: Where HumanEval's evaluation ends a completion (Chen et al. 2021, section 2.2), and a decorator.
-FUNCTION_END = ("\nclass", "\ndef", "\n#", "\nif", "\nprint", "\n@")
 
 
 class Code(CausalLM):

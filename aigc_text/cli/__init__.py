@@ -20,6 +20,7 @@ from .terminal import visible
 COMMANDS = {
     "backends": "List, show and check backends.",
     "evaluate": "Measure models against real texts and each other.",
+    "evaluate-code": "How many programming problems a model solves: pass@k in a sandbox.",
     "generate": "Generate texts from prompts.",
     "latents": "Latent vectors of texts, differences of groups, and pictures of them.",
     "score": "How likely texts are under a model, and where it is surprised.",
@@ -37,7 +38,7 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command:
         if name not in COMMANDS:
             ctx.fail(f"unknown command {name!r}.{nearest(name, COMMANDS)}")
-        module = importlib.import_module(f".{name}", __name__)
+        module = importlib.import_module(f".{name.replace('-', '_')}", __name__)
         command: click.Command = module.command
         return command
 

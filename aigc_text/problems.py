@@ -1,0 +1,197 @@
+"""Programming problems with tests, in the forms of HumanEval and of MBPP."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError, nearest
+from .formats import read_json, read_jsonl
+from .sandbox import Case
+
+CURE = (
+    "Fields of HumanEval: task_id, prompt, entry_point, test. Of MBPP: task_id, text or prompt, test_list. "
+    "canonical_solution or code may be there too."
+)
+#: Where a completion ends that is a whole program rather than the rest of a function (as for MBPP in common harnesses).
+PROGRAM_END = ("\nclass Test", "\nassert", '\n"""', "\nprint", "\nif __name__", "\n```")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One problem.
+
+    Attributes:
+        task_id: its name.
+        prompt: what a completion goes on from; the program is both together.
+        tests: what is run to decide, outside of the program.
+        given: what the tests need of the problem itself: its imports, and helpers that its prompt defines.
+        names: what the tests take from the program.
+        solution: a completion that passes, if the file has one.
+        whole: whether a completion is a whole program; else it is the rest of a function.
+    """
+
+    task_id: str
+    prompt: str
+    tests: str
+    given: str = ""
+    names: tuple[str, ...] = ()
+    solution: str | None = None
+    whole: bool = False
+
+    def case(self, completion: str) -> Case:
+        """A completion as the sandbox takes it."""
+        return Case(self.prompt + completion, self.tests, self.given, self.names)
+
+
+def read_problems(path: str | Path) -> list[Problem]:
+    """The problems of a JSONL or JSON file.
+
+    Raises:
+        DataError: it cannot be read, holds none, or a problem lacks a field, has tests that do not parse, or has the
+            name of another, with the place (`file:line`).
+    """
+    path = Path(path)
+    found: dict[str, Problem] = {}
+    for place, record in read_json(path) if path.suffix == ".json" else read_jsonl(path):
+        problem = _problem(place, record)
+        if problem.task_id in found:
+            raise DataError(f"{place} has the task_id {problem.task_id!r} of an earlier problem", "Name it anew.")
+        found[problem.task_id] = problem
+    if not found:
+        raise DataError(f"{path} holds no problem", CURE)
+    return list(found.values())
+
+
+def _problem(place: str, record: Mapping[str, Any]) -> Problem:
+    if "test_list" in record:
+        return _mbpp(place, record)
+    return _humaneval(place, record)
+
+
+def _humaneval(place: str, record: Mapping[str, Any]) -> Problem:
+    """A function's head with its docstring, and `check(candidate)` (Chen et al. 2021)."""
+    prompt, entry, test = (_text(place, record, name) for name in ("prompt", "entry_point", "test"))
+    if not entry.isidentifier():
+        raise DataError(f"{place}: entry_point {entry!r} is no name of a function", CURE)
+    tree = _parsed(place, "test", test)
+    if not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
+        raise DataError(f"{place}: test defines no function 'check'", "Write: def check(candidate): assert …")
+    return Problem(
+        task_id=_task_id(place, record),
+        prompt=prompt,
+        tests=f"{test}\ncheck({entry})\n",
+        given=_without(prompt, entry),
+        names=(entry,),
+        solution=_optional(place, record, "canonical_solution"),
+    )
+
+
+def _mbpp(place: str, record: Mapping[str, Any]) -> Problem:
+    """A task in words, and assertions that show what to call (Austin et al. 2021)."""
+    task = _text(place, record, "text" if "text" in record or "prompt" not in record else "prompt")
+    lines = _lines(place, record, "test_list")
+    if not lines:
+        raise DataError(f"{place}: test_list is empty", CURE)
+    imports = record.get("test_imports")
+    setup = "\n".join(_lines(place, record, "test_imports")) if imports else _optional(
+        place, record, "test_setup_code"
+    ) or ""  # fmt: skip
+    given = _parsed(place, "test_imports" if imports else "test_setup_code", setup)
+    tests = _parsed(place, "test_list", "\n".join(lines))
+    shown = "\n".join(lines)
+    return Problem(
+        task_id=_task_id(place, record),
+        prompt=f'"""\n{task.strip()}\n{shown}\n"""\n'.replace("\\", "\\\\"),
+        tests=shown,
+        given=setup,
+        names=tuple(sorted(_loaded(tests) - _stored(tests) - _stored(given) - set(dir(builtins)))),
+        solution=_optional(place, record, "code"),
+        whole=True,
+    )
+
+
+def _text(place: str, record: Mapping[str, Any], name: str) -> str:
+    if name not in record:
+        raise DataError(f"{place} has no field {name!r}.{nearest(name, record)}", CURE)
+    return _string(place, name, record[name])
+
+
+def _string(place: str, name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise DataError(f"{place}: {name} is no text: {value!r}"[:200], CURE)
+    return value
+
+
+def _optional(place: str, record: Mapping[str, Any], name: str) -> str | None:
+    return None if record.get(name) is None else _string(place, name, record[name])
+
+
+def _lines(place: str, record: Mapping[str, Any], name: str) -> list[str]:
+    if not isinstance(record[name], list):
+        raise DataError(f"{place}: {name} is no list of texts: {record[name]!r}"[:200], CURE)
+    return [_string(place, name, line) for line in record[name]]
+
+
+def _task_id(place: str, record: Mapping[str, Any]) -> str:
+    if not isinstance(record.get("task_id"), (str, int)):
+        raise DataError(f"{place} has no field 'task_id'.{nearest('task_id', record)}", CURE)
+    return str(record["task_id"])
+
+
+def _parsed(place: str, name: str, code: str) -> ast.Module:
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        where = f" at its line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        raise DataError(f"{place}: {name} is no Python{where}: {_reason(error)}", "Mend the problem.") from None
+
+
+def _reason(error: BaseException) -> str:
+    return error.msg if isinstance(error, SyntaxError) else type(error).__name__
+
+
+def parses(code: str) -> bool:
+    """Whether a program is Python, of the version that runs this; nothing of it is executed."""
+    try:
+        ast.parse(code)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return True
+
+
+def _without(prompt: str, entry: str) -> str:
+    """What a prompt defines besides the function that is asked for, so that the tests need not take it from a model."""
+    try:
+        tree = ast.parse(prompt)
+    except SyntaxError:
+        try:
+            tree = ast.parse(f"{prompt}\n    pass\n")
+        except SyntaxError:
+            return ""
+    body = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.name == entry)]
+    return ast.unparse(ast.Module(body, []))
+
+
+def _names(tree: ast.AST) -> Iterator[tuple[str, bool]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            yield node.id, isinstance(node.ctx, ast.Load)
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).split(".")[0], False
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name, False
+        elif isinstance(node, ast.arg):
+            yield node.arg, False
+
+
+def _loaded(tree: ast.AST) -> set[str]:
+    return {name for name, loads in _names(tree) if loads}
+
+
+def _stored(tree: ast.AST) -> set[str]:
+    return {name for name, loads in _names(tree) if not loads}

@@ -1,0 +1,285 @@
+"""Runs programs that a model wrote, with tests, where they can do no harm; the verdict is found outside of them.
+
+Two processes run for a program: one runs it, one runs the tests and calls it over a pipe (`judge`). Both have locked
+themselves in before they read the first line of it: no network, no files but Python's library and a scratch folder,
+no other processes, no environment, and limits on CPU time, memory, files and output (`lock`). This process watches
+both from outside, and ends them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..errors import OptionError
+from ..options import Options, option
+
+START = Path(__file__).with_name("start.py")
+LOOK = 0.02  # seconds between looks at what a program has written
+OUTCOMES = ("passed", "failed", "error", "timeout", "memory", "disk", "output", "ended")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits(Options):
+    """What one program may use."""
+
+    seconds: int = option(5, "CPU seconds of a program; four times as many pass by the clock at most.", low=1)
+    memory: int = option(1024, "MiB of memory of a program.", low=64)
+    disk: int = option(16, "MiB that a program may write into its scratch folder.", low=1)
+    output: int = option(1024, "KiB that a program may print.", low=1)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a program.
+
+    Attributes:
+        outcome: `passed`; `failed`: a test failed or an error was raised in one; `error`: the program itself raised
+            one, or is no Python; `timeout`, `memory`, `disk`, `output`: a limit; `ended`: its process ended.
+        why: the error, on one line.
+        seconds: by the clock.
+    """
+
+    outcome: str
+    why: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        return self.outcome == "passed"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program and what decides about it.
+
+    Attributes:
+        program: what runs as the program.
+        tests: what runs outside of it.
+        given: what the tests need of the problem itself, run with the tests.
+        names: what the tests take from the program.
+    """
+
+    program: str
+    tests: str
+    given: str = ""
+    names: Sequence[str] = ()
+
+
+def check_support() -> None:
+    """Makes sure that this machine can lock programs in.
+
+    Raises:
+        OptionError: it cannot; says what is missing.
+    """
+    if missing := _missing():
+        raise OptionError(
+            f"generated code cannot be locked in here: {missing}",
+            "Use a machine with Landlock and seccomp (Linux 5.13 and later), or take the risk: --run-unconfined.",
+        )
+
+
+@lru_cache(maxsize=1)
+def _missing() -> str:
+    try:
+        import resource  # noqa: F401
+    except ImportError:
+        return f"{sys.platform} has no limits for processes"
+    found = run(Case("", "pass"))
+    return "" if found.passed else found.why or found.outcome
+
+
+def run_all(
+    cases: Iterable[Case], limits: Limits | None = None, *, confined: bool = True, workers: int = 1
+) -> Iterator[Verdict]:
+    """Yields the verdict of each, in order.
+
+    Args:
+        cases: programs with their tests.
+        limits: of each program.
+        confined: lock them in; else only the limits hold, and a program can do whatever this user can.
+        workers: programs at once; changes no verdict but by the clock.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            yield from pool.map(lambda case: run(case, limits, confined=confined), cases)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> Verdict:
+    """Runs one program with its tests; see `run_all`.
+
+    Raises:
+        OptionError: it cannot be locked in here.
+    """
+    scratch = tempfile.mkdtemp(prefix="aigc-text-run-")
+    started = time.monotonic()
+    try:
+        outcome, why = _Trial(case, limits or Limits(), confined, scratch).outcome()
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if outcome == "unlocked":
+        if case == Case("", "pass"):  # the question itself
+            return Verdict(outcome, why)
+        check_support()
+    return Verdict(outcome, why, time.monotonic() - started)
+
+
+class _Trial:
+    """The two processes of one program, and what they may use."""
+
+    def __init__(self, case: Case, limits: Limits, confined: bool, scratch: str) -> None:
+        self.case, self.limits, self.confined, self.scratch = case, limits, confined, scratch
+        self.end = time.monotonic() + 4 * limits.seconds
+        self.printed = 0
+        self.answer = b""
+
+    def outcome(self) -> tuple[str, str]:
+        """(outcome, why) of `Verdict`, or `unlocked`."""
+        to_program, from_program, to_judge, verdict, output = pipes = [os.pipe() for _ in range(5)]
+        self.open = {end for pipe in pipes for end in pipe}
+        self.processes: list[subprocess.Popen[bytes]] = []
+        try:
+            self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
+            self.judge = self._spawn(
+                "judge", None, read=from_program[0], write=to_program[1], input=to_judge[0], verdict=verdict[1]
+            )
+            self._close(*to_program, *from_program, to_judge[0], verdict[1], output[1])
+            self._tell(to_judge[1])
+            stopped = self._watch(verdict[0], output[0])
+            return self._decide(stopped)
+        finally:
+            for process in self.processes:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            self._close(*tuple(self.open))
+
+    def _spawn(self, role: str, output: int | None, **pipes: int) -> subprocess.Popen[bytes]:
+        limits = self.limits
+        settings = {
+            "seconds": limits.seconds, "memory": limits.memory << 20, "file": limits.disk << 20,
+            "confined": self.confined, "scratch": self.scratch if role == "program" else None, **pipes,
+        }  # fmt: skip
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-B", "-X", "utf8", str(START), role, json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=output if output is not None else subprocess.DEVNULL,
+            stderr=output if output is not None else subprocess.DEVNULL,
+            pass_fds=list(pipes.values()),
+            env={"LANG": "C.UTF-8", "HOME": self.scratch, "TMPDIR": self.scratch, "PYTHONHASHSEED": "0"},
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def _tell(self, pipe: int) -> None:
+        case = self.case
+        message = json.dumps([case.program, case.tests, case.given, list(case.names)]).encode() + b"\n"
+        with suppress(BrokenPipeError), os.fdopen(os.dup(pipe), "wb") as stream:
+            stream.write(message)
+        self._close(pipe)
+
+    def _close(self, *ends: int) -> None:
+        """Closes ends of pipes, each once: their numbers are given to other threads' pipes at once."""
+        for end in ends:
+            self.open.remove(end)
+            os.close(end)
+
+    def _watch(self, verdict: int, output: int) -> str:
+        """Waits for the verdict; the limit that was passed before, or nothing."""
+        with selectors.DefaultSelector() as ready:
+            ready.register(verdict, selectors.EVENT_READ)
+            ready.register(output, selectors.EVENT_READ)
+            while True:
+                for key, _ in ready.select(LOOK):
+                    data = os.read(key.fd, 1 << 16)
+                    if key.fd == verdict:
+                        self.answer += data
+                        if not data or data.endswith(b"\n"):
+                            return self._exceeded()  # what it did last counts as well
+                    elif data:
+                        self.printed += len(data)
+                    else:
+                        ready.unregister(output)
+                if stopped := self._exceeded():
+                    return stopped
+
+    def _exceeded(self) -> str:
+        if time.monotonic() > self.end:
+            return "timeout"
+        if self.printed > self.limits.output << 10:
+            return "output"
+        return "disk" if self._written() > self.limits.disk << 20 else ""
+
+    def _written(self) -> int:
+        """Bytes in the scratch folder, and of files that the program has removed but holds open."""
+        total = sum(s.st_blocks * 512 for s in _files(self.scratch))
+        for entry in _entries(f"/proc/{self.program.pid}/fd"):
+            with suppress(OSError):
+                found = os.stat(entry.path)
+                total += found.st_blocks * 512 if found.st_nlink == 0 else 0
+        return total
+
+    def _decide(self, stopped: str) -> tuple[str, str]:
+        if stopped:
+            return stopped, f"more than {self._most(stopped)}"
+        try:
+            outcome, why = json.loads(self.answer)
+        except ValueError:  # it was ended by a limit of its own, or by the tests
+            outcome, why = "gone", "the tests ended without a verdict"
+        if outcome == "gone":
+            return self._how_it_ended(why)
+        if outcome != "passed" and why.startswith("MemoryError"):
+            return "memory", f"more than {self._most('memory')}"
+        return outcome, " ".join(str(why).split())
+
+    def _how_it_ended(self, why: str) -> tuple[str, str]:
+        for process in (self.program, self.judge):
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(1)
+                if code in (-signal.SIGXCPU, -signal.SIGKILL):
+                    return "timeout", f"more than {self._most('timeout')}"
+                if code < 0:
+                    return "ended", f"by {signal.Signals(-code).name}"
+        return "ended", why or "the program ended its process"
+
+    def _most(self, what: str) -> str:
+        limits = self.limits
+        return {
+            "timeout": f"{limits.seconds} seconds of CPU time, or {4 * limits.seconds} by the clock",
+            "memory": f"{limits.memory} MiB of memory",
+            "disk": f"{limits.disk} MiB in files",
+            "output": f"{limits.output} KiB printed",
+        }[what]
+
+
+def _files(folder: str) -> Iterator[os.stat_result]:
+    for entry in _entries(folder):
+        with suppress(OSError):
+            yield entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(entry.path)
+
+
+def _entries(folder: str) -> list[Any]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except OSError:
+        return []

@@ -1,0 +1,50 @@
+"""What a process of the sandbox begins with: locks itself in, then becomes the judge or the program.
+
+    python -I -S -B start.py program|judge SETTINGS
+
+SETTINGS is JSON: limits, whether to confine, the scratch folder, and the numbers of the pipes.
+"""
+
+import json
+import os
+import sys
+
+
+def main() -> None:
+    role, settings = sys.argv[1], json.loads(sys.argv[2])
+    here = os.path.dirname(os.path.abspath(__file__))
+    sys.path.insert(0, here)
+    import lock
+    from values import Channel, Gone
+
+    if role == "judge":
+        import judge as part
+    else:
+        import program as part
+    sys.path.remove(here)
+    sys.argv = [""]
+    sys.set_int_max_str_digits(0) if hasattr(sys, "set_int_max_str_digits") else None
+    if role == "judge":
+        answers = Channel(settings["input"], settings["verdict"])
+    try:
+        if settings["scratch"]:
+            os.chdir(settings["scratch"])
+        lock.limit(settings["seconds"], settings["memory"], settings["file"])
+        if settings["confined"]:
+            lock.confine(settings["scratch"])
+    except Exception as error:
+        if role == "judge":
+            answers.send(["unlocked", f"{error}"])
+        os._exit(97)
+    channel = Channel(settings["read"], settings["write"])
+    try:
+        if role == "program":
+            part.Program(channel).serve()
+        answers.send(part.Judge(channel).verdict(*answers.receive()))
+    except Gone:
+        pass
+    os._exit(0)  # without waiting for threads that a program has started
+
+
+if __name__ == "__main__":
+    main()

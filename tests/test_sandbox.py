@@ -1,0 +1,458 @@
+"""Programs that a model might write to get out, and one that does no harm."""
+
+import os
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from aigc_text import sandbox
+from aigc_text.errors import OptionError
+from aigc_text.sandbox import Case, Limits, check_support, run, run_all
+
+SMALL = Limits(seconds=2, memory=256, disk=4, output=64)
+
+
+def case(
+    body: str, tests: str = "assert attack() is True", names=("attack",), given: str = "", **values: object
+) -> Case:
+    """`attack()` has this body; `NAME` in it is the value given."""
+    for name, value in values.items():
+        body = body.replace(name, repr(value))
+    return Case("def attack():\n" + textwrap.indent(textwrap.dedent(body).strip(), "    "), tests, given, names)
+
+
+# An attack answers True if it got what it wanted; so the sandbox has failed where one passes.
+
+READ = "return 'the secret' in open(PATH).read()"
+WRITE = "open(PATH, 'w').write('x'); return True"
+CONNECT = """
+import socket
+socket.create_connection(('127.0.0.1', PORT), 2).sendall(b'x')
+return True
+"""
+DATAGRAM = """
+import socket
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', PORT))
+return True
+"""
+SHELL = """
+import subprocess
+return subprocess.run(['/bin/sh', '-c', 'echo yes'], capture_output=True).stdout == b'yes\\n'
+"""
+SYSTEM = "import os; return os.system('touch ' + PATH) == 0"
+FORK = "import os; pid = os.fork(); os._exit(0) if pid == 0 else os.waitpid(pid, 0); return True"
+FORK_BOMB = """
+import os
+made = 0
+for _ in range(50):
+    try:
+        pid = os.fork()
+    except OSError:
+        continue
+    if pid == 0:
+        import time; time.sleep(30); os._exit(0)
+    made += 1
+return made > 0
+"""
+CTYPES_FORK = """
+import ctypes
+libc = ctypes.CDLL(None)
+pid = libc.fork()
+if pid == 0:
+    libc._exit(0)
+return pid > 0
+"""
+RAW_CLONE = """
+import ctypes, platform
+number = {'x86_64': 56, 'aarch64': 220}[platform.machine()]
+pid = ctypes.CDLL(None).syscall(number, 17, 0, 0, 0, 0)  # SIGCHLD and no flag of threads
+if pid == 0:
+    ctypes.CDLL(None)._exit(0)
+return pid > 0
+"""
+DAEMON = """
+import os, time
+if os.fork():
+    return True
+os.setsid()
+if os.fork():
+    os._exit(0)
+while True:
+    open(PATH, 'a').write('alive')
+    time.sleep(0.05)
+"""
+SIGNAL = "import os, signal; os.kill(PID, signal.SIGTERM); return True"
+SIGNAL_BY_FILE = """
+import fcntl, os, signal, socket
+a, b = socket.socketpair()
+fcntl.fcntl(a, fcntl.F_SETOWN, PID)
+fcntl.fcntl(a, 10, signal.SIGTERM)
+fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC)
+b.send(b'x')
+return True
+"""
+LIMITS = """
+import resource
+resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000))
+resource.setrlimit(resource.RLIMIT_AS, (1 << 40, 1 << 40))
+return True
+"""
+PTRACE = """
+import ctypes
+return ctypes.CDLL(None).ptrace(16, PID, 0, 0) == 0
+"""
+CHMOD = "import os; os.chmod(PATH, 0o777); return True"
+LINK = "import os; os.symlink(PATH, 'link'); return 'the secret' in open('link').read()"
+HARD_LINK = "import os; os.link(PATH, 'link'); return 'the secret' in open('link').read()"
+ENVIRONMENT = "import os; return any('the secret' in v for v in os.environ.values())"
+OWN_ENVIRONMENT = "return b'the secret' in open('/proc/self/environ', 'rb').read()"
+PARENTS_ENVIRONMENT = """
+import os
+return b'the secret' in open(f'/proc/{os.getppid()}/environ', 'rb').read()
+"""
+OTHERS_ENVIRONMENT = "return b'the secret' in open(f'/proc/{PID}/environ', 'rb').read()"
+
+
+@pytest.fixture
+def victim():
+    """Another process, which has a secret in its environment."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"], env={**os.environ, "TOKEN": "the secret"}
+    )
+    yield process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def listener():
+    """A port where somebody listens; what came is counted."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        came = []
+
+        def accept():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                came.append(connection.recv(1))
+                connection.close()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield server.getsockname()[1], came
+
+
+def test_a_benign_program_passes():
+    program = """
+        import collections, json, math, os, random, tempfile, threading
+        with tempfile.NamedTemporaryFile('w+') as f:
+            f.write('kept'); f.seek(0); read = f.read()
+        found = []
+        thread = threading.Thread(target=lambda: found.append(1)); thread.start(); thread.join()
+        os.mkdir('folder'); open('folder/a', 'w').write('x'); os.remove('folder/a'); os.rmdir('folder')
+        print('a word')
+        return read == 'kept' and found == [1] and math.isclose(sum([0.1] * 10), 1) and random.random() < 1
+    """
+    verdict = run(case(program))
+    assert verdict.outcome == "passed", verdict
+
+
+@pytest.mark.parametrize("body", [READ, LINK, HARD_LINK])
+def test_no_reading_of_a_secret(body, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("the secret")
+    assert run(case(body, PATH=str(secret)), SMALL).outcome == "failed"
+    if body != HARD_LINK:  # which another file system would refuse by itself
+        assert run(case(body, PATH=str(secret)), SMALL, confined=False).passed
+
+
+@pytest.mark.parametrize("body", [WRITE, SYSTEM, CHMOD])
+def test_no_writing_outside(body, tmp_path):
+    path = tmp_path / "file"
+    if body == CHMOD:
+        path.write_text("")
+        path.chmod(0o600)
+    assert run(case(body, PATH=str(path)), SMALL).outcome == "failed"
+    assert path.exists() == (body == CHMOD)
+    if body == CHMOD:
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert run(case(body, PATH=str(path)), SMALL, confined=False).passed
+
+
+def test_no_network(listener):
+    port, came = listener
+    assert run(case(CONNECT, PORT=port), SMALL).outcome == "failed"
+    assert run(case(DATAGRAM, PORT=port), SMALL).outcome == "failed"
+    assert came == []
+    assert run(case(CONNECT, PORT=port), SMALL, confined=False).passed
+    assert run(case(DATAGRAM, PORT=port), SMALL, confined=False).passed
+
+
+@pytest.mark.parametrize("body", [SHELL, FORK, CTYPES_FORK, RAW_CLONE])
+def test_no_other_program_and_no_second_process(body):
+    assert run(case(body), SMALL).outcome == "failed"
+    assert run(case(body), SMALL, confined=False).passed
+
+
+def test_no_fork_bomb():
+    assert run(case(FORK_BOMB), SMALL).outcome == "failed"
+
+
+def test_no_daemon_outlives_its_program(tmp_path):
+    path = tmp_path / "alive"
+    assert run(case(DAEMON, PATH=str(path)), SMALL).outcome == "failed"
+    time.sleep(0.2)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("body", [SIGNAL, SIGNAL_BY_FILE, PTRACE, OTHERS_ENVIRONMENT])
+def test_no_reach_into_another_process(body, victim):
+    assert run(case(body, PID=victim.pid), SMALL).outcome == "failed"
+    assert victim.poll() is None
+    if body == OTHERS_ENVIRONMENT:
+        assert run(case(body, PID=victim.pid), SMALL, confined=False).passed
+
+
+@pytest.mark.parametrize("body", [ENVIRONMENT, OWN_ENVIRONMENT, PARENTS_ENVIRONMENT])
+def test_no_secret_of_the_environment(body, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "the secret")
+    assert run(case(body), SMALL).outcome == "failed"
+
+
+def test_limits_cannot_be_raised():
+    assert run(case(LIMITS), SMALL).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ("a = []\nwhile True: a.append(bytearray(1 << 24))", "memory"),
+        ("return len(bytearray(1 << 31)) > 0", "memory"),
+        ("n = 0\nwhile True:\n    n += 1\n    open(str(n), 'wb').write(bytes(1 << 20))", "disk"),
+        (
+            "import os\nheld = []\nfor _ in range(40):\n    held.append(open('f', 'wb'))\n    os.remove('f')\n"
+            "    held[-1].write(bytes(1 << 19)); held[-1].flush()\nwhile True: pass",
+            "disk",
+        ),
+        ("while True: print('x' * 1000)", "output"),
+        ("while True: pass", "timeout"),
+        (
+            "import signal as s\nfor n in (s.SIGALRM, s.SIGXCPU, s.SIGTERM): s.signal(n, s.SIG_IGN)\nwhile True: pass",
+            "timeout",
+        ),
+        ("import time\ntime.sleep(1000)", "timeout"),
+        ("import os\nos._exit(0)", "ended"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "timeout"),
+        ("import ctypes\nctypes.string_at(0)", "ended"),
+        ("import sys\nsys.exit(0)", "failed"),
+        ("def deeper(): return deeper()\nreturn deeper()", "failed"),
+    ],
+)
+def test_what_takes_too_much_is_ended(body, outcome):
+    started = time.monotonic()
+    verdict = run(case(body), Limits(seconds=1, memory=256, disk=4, output=64))
+    assert verdict.outcome == outcome, verdict
+    assert time.monotonic() - started < 30
+
+
+def test_threads_are_bounded():
+    body = """
+        import threading, time
+        made = 0
+        try:
+            while made < 10_000:
+                threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+                made += 1
+        except RuntimeError:
+            pass
+        return made >= 10_000
+    """
+    assert not run(case(body), SMALL).passed
+
+
+# The verdict cannot be forged
+
+FORGERIES = {
+    "prints it": "print('passed'); print('[\"passed\", \"\"]'); return 0",
+    "exits well": "import sys; sys.exit(0)",
+    "writes to every pipe": """
+        import os
+        for n in range(64):
+            try:
+                os.write(n, b'["passed", ""]\\n')
+            except OSError:
+                pass
+        return 0
+    """,
+    "answers for its interpreter": """
+        import os
+        for n in range(3, 64):
+            try:
+                os.write(n, b'{"result": ["int", "1"], "args": []}\\n' * 3)
+            except OSError:
+                pass
+        os._exit(0)
+    """,
+    "is equal to everything": """
+        class Any(int):
+            def __eq__(self, other): return True
+            def __ne__(self, other): return False
+            def __hash__(self): return 0
+        return Any(0)
+    """,
+    "is an object equal to everything": """
+        class Any:
+            def __eq__(self, other): return True
+            def __ne__(self, other): return False
+        return Any()
+    """,
+    "replaces what compares": """
+        import builtins, operator, sys
+        builtins.AssertionError = Exception
+        builtins.abs = builtins.isinstance = lambda *a: 1
+        operator.eq = lambda a, b: True
+        sys.settrace(lambda *a: None)
+        return 0
+    """,
+    "looks for the tests in its frames": """
+        import gc, sys
+        words = 'words of the ' + 'tests'
+        frame = sys._getframe()
+        while frame:
+            for value in list(frame.f_locals.values()):
+                if isinstance(value, str) and words in value and value != words:
+                    return 1
+            frame = frame.f_back
+        texts = [v for o in gc.get_objects() if isinstance(o, dict) for v in o.values() if isinstance(v, str)]
+        return 1 if any(words in text and text != words for text in texts) else 0
+    """,
+}
+
+
+@pytest.mark.parametrize("how", FORGERIES)
+def test_the_verdict_is_not_the_programs_to_say(how):
+    tests = "def check(candidate):\n    assert not candidate() != 1\n    assert candidate() == 1\n"
+    tests += "check(attack)  # words of the tests"
+    assert not run(case(FORGERIES[how], tests), SMALL).passed
+    assert run(case("return 1", tests), SMALL).passed
+
+
+def test_helpers_of_the_problem_are_not_the_programs_to_replace():
+    program = "import math\nmath.isclose = lambda *a: True\ndef near(a, b): return True\ndef attack(): return 3"
+    given = "import math\ndef near(a, b): return math.isclose(a, b)"
+    assert (
+        run(Case(program, "assert near(attack(), 4) or math.isclose(attack(), 4)", given, ("attack",))).outcome
+        == "failed"
+    )
+    assert run(Case(program, "assert near(attack(), 3)", given, ("attack",))).passed
+
+
+# Values on their way
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "v = [1, -2.5, 'é\\ud800', None, True, (1, {2: {3}}), b'x', 1j, float('inf'), 10**400, frozenset({4})]\n"
+        "v.append(range(3))\n"
+        "assert same(v) == v and [type(x) for x in same(v)] == [type(x) for x in v]",
+        "from decimal import Decimal; from fractions import Fraction\n"
+        "assert same(Decimal('1.10')) == Decimal('1.10') and same(Fraction(1, 3)) == Fraction(1, 3)",
+        "a = [1]; grow(a); assert a == [1, 0]\nd = {'k': 1}; grow(d); assert d == {'k': 1, 0: 0}",
+        "assert list(count(3)) == [0, 1, 2] and next(count(1)) == 0",
+        "p = Point(1, y=2); assert p.x == 1 and p.y == 2 and p.moved(1).x == 2 and Point(1, 2) == Point(1, 2)\n"
+        "assert str(p) == '(1, 2)' and sum_x([Point(1, 0), Point(5, 0)]) == 6",
+        "try:\n    bad()\nexcept ValueError as e:\n    assert 'no good' in str(e)\nelse:\n    assert False",
+        "try:\n    own()\nexcept Exception as e:\n    assert 'Mine' in str(e)\nelse:\n    assert False",
+        "assert Limit == 7 and counted('abca') == {'a': 2, 'b': 1, 'c': 1}",
+    ],
+)
+def test_tests_see_what_they_would_see_in_one_process(tests):
+    program = textwrap.dedent("""
+        import collections
+        Limit = 7
+        def same(x): return x
+        def grow(x): x.append(0) if isinstance(x, list) else x.update({0: 0})
+        def count(n): yield from range(n)
+        class Point:
+            def __init__(self, x, y): self.x, self.y = x, y
+            def moved(self, by): return Point(self.x + by, self.y)
+            def __eq__(self, other): return (self.x, self.y) == (other.x, other.y)
+            def __str__(self): return f"({self.x}, {self.y})"
+        def sum_x(points): return sum(p.x for p in points)
+        def bad(): raise ValueError("no good")
+        class Mine(Exception): pass
+        def own(): raise Mine("mine")
+        def counted(text): return collections.Counter(text)
+    """)
+    names = ("same", "grow", "count", "Point", "sum_x", "bad", "own", "counted", "Limit")
+    verdict = run(Case(program, tests, "", names))
+    assert verdict.passed, verdict
+
+
+def test_reasons():
+    assert run(case("return 2", "assert attack() == 1, 'wrong sum'")).why == "a test failed: wrong sum"
+    assert run(case("return [][1]", "attack()")).why == "IndexError: list index out of range"
+    assert run(Case("def f(:", "", "", ())).outcome == "error"
+    assert "the program defines no 'other'" in run(case("return 1", "", ("other",))).why
+
+
+def test_workers_change_no_verdict():
+    bodies = ["return True", "return False", "raise KeyError(1)", "while True: pass", "import os; os._exit(1)", WRITE]
+    cases = [case(body, PATH="/tmp/not-there/x") for body in bodies] * 3
+    found = [[(v.outcome, v.why) for v in run_all(cases, Limits(seconds=1), workers=n)] for n in (1, 4)]
+    assert found[0] == found[1]
+    assert {o for o, _ in found[0]} == {"passed", "failed", "timeout", "ended"}
+
+
+def test_nothing_is_left_behind():
+    before = set(Path(sandbox.tempfile.gettempdir()).glob("aigc-text-run-*"))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert len(list(run_all([case("return True"), case("import os; os._exit(3)")] * 4, SMALL, workers=4))) == 8
+    assert set(Path(sandbox.tempfile.gettempdir()).glob("aigc-text-run-*")) == before
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+WITHOUT_LANDLOCK = """
+import ctypes, errno, sys
+sys.path.insert(0, {folder!r})
+from lock import install, _call, _COLUMN
+libc = ctypes.CDLL(None, use_errno=True)
+_call(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
+install(libc, [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (6, 0, 0, 0x50000 | errno.ENOSYS), (6, 0, 0, 0x7fff0000)])
+sys.path.pop(0)
+from aigc_text.errors import OptionError
+from aigc_text.sandbox import Case, check_support, run
+try:
+    check_support()
+except OptionError as error:
+    print(error)
+try:
+    run(Case("def f(): return 1", "assert f() == 1", "", ("f",)))
+except OptionError as error:
+    print(error)
+print(run(Case("def f(): return 1", "assert f() == 1", "", ("f",)), confined=False).outcome)
+"""
+
+
+def test_a_kernel_without_landlock_is_refused():
+    check_support()  # this one has it
+    script = WITHOUT_LANDLOCK.format(folder=str(sandbox.START.parent))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, cure, second, _, unconfined = done.stdout.splitlines()
+    assert "Landlock is missing" in first and first == second
+    assert "--run-unconfined" in cure
+    assert unconfined == "passed"
+
+
+def test_limits_are_checked():
+    with pytest.raises(OptionError, match="memory cannot be 1"):
+        Limits(memory=1)
