@@ -58,6 +58,7 @@ def record_of(completion: Completion, backend: Backend, options: Mapping[str, An
         "engine": backend.decodes_by,
         "tokens": completion.tokens,
         "seconds": round(completion.seconds, 3),
+        **({} if completion.copied is None else {"copied": completion.copied, "tries": completion.tries}),
     }
 
 

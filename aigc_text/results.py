@@ -23,6 +23,8 @@ class Completion:
         seed: the seed behind it, or `None` where nothing was drawn.
         exact: whether the same seed gives this text at every batch size and order.
         seconds: from the start of its batch to its end.
+        copied: words of the longest copy from a source, where copies were looked for.
+        tries: how many texts were drawn for it, the others having copied too much.
     """
 
     prompt: str
@@ -34,6 +36,8 @@ class Completion:
     seed: int | None = None
     exact: bool = True
     seconds: float = 0.0
+    copied: int | None = None
+    tries: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from .terminal import visible
 
 COMMANDS = {
     "backends": "List, show and check backends.",
+    "copies": "What texts have copied from a file.",
     "evaluate": "Measure models against real texts and each other.",
     "evaluate-code": "How many programming problems a model solves: pass@k in a sandbox.",
     "generate": "Generate texts from prompts.",

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 @click.option("--output", help="Write to this file; it appears when it is complete.")
 @click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
 @click.option("--resume", is_flag=True, help="Go on with a file of records (--format jsonl) after an interruption.")
+@click.option("--max-copy", type=click.IntRange(0), help="Draw a text anew that copies more words in a row than this.")
+@click.option("--copy-source", help="With --max-copy: the file that must not be copied, such as the training data.")
 @click.option("--batch-size", type=click.IntRange(1), help="Most texts at once.")
 @click.option("--batch-tokens", type=click.IntRange(1), help="Most tokens at once, of prompts and texts together.")
 @loading_options
@@ -57,6 +59,8 @@ def command(
     output: str | None,
     overwrite: bool,
     resume: bool,
+    max_copy: int | None,
+    copy_source: str | None,
     batch_size: int | None,
     batch_tokens: int | None,
     **values: Any,
@@ -72,6 +76,8 @@ def command(
     from ..api import load
 
     _check_ways(output, form, resume)
+    if (max_copy is None) != (copy_source is None):
+        raise OptionError("--max-copy and --copy-source go together", "E.g. --max-copy 12 --copy-source train.txt")
     # Everything that can be wrong in the input is found before a model is loaded.
     loading = given({name: values.pop(name) for name in (*LOADING, *ENGINE)})
     # … but whether texts without sampling would be one text: that depends on the backend.
@@ -82,12 +88,13 @@ def command(
         from ..jobs import Job
 
         job = Job(_read_twice(prompt, prompts_file, template), output, resume=resume, overwrite=overwrite)
-        loaded = load(backend, model, **loading)
+        loaded = _without_copies(load(backend, model, **loading), max_copy, copy_source)
         _run(job, loaded, loaded.resolve(None, wanted), sizes)
+        _tell_of_copies(loaded)
         return
     prompts = _prompts(prompt, prompts_file, template)
     with destination(output, overwrite) as stream:
-        loaded = load(backend, model, **loading)
+        loaded = _without_copies(load(backend, model, **loading), max_copy, copy_source)
         options = loaded.resolve(None, wanted)
         if options.seed is None:
             options = loaded.resolve(options, {"seed": drawn_seed()})
@@ -100,6 +107,23 @@ def command(
             _write_texts(stream, pieces, prompts if echo and loaded.goes_on(options) else None, headed)
         else:
             _write_records(stream, pieces, form, loaded, options)
+    _tell_of_copies(loaded)
+
+
+def _without_copies(backend: Backend, most: int | None, source: str | None) -> Backend:
+    if most is None or source is None:
+        return backend
+    from ..copies import Source, WithoutCopies
+
+    return WithoutCopies(backend, Source(source), most)
+
+
+def _tell_of_copies(backend: Backend) -> None:
+    anew, gave_up = getattr(backend, "drawn_anew", 0), getattr(backend, "gave_up", 0)
+    if anew:
+        notice(f"{anew} text(s) were drawn anew for copying more than --max-copy allows.")
+    if gave_up:
+        notice(f"{gave_up} text(s) copy more than --max-copy allows after all tries; their records say how much.")
 
 
 def _check_ways(output: str | None, form: str, resume: bool) -> None:

@@ -1,0 +1,133 @@
+"""`aigc-text copies`: what texts have copied from a file, and how much of it held-out texts share by chance."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import DataError, OptionError
+from .streams import destination, refuse_taken
+from .terminal import notice, visible, write
+
+
+@click.command()
+@click.argument("texts_file", metavar="TEXTS")
+@click.option("--source", required=True, help="The file that may have been copied: the training data.")
+@click.option("--held-out", help="A file of the same kind that was not trained on: what is shared by chance.")
+@click.option("--threshold", type=click.IntRange(0), default=20, show_default=True, help="Words; longer copies count.")
+@click.option("--text-column", default="text", show_default=True, help="The text's field in records.")
+@click.option(
+    "--sample-by",
+    type=click.Choice(["document", "paragraph", "line"]),
+    default="document",
+    show_default=True,
+    help="What one text of a plain source is; a copy does not go beyond it.",
+)
+@click.option("--label", help="Whose texts they are.  [default: the file's name]")
+@click.option("--show", type=click.IntRange(0), default=5, show_default=True, help="Longest copies to print.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--output", help="Write the figures and the texts that copied most to this JSON file.")
+@click.option("--overwrite", is_flag=True, help="Replace the output file if it exists.")
+def command(
+    texts_file: str,
+    source: str,
+    held_out: str | None,
+    threshold: int,
+    text_column: str,
+    sample_by: str,
+    label: str | None,
+    show: int,
+    form: str,
+    output: str | None,
+    overwrite: bool,
+) -> None:
+    """What texts have copied: the longest run of words of each that stands in a file, and where.
+
+    TEXTS is a file of records, as generate writes them, or of a text a line.
+
+    \b
+    aigc-text copies texts.jsonl --source train.txt --held-out test.txt
+    aigc-text copies texts.jsonl --source train.jsonl --output copies.json
+    """
+    from .. import copies
+
+    for path in (texts_file, source, *([held_out] if held_out else [])):
+        if Path(path).is_dir():
+            raise OptionError(f"{path} is a folder", "Name a file.")
+    if output is not None:
+        refuse_taken(Path(output), overwrite)
+    texts, prompts = _texts(texts_file, text_column)
+    others = None if held_out is None else [t for _, t, _ in _joined(held_out, text_column, sample_by)]
+    notice(f"sorting the words of {source} …")
+    report = copies.report(
+        texts,
+        copies.Source(source, text_column, sample_by),
+        prompts=prompts,
+        held_out=others,
+        threshold=threshold,
+        label=label or Path(texts_file).stem,
+    )
+    if held_out and report["held_out"] is None:
+        notice(f"{held_out} holds no text as long as those of {texts_file}; nothing is compared.")
+    if output is not None:
+        with destination(output, overwrite) as stream:
+            stream.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
+    write(sys.stdout, json.dumps(report, ensure_ascii=False) + "\n" if form == "json" else _table(report, show))
+
+
+def _texts(file: str, column: str) -> tuple[list[str], list[str]]:
+    """The texts, and the prompt of each."""
+    from ..formats import TABULAR, read_plain, read_records
+
+    path = Path(file)
+    if path.suffix.lower() in TABULAR:
+        found = [(place, r[column], r.get("prompt")) for place, r in read_records(path, [column])]
+    else:
+        found = [("", line, None) for line in read_plain(path, "line") if line.strip()]
+    for place, text, _ in found:
+        if not isinstance(text, str):
+            raise DataError(f"{place}: {column} is no text: {text!r}"[:200], "See --text-column.")
+    if not found:
+        raise DataError(f"{file} holds no text", "Make some: aigc-text generate --format jsonl --output FILE")
+    return [text for _, text, _ in found], [p if isinstance(p, str) else "" for _, _, p in found]
+
+
+def _joined(file: str, column: str, sample_by: str) -> list[tuple[str, str, bool]]:
+    """The texts of a file whole, not in pieces."""
+    from ..copies import pieces
+
+    found: list[tuple[str, str, bool]] = []
+    for place, text, new in pieces(Path(file), column, sample_by):
+        if new or not found:
+            found.append((place, text, new))
+        else:
+            found[-1] = (found[-1][0], found[-1][1] + text, new)
+    return found
+
+
+def _table(report: dict[str, Any], show: int) -> str:
+    threshold = report["threshold"]
+    columns = ["texts", "mean", "median", "p95", "max", "share_over"]
+    heading = ["texts", "mean", "median", "95 %", "longest", f"over {threshold}"]
+    rows = [["longest copy, in words", *heading]]
+    for name, found in ((report["label"], report["outputs"]), ("held-out text", report["held_out"])):
+        if found is not None:
+            rows.append([name, *(_number(found[c]) for c in columns[:-1]), f"{found['share_over']:.1%}"])
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    for text in [t for t in report["texts"] if t["length"]][:show]:
+        copied = " ".join(text["text"][text["start"] : text["end"]].split())
+        shown = copied if len(copied) <= 200 else f"{copied[:120]} … {copied[-70:]}"
+        lines += ["", f"{text['length']} words, {text['place']}:", f"  {shown}"]
+    return "\n".join(map(visible, lines)) + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)
