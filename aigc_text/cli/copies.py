@@ -13,6 +13,8 @@ from ..errors import DataError, OptionError
 from .streams import destination, refuse_taken
 from .terminal import notice, visible, write
 
+LARGE = 5_000_000  # bytes of a source that take more than a second
+
 
 @click.command()
 @click.argument("texts_file", metavar="TEXTS")
@@ -62,7 +64,8 @@ def command(
         refuse_taken(Path(output), overwrite)
     texts, prompts = _texts(texts_file, text_column)
     others = None if held_out is None else [t for _, t, _ in _joined(held_out, text_column, sample_by)]
-    notice(f"sorting the words of {source} …")
+    if Path(source).is_file() and Path(source).stat().st_size > LARGE:
+        notice(f"Sorting the words of {source} …")
     report = copies.report(
         texts,
         copies.Source(source, text_column, sample_by),

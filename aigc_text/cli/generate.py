@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -82,19 +82,20 @@ def command(
     loading = given({name: values.pop(name) for name in (*LOADING, *ENGINE)})
     # … but whether texts without sampling would be one text: that depends on the backend.
     GenerationOptions.parse({name: value for name, value in given(values).items() if name != "do_sample"})
+    guarded = _without_copies(max_copy, copy_source)
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
     sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
     if output is not None and form == "jsonl":
         from ..jobs import Job
 
         job = Job(_read_twice(prompt, prompts_file, template), output, resume=resume, overwrite=overwrite)
-        loaded = _without_copies(load(backend, model, **loading), max_copy, copy_source)
+        loaded = guarded(load(backend, model, **loading))
         _run(job, loaded, loaded.resolve(None, wanted), sizes)
         _tell_of_copies(loaded)
         return
     prompts = _prompts(prompt, prompts_file, template)
     with destination(output, overwrite) as stream:
-        loaded = _without_copies(load(backend, model, **loading), max_copy, copy_source)
+        loaded = guarded(load(backend, model, **loading))
         options = loaded.resolve(None, wanted)
         if options.seed is None:
             options = loaded.resolve(options, {"seed": drawn_seed()})
@@ -110,12 +111,14 @@ def command(
     _tell_of_copies(loaded)
 
 
-def _without_copies(backend: Backend, most: int | None, source: str | None) -> Backend:
+def _without_copies(most: int | None, source: str | None) -> Callable[[Backend], Backend]:
+    """What makes a backend draw texts anew that copy too much, if that was asked for; reads the source now."""
     if most is None or source is None:
-        return backend
+        return lambda backend: backend
     from ..copies import Source, WithoutCopies
 
-    return WithoutCopies(backend, Source(source), most)
+    found = Source(source)
+    return lambda backend: WithoutCopies(backend, found, most)
 
 
 def _tell_of_copies(backend: Backend) -> None:
