@@ -1,7 +1,7 @@
 """What texts have copied: the longest run of words of each that stands in a file, and where.
 
-Words are runs of letters and digits, single marks of punctuation, and single Chinese or Japanese characters; white
-space is passed over, and case counts. A run does not go over the border between two texts of the file.
+Words are runs of letters and digits, marks of punctuation (a row of the same one counts once), and single Chinese or Japanese
+characters; white space is passed over, and case counts. A run does not go over the border between two texts of the file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .results import Completion, ordered
 from .suffixes import Ints, Match, SuffixArray
 
 _EACH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-WORD = re.compile(rf"[{_EACH}]|[^\W{_EACH}]+|[^\w\s]")
+WORD = re.compile(rf"[{_EACH}]|[^\W{_EACH}]+|([^\w\s])\1*")  # a drawn line is one word
 TRIES = 8  # texts that are drawn anew in place of one that copies too much
 WINDOW = 4096  # prompts after which texts that copied too much are drawn anew
 TOGETHER = 32  # texts that are looked up at once
@@ -72,7 +72,7 @@ class Source:
             if new and total:
                 parts.append(np.zeros(1, np.int32))
                 total += 1
-            found = WORD.findall(text)
+            found = words(text)
             if found:
                 self._begins.append(total)
                 self._places.append(place)
@@ -97,6 +97,11 @@ class Source:
             return Copy(0)
         place = self._places[bisect_right(self._begins, match.place) - 1]
         return Copy(match.length, spans[match.start][0], spans[match.start + match.length - 1][1], place)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, as they are counted here."""
+    return [m[0] for m in WORD.finditer(text)]
 
 
 def pieces(path: Path, text_column: str, sample_by: str) -> Iterator[tuple[str, str, bool]]:
@@ -159,7 +164,7 @@ def alike(texts: Sequence[str], held_out: Iterable[str]) -> list[str]:
 
     Each word of the held-out texts is in one piece at most, so there are fewer pieces where they do not suffice.
     """
-    sizes = sorted((len(WORD.findall(text)) for text in texts), reverse=True)
+    sizes = sorted((len(words(text)) for text in texts), reverse=True)
     others = [(text, [m.span() for m in WORD.finditer(text)]) for text in held_out]
     others.sort(key=lambda other: -len(other[1]))
     found: list[str] = []
