@@ -1,7 +1,7 @@
 """What texts have copied: the longest run of words of each that stands in a file, and where.
 
-Words are runs of letters and digits, marks of punctuation (a row of the same one counts once), and single Chinese or Japanese
-characters; white space is passed over, and case counts. A run does not go over the border between two texts of the file.
+Words are runs of letters and digits, marks of punctuation (a row of the same one counts once), and single Chinese or
+Japanese characters; white space is passed over, and case counts. A run ends where a text of the file ends.
 """
 
 from __future__ import annotations
