@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 WINDOW = 64  # batches whose rows are sorted by length together
+SHOWN = 8  # rows of a batch that are named where it is to blame
 SHUFFLED = 2048  # rows that are shuffled together while streaming
 
 Batch = dict[str, "torch.Tensor"]
@@ -43,6 +44,16 @@ class _Passes:
             plan = self._plan(number)
             yield from (self._batch(chosen) for chosen in plan[first:])
             step += len(self) - first
+
+    def place(self, step: int) -> str:
+        """Where in the data the `step`-th batch comes from, in words."""
+        number, n = divmod(step, len(self))
+        chosen = sorted(int(i) + 1 for i in self._plan(number)[n])
+        shown = ", ".join(f"{i:,}" for i in chosen[:SHOWN]) + (" and others" if len(chosen) > SHOWN else "")
+        return f"batch {n + 1:,} of pass {number + 1:,}: {self.counted} {shown} of the data"
+
+    #: What `_plan` numbers.
+    counted = "those that begin at token"
 
     def _plan(self, number: int) -> np.ndarray:
         """Which rows each batch of a pass has. Shape (len(self), batch_size)."""
@@ -167,6 +178,8 @@ class LengthGroupedBatches(_Passes):
         self.rows = len(masked)
         self.batch_size = min(batch_size, self.rows)
 
+    counted = "rows"
+
     def _plan(self, number: int) -> np.ndarray:
         lengths = self.lengths if self.by_length else np.zeros_like(self.lengths)
         return grouped(lengths, self.batch_size, np.random.default_rng([self.seed, number]))
@@ -216,6 +229,12 @@ class StreamedBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         return self.from_step(0)
+
+    def place(self, step: int) -> str:
+        """Where in the data the `step`-th batch comes from, in words: rows are shuffled and grouped within windows."""
+        first = step // self.window * self.window * self.batch_size + 1
+        last = first + self.window * self.batch_size - 1
+        return f"batch {step + 1:,}, among rows {first:,} to {last:,} as they are read"
 
     def from_step(self, step: int) -> Iterator[Batch]:
         """Batches from the `step`-th on, without end."""

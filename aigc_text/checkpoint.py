@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import DamagedError, TrainingError
@@ -21,11 +21,82 @@ MANIFEST = "manifest.json"
 UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the manifest is written
 
 
-def save(path: Path, write: Callable[[Path], None]) -> None:
-    """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it."""
+def save(path: Path, write: Callable[[Path], None], needed: int = 0) -> None:
+    """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it.
+
+    Args:
+        path: of the folder.
+        write: puts files into a folder.
+        needed: bytes that it will write at least; nothing is begun where there is not so much room.
+
+    Raises:
+        TrainingError: there is no room, or the folder cannot be written for another reason.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
+    if needed > shutil.disk_usage(path.parent).free:
+        raise no_room(path, needed, "No space left on device")
+    with writing(path, needed):
+        _save(path, temporary, write)
+
+
+@contextlib.contextmanager
+def writing(path: Path, needed: int = 0) -> Iterator[None]:
+    """Turns what the system or a library says of a full disk into the user's error.
+
+    Raises:
+        TrainingError: with the path, what is needed, and what is free.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise no_room(path, needed, error.strerror or str(error)) from error
+    except Exception as error:  # safetensors and torch have kinds of their own, and say it in words
+        said = next((w for w in _FULL if w.lower() in str(error).lower()), None)
+        if said is None:
+            raise
+        raise no_room(path, needed, said) from error
+
+
+_FULL = ("No space left on device", "File too large", "Disk quota exceeded", "file write failed", "failed writing file")
+
+
+def no_room(path: Path, needed: int, why: str) -> TrainingError:
+    """The error of a folder or file that cannot be written."""
+    with contextlib.suppress(OSError):
+        why += f"; {_megabytes(shutil.disk_usage(path.parent).free)} are free"
+    need = f", {_megabytes(needed)} are needed" if needed else ""
+    return TrainingError(
+        f"{path} cannot be written: {why}{need}",
+        "Make room, then go on with --resume from the last checkpoint; what was saved before is whole.",
+    )
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file that is there whole or not at all.
+
+    Raises:
+        TrainingError: there is no room, or it cannot be written for another reason.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with writing(path):
+            temporary.write_text(text, encoding="utf-8")
+            flush(temporary)
+            os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB"
+
+
+def _save(path: Path, temporary: Path, write: Callable[[Path], None]) -> None:
     temporary.mkdir()
     try:
         write(temporary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -167,6 +168,13 @@ def memory(options: TrainingOptions) -> Iterator[None]:
             f"out of memory with batch_size={options.batch_size} and block_size={options.block_size or 'its default'}",
             f"{less if options.batch_size > 1 else 'Lower'} --block-size.",
         ) from error
+
+
+def free(device: torch.device) -> None:
+    """Gives back memory that is held for nothing."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def scalar(value: torch.Tensor | float, device: torch.device) -> torch.Tensor:

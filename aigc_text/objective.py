@@ -66,6 +66,10 @@ class Objective:
     #: process's, for any number.
     per_process: ClassVar[bool] = False
 
+    def divisible(self, batch: Any) -> bool:
+        """Whether the rows of a batch can be computed in parts, one after the other, where memory is short."""
+        return True
+
     def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         """Parameters by group. The groups must not overlap."""
         return {"model": [p for p in model.parameters() if p.requires_grad]}

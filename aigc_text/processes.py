@@ -148,6 +148,15 @@ def rows(batch: Any) -> int | None:
     return next((n for n in map(rows, parts) if n is not None), None)
 
 
+def parts(batch: Any, count: int) -> list[Any]:
+    """A batch in so many parts of rows in a row, as equal as can be; fewer where it has fewer rows."""
+    total_rows = rows(batch)
+    if total_rows is None or count == 1:
+        return [batch]
+    edges = [total_rows * n // count for n in range(count + 1)]
+    return [_cut(batch, slice(a, b)) for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
+
 def _cut(batch: Any, which: slice) -> Any:
     if hasattr(batch, "ndim"):
         return batch[which] if batch.ndim else batch

@@ -85,16 +85,21 @@ class RunFolder:
                     "Resume with the options that it was started with, or begin another run with --output.",
                 )
             return
-        path.write_text(json.dumps(started_with, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        checkpoint.write_text(path, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
 
     def deliver(self, backend: TransformersBackend, card: str, merge: bool = False) -> None:
         """Puts the trained model into the folder: complete, or not yet loadable; merged too if asked for."""
         final = self.path / ".final.tmp"
         shutil.rmtree(final, ignore_errors=True)
-        final.mkdir()
-        backend.write(final)
-        (final / "README.md").write_text(card, encoding="utf-8")
-        checkpoint.seal(final)
+        try:
+            with checkpoint.writing(self.path / "model.safetensors"):
+                final.mkdir()
+                backend.write(final)
+                (final / "README.md").write_text(card, encoding="utf-8")
+                checkpoint.seal(final)
+        except BaseException:
+            shutil.rmtree(final, ignore_errors=True)
+            raise
         files = sorted(final.iterdir(), key=lambda f: f.name == "config.json")  # it makes the folder loadable: last
         for f in files:
             os.replace(f, self.path / f.name)

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from . import checkpoint, hardware, optimizers, processes, training_state
-from .errors import OptionError, TrainingError, nearest
+from . import checkpoint, hardware, interrupts, optimizers, processes, training_state
+from .errors import OptionError, TrainingError, nearest, out_of_memory
 from .objective import Objective, Step, Verdict
 from .options import TrainingOptions
 from .results import Progress
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
+HALVINGS = 5  # of a batch that does not fit into memory, at most
 
 
 def train(
@@ -40,6 +41,10 @@ def train(
     resume: bool = False,
 ) -> Iterator[Progress]:
     """Trains `model` in place and yields a report after each update.
+
+    Where memory runs out in an update, its batch is computed in halves, which changes nothing but rounding. Within
+    `interrupts.postponed` a signal ends the run after the update under way, and its state is saved. So it is when the
+    iterator is closed.
 
     Args:
         model: any module; it is called as the objective sees fit.
@@ -56,13 +61,16 @@ def train(
         OptionError: options of a group that the objective does not have; early stopping, `deliver` best or a plateau
             schedule without `evaluate`; a `best` that it does not give; fewer rows in a batch than processes.
         TrainingError: a loss or gradient that is not finite (nothing was updated), or no batches; another process
-            has gone, or was started with something else.
+            has gone, or was started with something else; there is no memory for a row, or no room for a checkpoint.
+        KeyboardInterrupt, interrupts.Terminated: it was interrupted, and the state is saved.
         DamagedError: there are checkpoints, and none of them is whole.
     """
     with processes.company():
         run = _Run(model, objective, batches, options, evaluate, checkpoints)
         yield from run.start(resume)
-        yield from run.steps()
+        with interrupts.held():
+            yield from run.steps()
+        run.finish()
 
 
 @dataclass
@@ -76,6 +84,8 @@ class _State:
     stopped: str = ""
     bad: int = 0  # validations since the best one
     waited: int = 0  # since the best one or the last time that a plateau lowered the rate
+    halvings: int = 0  # how often a batch is divided in two to fit into memory
+    due: dict[str, float] | None = None  # the last update's figures, if its validation was interrupted
 
 
 class _Run:
@@ -92,6 +102,7 @@ class _Run:
         self.evaluate, self.folder = evaluate, checkpoints
         self.accelerator = hardware.accelerator(options, groups=len(objective.groups(model)))
         self.state, self.saved = _State(), -1
+        self.applied, self.stopping, self.notes = False, False, list[str]()
         if evaluate is None and (options.delivers_best or options.schedule == "plateau"):
             delivers = "early_stopping" if options.early_stopping else "deliver=best"
             what = delivers if options.delivers_best else "schedule=plateau"
@@ -145,24 +156,54 @@ class _Run:
             self._save()  # it may turn out to be the best
             yield self._progress(logs, message)
         stream = self._stream(self.state.step)
-        while self.state.step < self.options.max_steps and not self.state.stopped:
-            with hardware.memory(self.options):
-                logs, message, best = self._update(stream), "", False
-            self.state.step += 1
-            last = self.state.step == self.options.max_steps
-            if self.evaluate is not None and (last or self.state.step % self.options.eval_every == 0):
-                logs, message, best = self._validate(logs)
-            try:
-                # Reported before it is saved: a run killed in between reports the step once more, never not at all.
-                yield self._progress(logs, message)
-            finally:
-                # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
-                if last or best or self.state.stopped or self.state.step % self.options.save_every == 0:
-                    self._save()
+        while (self.state.step < self.options.max_steps and not self.state.stopped) or self.state.due is not None:
+            logs = self.state.due or {}
+            if self.state.due is None:
+                with hardware.memory(self.options):
+                    logs = self._update(stream)
+                self.state.step += 1
+            yield from self._finished(logs)
         if self.options.delivers_best and self._take_back_best():
             yield self._progress({}, f"the weights are those of step {self.state.best_step}, the best")
+
+    def finish(self) -> None:
+        """Leaves the module as the run's result."""
         optimizers.settle(self._averages())
         self._release()
+
+    def _finished(self, logs: dict[str, float]) -> Iterator[Progress]:
+        """What follows an update: its validation, the report, a checkpoint; and the end where one was asked for."""
+        message, best = "", False
+        last = self.state.step == self.options.max_steps
+        if self.evaluate is not None and (last or self.state.step % self.options.eval_every == 0):
+            logs, message, best = self._interruptible_validation(logs)
+        notes, self.notes = self.notes, []
+        try:
+            # Reported before it is saved: a run killed in between reports the step once more, never not at all.
+            yield self._progress(logs, "; ".join(filter(None, [*notes, message])))
+        except GeneratorExit:
+            self._save()
+            raise
+        # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
+        if last or best or self.stopping or self.state.stopped or self.state.step % self.options.save_every == 0:
+            self._save()
+        if self.stopping:
+            raise interrupts.error_of(interrupts.asked())
+
+    def _interruptible_validation(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
+        """The validation; where it is interrupted it is due when the run goes on, and the update is not lost."""
+        if processes.world() > 1:  # all must save together, and the others may be anywhere in it
+            return self._validate(logs)
+        try:
+            with interrupts.at_once():
+                found = self._validate(logs)
+        except (KeyboardInterrupt, interrupts.Terminated):
+            self.model.train()
+            self.state.due = logs
+            self._save()
+            raise
+        self.state.due = None
+        return found
 
     def _release(self) -> None:
         """Gives the module back as it was: neither compiled nor divided."""
@@ -176,8 +217,35 @@ class _Run:
 
     def _update(self, stream: Iterator[Any]) -> dict[str, float]:
         """All groups' updates of one step, each from `gradient_accumulation_steps` micro-batches."""
+        given = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
+        while True:
+            try:
+                return self._attempt(self._divided(given))
+            except (MemoryError, RuntimeError) as error:
+                if not (out_of_memory(error) and self._can_halve(given)):
+                    raise
+            self.model.zero_grad(set_to_none=True)
+            hardware.free(self.accelerator.device)  # what the attempt held has gone with its error
+            self.state.halvings += 1
+            parts = 2**self.state.halvings
+            self.notes.append(
+                f"out of memory: batches are computed in {parts} parts from here on, with the same result"
+            )
+
+    def _divided(self, given: list[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
+        """The micro-batches in as many parts as memory asks for."""
+        return [(part, counts) for rows, counts in given for part in processes.parts(rows, 2**self.state.halvings)]
+
+    def _can_halve(self, given: list[tuple[Any, bool]]) -> bool:
+        """Whether the step can be done again in smaller parts: not after an update of one of its groups."""
+        rows = max(processes.rows(part) or 1 for part, _ in self._divided(given))
+        divisible = all(self.objective.divisible(part) for part, _ in given)
+        alone = processes.world() == 1  # of several the others have gone on
+        return rows > 1 and divisible and alone and not self.applied and self.state.halvings < HALVINGS
+
+    def _attempt(self, micro: list[tuple[Any, bool]]) -> dict[str, float]:
         step, device = self.state.step, self.accelerator.device
-        micro = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
+        self.applied, self.losses = False, list[list[torch.Tensor]]()
         self._seed(step, processes.rank())
         weights = [self.objective.weight(rows) if counts else 0.0 for rows, counts in micro]
         total = processes.total([sum(weights)], device)[0]
@@ -194,6 +262,7 @@ class _Run:
         while True:
             sums: dict[str, torch.Tensor] = {}
             # The micro-batches advance in lockstep: a group is updated from all of them before any goes on.
+            self.losses.append([])
             found = [self._backward(run, n, shares, sums) for n, run in enumerate(runs)]
             taken = next((s for s in found if s is not None), None)
             if taken is None:
@@ -217,6 +286,7 @@ class _Run:
                 found = next(run, None)
             if found is None:
                 return None
+            self.losses[-1].append(found.loss.detach())
             self.accelerator.backward(found.loss * shares[n])
         for name, value in {"loss": found.loss, **found.logs}.items():
             part = hardware.scalar(value, self.accelerator.device) * shares[n]
@@ -229,22 +299,34 @@ class _Run:
         limit = self.of_group[groups[0]].max_grad_norm or math.inf
         norm = self.accelerator.clip_grad_norm_([p for g in groups for p in self.parameters[g]], limit)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # FSDP leaves it divided
-        means = self.accelerator.reduce(torch.stack([*sums.values()]), "mean")
+        asked_to_stop = next(iter(sums.values())).new_tensor(float(interrupts.asked() != 0))
+        means = self.accelerator.reduce(torch.stack([*sums.values(), asked_to_stop]), "mean")
         # All at once, for here the host waits for the device, and nowhere else in a step.
-        found = torch.cat([means, norm.reshape(1).to(means)]).tolist()
-        figures = dict(zip([*sums, "grad_norm"], found, strict=True))
+        *found, asked, grad_norm = torch.cat([means, norm.reshape(1).to(means)]).tolist()
+        self.stopping = self.stopping or asked > 0  # as all processes know now, since one of them was told
+        figures = {**dict(zip(sums, found, strict=True)), "grad_norm": grad_norm}
         if not (math.isfinite(figures["grad_norm"]) and math.isfinite(figures["loss"])):
             raise TrainingError(
                 f"step {self.state.step + 1}: loss {figures['loss']:g} with gradient norm {figures['grad_norm']:g} of "
-                f"group {' and '.join(groups)!r} is not finite; the weights were not updated",
+                f"group {' and '.join(groups)!r} is not finite; the weights were not updated. {self._blamed()}",
                 "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save",
             )
+        self.applied = True
         for o in (o for g in groups for o in self.optimizers[g]):
             for h in o.param_groups:
                 h["lr"] = h["initial_lr"] * factor
             o.step()
         self.model.zero_grad(set_to_none=True)  # of all groups: one group's loss reaches another's parameters
         return figures
+
+    def _blamed(self) -> str:
+        """Which batches a loss that is not finite comes from; all of the step where each loss by itself is finite."""
+        place = getattr(self.batches, "place", lambda n: f"batch {n + 1:,}")
+        count = self.options.gradient_accumulation_steps
+        bad = [n for n, loss in enumerate(self.losses[-1]) if not bool(loss.isfinite().all())]
+        parts = max(1, len(self.losses[-1]) // count)
+        blamed = sorted({n // parts for n in bad} or range(count))
+        return "Its data: " + "; ".join(place(self.state.step * count + n) for n in blamed[:3])
 
     def _autocast(self) -> torch.autocast:
         return hardware.autocast(self.accelerator.device, self.options)
@@ -369,7 +451,8 @@ class _Run:
             return
         self.saved = self.state.step
         if processes.is_main():
-            checkpoint.save(self.folder / f"step-{self.state.step}", self._write)
+            needed = training_state.size(self._bare(), self._all_optimizers())
+            checkpoint.save(self.folder / f"step-{self.state.step}", self._write, needed)
             best = self.folder / f"step-{self.state.best_step}"
             checkpoint.prune(self.folder, self.options.keep_checkpoints, also=best)
         else:

@@ -43,6 +43,7 @@ def write(
     divide(model)
     weights = {name: whole(tensor) for name, tensor in changeable(model, optimizers).items()}
     if folder is not None:
+        _refuse_non_finite(weights, loop)
         save_file({name: w.contiguous() for name, w in weights.items() if w is not None}, folder / "model.safetensors")
     del weights
     states = [_mapped(o.state_dict(), whole) for o in optimizers]
@@ -52,6 +53,25 @@ def write(
         torch.save(states, folder / "optimizers.pt")
         torch.save(owns, folder / "objective.pt")
         (folder / "trainer.json").write_text(json.dumps(dict(loop)) + "\n", encoding="utf-8")
+
+
+def _refuse_non_finite(weights: Mapping[str, torch.Tensor | None], loop: Mapping[str, Any]) -> None:
+    """A loss is looked at before its update, so what an update itself has spoilt would be seen a step too late."""
+    for name, tensor in weights.items():
+        if tensor is not None and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise TrainingError(
+                f"step {loop.get('step')}: {name} is not finite after its update; nothing was saved",
+                "Lower --learning-rate or set --precision fp32; --resume goes on from the last save",
+            )
+
+
+def size(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
+    """Bytes that `write` will take, as far as tensors go."""
+    found = sum(t.numel() * t.element_size() for t in changeable(model, optimizers).values())
+    for o in optimizers:
+        states = [value for state in o.state.values() for value in state.values() if torch.is_tensor(value)]
+        found += sum(t.numel() * t.element_size() for t in states)
+    return found
 
 
 def read(

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: no corrupt checkpoint is loaded, and the resumed run ends byte for byte the same."""
+"""kill -9 and interrupts at any moment: no corrupt checkpoint is loaded, and a resumed run ends with the same bytes."""
 
 import json
 import os
@@ -7,27 +7,64 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
+
+BACKENDS = ("gpt2", "rnn", "vae", "gan")
+#: Moments a backend when all are run; `scripts/torture` sets it.
+CASES = int(os.environ.get("AIGC_TEXT_CASES", "50"))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
-def test_killed_runs_resume_to_the_same_bytes(tmp_path):
-    data = tmp_path / "data.txt"
-    data.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
-    model = tiny.save("gpt2", tmp_path / "model")
-    driver = Path(__file__).with_name("kill_driver.py")
+def driven(what, backend, scratch, cases, inside=0):
+    """What the driver says of each case."""
+    scratch.mkdir(exist_ok=True)
+    driver = Path(__file__).with_name("faults_driver.py")
     done = subprocess.run(
-        [sys.executable, str(driver), str(model), str(data), str(tmp_path), "20", "5"],
+        [sys.executable, str(driver), what, backend, str(scratch), str(cases), str(inside)],
         capture_output=True,
         text=True,
-        timeout=900,  # against hanging
+        timeout=3600,  # against hanging
         env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    cases = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(cases) == 20
-    assert all(c["killed"] for c in cases if c["inside"])
-    assert sum(c["killed"] for c in cases) >= 15  # a late kill may find the run at its end
-    assert [c for c in cases if c["code"] or c["different"]] == []
-    assert len({tuple(c["steps"]) for c in cases}) > 3  # the moments really differ
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == cases
+    return found
+
+
+def check_kills(found):
+    assert [c for c in found if c["resumed"] or c["different"]] == []
+    assert all(c["killed"] for c in found if c["inside"])
+    assert sum(c["killed"] for c in found) >= 0.75 * len(found)  # a late kill may find the run at its end
+    assert len({tuple(c["steps"]) for c in found}) > min(3, len(found) // 4)  # the moments really differ
+
+
+@pytest.mark.parametrize(("backend", "cases", "inside"), [("gpt2", 10, 4), ("rnn", 4, 2), ("vae", 4, 2), ("gan", 4, 2)])
+def test_killed_runs_resume_to_the_same_bytes(tmp_path, backend, cases, inside):
+    check_kills(driven("kill", backend, tmp_path, cases, inside))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_runs_killed_at_many_moments_resume_to_the_same_bytes(tmp_path, backend):
+    check_kills(driven("kill", backend, tmp_path, CASES, CASES // 5))
+
+
+def check_interrupts(found):
+    assert [c for c in found if c["resumed"] or c["different"]] == []
+    for c in found:
+        assert c["code"] in (0, {2: 130, 15: 143}[c["signal"]]), c
+        assert c["seconds"] < 10, c
+        # The update under way was finished and saved: nothing that was reported is lost.
+        assert c["saved"] >= c["before"] or c["code"] == 0, c
+    assert sum(c["code"] != 0 for c in found) >= 0.6 * len(found)
+
+
+@pytest.mark.parametrize(("backend", "cases"), [("gpt2", 6), ("gan", 4)])
+def test_interrupted_runs_lose_no_update(tmp_path, backend, cases):
+    check_interrupts(driven("interrupt", backend, tmp_path, cases))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_runs_interrupted_at_many_moments_lose_no_update(tmp_path, backend):
+    check_interrupts(driven("interrupt", backend, tmp_path, max(1, CASES // 4 + 1)))

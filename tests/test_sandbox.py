@@ -15,7 +15,7 @@ from aigc_text import sandbox
 from aigc_text.errors import OptionError
 from aigc_text.sandbox import Case, Limits, check_support, run, run_all
 
-SMALL = Limits(seconds=2, memory=256, disk=4, output=64)
+SMALL = Limits(seconds=2, memory=256, disk=4, printed=64)
 
 
 def case(
@@ -258,7 +258,7 @@ def test_limits_cannot_be_raised():
 )
 def test_what_takes_too_much_is_ended(body, outcome):
     started = time.monotonic()
-    verdict = run(case(body), Limits(seconds=1, memory=256, disk=4, output=64))
+    verdict = run(case(body), Limits(seconds=1, memory=256, disk=4, printed=64))
     assert verdict.outcome == outcome, verdict
     assert time.monotonic() - started < 30
 

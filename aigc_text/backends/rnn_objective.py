@@ -70,6 +70,10 @@ class CarriedLikelihood(RecurrentLikelihood):
 
     per_process = True
 
+    def divisible(self, batch: Any) -> bool:
+        """Not with a state that is carried: it is that of all rows side by side."""
+        return "begins" not in batch
+
     def _inputs(self, batch: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         if "begins" not in batch:  # pairs, or streamed rows
             return {"use_cache": False}

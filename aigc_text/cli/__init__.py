@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -15,6 +16,7 @@ import click
 
 from .. import processes
 from ..errors import UserError, nearest
+from ..interrupts import Terminated
 from .terminal import visible
 
 COMMANDS = {
@@ -106,13 +108,22 @@ def _run(debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted", err=True)
         return 130
-    except _Terminated:
+    except Terminated:
         click.echo("Terminated", err=True)
         return 143
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+            return _fault(error, debug)
+        where = error.filename or "what is written"
+        return _fail(f"{where}: {error.strerror}", "Make room, or write somewhere else (--output).", 2, debug)
     except Exception as error:
-        what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:300])
-        return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
+        return _fault(error, debug)
     return result if isinstance(result, int) else 0
+
+
+def _fault(error: Exception, debug: bool) -> int:
+    what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:300])
+    return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
 
 
 def _fail(message: str, cure: str, code: int, debug: bool) -> int:
@@ -127,16 +138,12 @@ def _fail(message: str, cure: str, code: int, debug: bool) -> int:
     return code
 
 
-class _Terminated(BaseException):
-    pass
-
-
 class _ReaderGone(BaseException):
     pass
 
 
 def _terminated(*_: Any) -> None:
-    raise _Terminated
+    raise Terminated
 
 
 def _set_encodings() -> None:

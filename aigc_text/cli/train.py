@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import interrupts, processes
 from ..errors import OptionError
 from ..options import TrainingOptions
 from ..results import Progress
@@ -116,9 +117,9 @@ def command(
 
         more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
         if folder is None:
-            _show(train_seeds(make, data, output, seeds, resume=resume, **more))
+            _show(train_seeds(make, data, output, seeds, resume=resume, **more), output)
         else:
-            _show(train(make(options.seed), data, folder, **more))
+            _show(train(make(options.seed), data, folder, **more), output)
     finally:
         if folder is not None:
             folder.close()
@@ -171,7 +172,21 @@ def _fresh(
     )
 
 
-def _show(runs: Iterator[Progress]) -> None:
+def _show(runs: Iterator[Progress], output: str) -> None:
+    """A bar; an interrupt waits for the update under way."""
+    trained = False
+    try:
+        with interrupts.postponed():
+            for progress in _barred(runs):
+                trained = trained or bool(progress.logs)
+    except (KeyboardInterrupt, interrupts.Terminated):
+        if trained and processes.is_main():
+            notice(f"\nThe last update is saved in {output}; the same command with --resume goes on.")
+        raise
+
+
+def _barred(runs: Iterator[Progress]) -> Iterator[Progress]:
+    """Draws the bar; passes the reports on."""
     runs = begun(runs)
     with click.progressbar(length=1, file=sys.stderr, label="training", item_show_func=_figures) as bar:
         for progress in runs:
@@ -182,6 +197,7 @@ def _show(runs: Iterator[Progress]) -> None:
             if any(k.startswith("eval_") for k in progress.logs) and not sys.stderr.isatty():
                 notice(f"step {progress.step:{width}} of {progress.total}: {_figures(progress)}")
             bar.update(progress.step - bar.pos, progress)
+            yield progress
 
 
 def _figures(progress: Progress | None) -> str:

@@ -40,7 +40,7 @@ class Limits(Options):
     seconds: int = option(5, "CPU seconds of a program; four times as many pass by the clock at most.", low=1)
     memory: int = option(1024, "MiB of memory of a program.", low=64)
     disk: int = option(16, "MiB that a program may write into its scratch folder.", low=1)
-    output: int = option(1024, "KiB that a program may print.", low=1)
+    printed: int = option(1024, "KiB that a program may print.", low=1)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ class _Trial:
     def _exceeded(self) -> str:
         if time.monotonic() > self.end:
             return "timeout"
-        if self.printed > self.limits.output << 10:
+        if self.printed > self.limits.printed << 10:
             return "output"
         return "disk" if self._written() > self.limits.disk << 20 else ""
 
@@ -265,7 +265,7 @@ class _Trial:
             "timeout": f"{limits.seconds} seconds of CPU time, or {4 * limits.seconds} by the clock",
             "memory": f"{limits.memory} MiB of memory",
             "disk": f"{limits.disk} MiB in files",
-            "output": f"{limits.output} KiB printed",
+            "output": f"{limits.printed} KiB printed",
         }[what]
 
 
