@@ -92,7 +92,7 @@ def thinned(points: Sequence[tuple[float, float]], most: int = THIN) -> tuple[li
 
 def _bests(runs: Sequence[Run]) -> str:
     heading = ["run", "backend", "updates", "lowest validation loss", "at update", "bits per byte there"]
-    rows: list[list[object]] = [heading]
+    rows: list[Sequence[object]] = [heading]
     for run in runs:
         losses = run.curves.get("eval_loss", ())
         step, best = min(losses, key=lambda p: p[1]) if losses else (None, None)
@@ -133,7 +133,10 @@ def evaluation(runs: Sequence[Run], colours: Colours) -> str:
 
 
 def merged(runs: Sequence[Run]) -> list[tuple[list[str], Report]]:
-    """Reports that were measured in one way as one, with the labels of the runs; a label of two gets its run's before."""
+    """Reports that were measured in one way as one, with the labels of their runs.
+
+    A label that two of them use gets its run's before it.
+    """
     groups: dict[str, list[tuple[Run, Report]]] = {}
     for run in runs:
         if run.report is not None:
@@ -144,7 +147,8 @@ def merged(runs: Sequence[Run]) -> list[tuple[list[str], Report]]:
         names, first = [run.label for run, _ in members], members[0][1]
         if len(members) > 1:
             rows = [*first.rows[:1], *_relabelled(members)]
-            first = replace(first, rows=rows, findings=frontier.findings(rows, *axes(first)) if axes(first) else [])
+            both = axes(first)
+            first = replace(first, rows=rows, findings=frontier.findings(rows, *both) if both else [])
         found.append((names, first))
     return found
 
@@ -163,10 +167,8 @@ def axes(report: Report) -> tuple[str, str] | None:
     asked = [report.protocol.get(name) for name in ("quality", "diversity")]
     both = []
     for name, known in zip(asked, (QUALITIES, DIVERSITIES), strict=True):
-        there = [
-            c for c in (name, *known) if c in COLUMNS and any(_is_number(r.values.get(c)) for r in report.rows[1:])
-        ]
-        both.append(there[0] if there else None)
+        there = {c for row in report.rows[1:] for c, value in row.values.items() if c in COLUMNS and _is_number(value)}
+        both.append(next((c for c in (name, *known) if c in there), None))
     return (both[0], both[1]) if both[0] and both[1] else None
 
 

@@ -9,8 +9,9 @@ from statistics import mean, median
 
 from .charts import Axis, Series, chart, nice_ticks
 from .markup import bullets, element, escaped, paragraph, table
+from .page_copies import Copies, Copy
 from .page_figures import Colours
-from .page_runs import Copies, Copy, Key, Run, Text, Texts
+from .page_runs import Key, Run, Text, Texts
 
 BINS = 40  # of a histogram, at most about
 RANKS = 120  # points of a curve over ranks
@@ -111,11 +112,9 @@ def samples(systems: Sequence[Texts], rows: Sequence[Key], runs: Sequence[Run]) 
     both = [(system, system.keyed()) for system in systems]
     body = [element("tr", _prompt(*key), *(_cell(s, f.get(key), spans) for s, f in both)) for key in rows]
     drawn = element("table", element("thead", element("tr", *heading)), element("tbody", *body))
-    say = "The first texts of each, not picked." + (
-        " What is marked stands word by word in the training text."
-        if any(f[k].text in spans for _, f in both for k in rows if k in f)
-        else ""
-    )
+    say = "The first texts of each, not picked."
+    if any(f[key].text in spans for _, f in both for key in rows if key in f):
+        say += " What is marked stands word by word in the training text."
     return paragraph(say, "soft") + element("div", drawn, class_="wide texts")
 
 
@@ -149,7 +148,7 @@ def copies(runs: Sequence[Run], colours: Colours, most: int) -> str:
     if not found:
         return ""
     heading = ["texts of", "texts", "longest copy, mean", "median", "95th percentile", "longest", "over the threshold"]
-    rows: list[list[object]] = [heading]
+    rows: list[Sequence[object]] = [heading]
     series = []
     for each in found:
         for name, figures in ((each.label, each.outputs), (f"{each.label}: held-out texts", each.held_out)):

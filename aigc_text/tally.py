@@ -13,6 +13,7 @@ from typing import Any
 
 from .blind import KIND
 from .errors import DataError
+from .markup import visible
 
 VERDICTS = ("a", "b", "same")
 
@@ -159,10 +160,8 @@ def _answers(path: Path, key: Mapping[str, Any], key_path: Path) -> tuple[str, d
     if not isinstance(sheet, str) or not isinstance(answers, dict):
         raise DataError(f"{path} holds no answers", cure)
     if sheet != key["sheet"]:
-        raise DataError(
-            f"{path} answers sheet {sheet!r}, and {key_path} is the key of {key['sheet']!r}",
-            "Name the key that was written with that page: --key FILE",
-        )
+        message = f"{path} answers sheet {sheet!r}, and {key_path} is the key of {key['sheet']!r}"
+        raise DataError(message, "Name the key that was written with that page: --key FILE")
     for pair, verdict in answers.items():
         if pair not in key["pairs"]:
             raise DataError(f"{path} answers a pair {pair!r}, which the sheet does not have", cure)
@@ -187,19 +186,8 @@ def written(lines: Sequence[Line], form: str = "table") -> str:
     """The tally as a `table` for a terminal, or as `json`."""
     if form == "json":
         return json.dumps([asdict(line) for line in lines], indent=1, ensure_ascii=False) + "\n"
-    heading = [
-        "first",
-        "second",
-        "wins",
-        "losses",
-        "ties",
-        "share",
-        "95 % interval",
-        "p",
-        "judgments",
-        "raters",
-        "agreement",
-    ]
+    heading = ["first", "second", "wins", "losses", "ties", "share", "95 % interval", "p"]
+    heading += ["judgments", "raters", "agreement"]
     rows = [heading, *(_cells(line) for line in lines)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(heading))]
     found = []
@@ -208,7 +196,7 @@ def written(lines: Sequence[Line], form: str = "table") -> str:
         found.append("  ".join([*names, *(row[n].rjust(widths[n]) for n in range(2, len(row)))]))
     notes = [
         "A pair of texts counts once: as a win of the first system if more of its raters chose that one's text.",
-        "share: wins among wins and losses, with its Wilson interval. p: two-sided exact sign test. Both leave ties out.",
+        "share: wins among wins and losses, with its Wilson interval; p: exact two-sided sign test. Ties are left out.",
     ]
     if any(line.judged_by_several for line in lines):
         kinds = {line.agreement_kind for line in lines}
@@ -223,22 +211,9 @@ def _cells(line: Line) -> list[str]:
 
     p = "<0.001" if line.p is not None and line.p < 0.001 else shown(line.p)
     interval = f"{shown(line.low)} to {shown(line.high)}" if line.share is not None else "–"
-    agreement = (
-        "–"
-        if line.agreement is None
-        else f"{line.agreement:.0%}"
-        if line.agreement_kind == "equal"
-        else f"kappa {line.agreement:.2f}"
-    )
+    agreement = shown(line.agreement, 2)
+    if line.agreement is not None:
+        agreement = f"{line.agreement:.0%}" if line.agreement_kind == "equal" else f"kappa {agreement}"
     counts = [str(n) for n in (line.wins, line.losses, line.ties)]
-    return [
-        line.first,
-        line.second,
-        *counts,
-        shown(line.share),
-        interval,
-        p,
-        str(line.judgments),
-        str(line.raters),
-        agreement,
-    ]
+    names = [visible(line.first), visible(line.second)]
+    return [*names, *counts, shown(line.share), interval, p, str(line.judgments), str(line.raters), agreement]
