@@ -6,27 +6,8 @@ import zlib
 
 from aigc_text.report import Report, Row
 
-WORDS = [
-    "a",
-    "man",
-    "rides",
-    "his",
-    "horse",
-    "on",
-    "the",
-    "beach",
-    "while",
-    "two",
-    "dogs",
-    "watch",
-    "from",
-    "a",
-    "wooden",
-    "boat",
-    "near",
-    "some",
-    "rocks",
-]
+LINE = "a man rides his horse on the beach while two dogs watch from one wooden boat near some rocks"
+WORDS = LINE.split()
 
 
 def texts(count: int, start: int = 0, word: str = "") -> list[str]:

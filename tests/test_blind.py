@@ -11,12 +11,12 @@ from aigc_text.errors import DataError
 from aigc_text.page_runs import Text, Texts
 
 
-def systems(*labels, count=40, prompts=None):
-    return [
-        Texts(label=l, of=l, items=[Text(prompts[i % len(prompts)] if prompts else "", t) for i, t in enumerate(found)])
-        for n, l in enumerate(labels)
-        for found in [pages.texts(count, n, f"{l[0]}{n}")]
-    ]
+def systems(*labels, count=40, prompts=("",)):
+    found = []
+    for n, label in enumerate(labels):
+        items = [Text(prompts[i % len(prompts)], t) for i, t in enumerate(pages.texts(count, n, f"{label[0]}{n}"))]
+        found.append(Texts(label=label, of=label, items=items))
+    return found
 
 
 def test_pairs_are_of_two_systems_for_the_same_prompt_and_sides_are_mixed():

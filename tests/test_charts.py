@@ -67,9 +67,8 @@ def test_logarithmic_axes_and_reversed_ones():
 
 
 def test_steps_hold_their_height_up_to_the_next_edge():
-    figure = drawn(
-        Series(label="a", points=[(0, 0.5), (2, 0.25), (4, 0)], form="steps"), y=Axis(label="share", start=0)
-    )
+    outline = Series(label="a", points=[(0, 0.5), (2, 0.25), (4, 0)], form="steps")
+    figure = drawn(outline, y=Axis(label="share", start=0))
     [found] = lines(figure)
     expected = [(0, 0.5), (2, 0.5), (2, 0.25), (4, 0.25), (4, 0)]
     assert [(round(a, 1), round(b, 2)) for a, b in found] == expected

@@ -271,9 +271,8 @@ def test_the_sheet_takes_answers_by_buttons_and_keys_and_keeps_them(browser, run
     browser.run("document.getElementById('rater').focus()")
     browser.press("2")  # a figure in a name is no answer
     assert answers(browser)["answers"] == {"p1": "b", "p2": "same", "p3": "a"}
-    browser.run(
-        "document.getElementById('rater').value = 'Ann'; document.getElementById('rater').dispatchEvent(new Event('input'))"
-    )
+    name = "document.getElementById('rater')"
+    browser.run(f"{name}.value = 'Ann'; {name}.dispatchEvent(new Event('input'))")
     browser.open(file)
     assert answers(browser) == {"sheet": made.sheet.id, "rater": "Ann", "answers": {"p1": "b", "p2": "same", "p3": "a"}}
     assert "Pair 4 of 5, 3 answered" in browser.run("document.getElementById('progress').textContent")
