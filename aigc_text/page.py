@@ -162,8 +162,8 @@ def _blind(sheet: blind.Sheet | None) -> str:
 
     verdicts = [
         button("choose-a", "A is better", "1"),
-        button("choose-same", "Same", "3"),
         button("choose-b", "B is better", "2"),
+        button("choose-same", "Same", "3"),
     ]
     name = element("label", 'Your name (optional) <input id="rater" autocomplete="off" maxlength="80">')
     ways = [button("previous", "Back"), button("next", "Next"), button("export", "Export answers")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,13 +25,21 @@ SAME = ("data", "references", "train", "samples", "tokenize", "sampling", "featu
 
 
 class Colours:
-    """A colour a label, the same in all charts of a page."""
+    """Colours by labels: as few as a chart needs, and a label keeps its own from chart to chart as far as that goes."""
 
     def __init__(self) -> None:
-        self._found: dict[str, int] = {}
+        self._known: dict[str, int] = {}
 
-    def of(self, label: str) -> int:
-        return self._found.setdefault(label, len(self._found))
+    def among(self, labels: Iterable[str]) -> dict[str, int]:
+        """A number of its own for each label of a chart."""
+        labels = list(dict.fromkeys(labels))
+        found: dict[str, int] = {}
+        for label in sorted(labels, key=lambda label: label not in self._known):
+            wanted = self._known.get(label)
+            free = next(n for n in range(len(labels)) if n not in found.values())
+            found[label] = free if wanted is None or wanted in found.values() else wanted
+            self._known.setdefault(label, found[label])
+        return found
 
 
 # Training
@@ -43,9 +51,10 @@ def training(runs: Sequence[Run], colours: Colours) -> str:
     if not runs:
         return ""
     names = list(dict.fromkeys(name for run in runs for name in run.curves))
-    main = [_curve(name, *MAIN[name], runs, colours) for name in MAIN if name in names]
+    numbers = colours.among(run.label for run in runs)
+    main = [_curve(name, *MAIN[name], runs, numbers) for name in MAIN if name in names]
     rest = sorted((n for n in names if n not in MAIN), key=lambda n: not n.startswith("eval_"))
-    others = [_curve(name, _words(name), _words(name), runs, colours) for name in rest]
+    others = [_curve(name, _words(name), _words(name), runs, numbers) for name in rest]
     found = [_bests(runs), element("div", *main, class_="charts") if any(main) else ""]
     if "eval_loss" in names and len(runs) > 1:
         found.append(
@@ -70,13 +79,13 @@ def _words(name: str) -> str:
     return ("validation: " if name.startswith("eval_") else "") + name.removeprefix("eval_").replace("_", " ")
 
 
-def _curve(name: str, title: str, unit: str, runs: Sequence[Run], colours: Colours) -> str:
+def _curve(name: str, title: str, unit: str, runs: Sequence[Run], numbers: Mapping[str, int]) -> str:
     series, means = [], 1
     for run in runs:
         points, each = thinned(run.curves.get(name, ()))
         means = max(means, each)
         form = "points" if name.startswith("eval_") and len(points) <= 60 else "line"
-        series.append(Series(label=run.label, points=points, colour=colours.of(run.label), form=form))
+        series.append(Series(label=run.label, points=points, colour=numbers[run.label], form=form))
     values = [y for s in series for _, y in s.points]
     log = bool(values) and not name.startswith("eval_") and min(values) > 0 and max(values) > 20 * min(values)
     caption = f"Each point is the mean of up to {means} updates." if means > 1 else ""
@@ -184,8 +193,7 @@ def _evaluated(report: Report, names: Sequence[str], colours: Colours) -> str:
     return "".join(
         [
             element("h3", escaped(", ".join(names))),
-            element("div", *filter(None, [_frontier(report, colours)]), class_="charts"),
-            bullets(report.findings),
+            element("div", _frontier(report, colours), bullets(report.findings), class_="charts"),
             *tables,
             bullets([*report.notes(), protocol(report)]),
         ]
@@ -198,9 +206,9 @@ def _frontier(report: Report, colours: Colours) -> str:
         return ""
     quality, diversity = both
     series = []
-    for label in dict.fromkeys(row.label for row in report.rows[1:]):
+    for label, colour in colours.among(row.label for row in report.rows[1:]).items():
         rows = [row for row in report.rows[1:] if row.label == label]
-        series.append(_points(rows, quality, diversity, label, colours.of(label)))
+        series.append(_points(rows, quality, diversity, label, colour))
     series.append(_points(report.rows[:1], quality, diversity, report.rows[0].label, 0, "star"))
     swept = dict.fromkeys(name for row in report.rows for name in row.at)
     caption = "Better is up and to the right; bars are standard errors."

@@ -46,12 +46,13 @@ def statistics(systems: Sequence[Texts], colours: Colours) -> str:
         rows.append([system.label, len(tokens), *shown])
         lengths.append((system, sizes))
         ranks.append((system, ranked(list(counts.values()))))
+    numbers = colours.among(system.of for system in systems)
     width = bin_width([size for _, sizes in lengths for size in sizes])
     histograms = [
-        Series(label=s.label, points=histogram(sizes, width), colour=colours.of(s.of), form="steps")
+        Series(label=s.label, points=histogram(Counter(sizes), width), colour=numbers[s.of], form="steps")
         for s, sizes in lengths
     ]
-    curves = [Series(label=s.label, points=points, colour=colours.of(s.of)) for s, points in ranks]
+    curves = [Series(label=s.label, points=points, colour=numbers[s.of]) for s, points in ranks]
     bars = "" if width == 1 else f"Each step holds {width} lengths."
     charts = [
         chart("Lengths", histograms, Axis(label="words"), Axis(label="share of the texts", start=0), bars),
@@ -63,7 +64,11 @@ def statistics(systems: Sequence[Texts], colours: Colours) -> str:
             "Natural language lies near a straight line (Zipf 1949); a curve that ends early uses few words.",
         ),
     ]
-    notes = [f"{s.label}: {s.note}" for s in systems if s.note]
+    notes = [
+        f"{', '.join(s.label for s in systems if s.note == n)}: {n}"
+        for n in dict.fromkeys(s.note for s in systems)
+        if n
+    ]
     return table(rows) + bullets(notes) + element("div", *charts, class_="charts")
 
 
@@ -74,11 +79,20 @@ def bin_width(lengths: Sequence[int]) -> int:
     return max(1, round(ticks[1] - ticks[0]))
 
 
-def histogram(lengths: Sequence[int], width: int) -> list[tuple[float, float]]:
-    """The outline of the shares of texts: (left edge, share), ending at 0. An edge lies between two whole numbers."""
-    counts = Counter(length // width for length in lengths)
-    first, last = min(counts, default=0), max(counts, default=0)
-    shares = [(n * width - 0.5, counts[n] / len(lengths)) for n in range(first, last + 1)] if lengths else []
+def histogram(counts: Mapping[int, int], width: int) -> list[tuple[float, float]]:
+    """The outline of the shares of texts by their lengths: (left edge, share), ending at 0.
+
+    Args:
+        counts: texts by length.
+        width: lengths in a step; its edges lie between two whole numbers.
+    """
+    bins: Counter[int] = Counter()
+    for length, count in counts.items():
+        bins[length // width] += count
+    if not bins:
+        return []
+    first, last, total = min(bins), max(bins), sum(bins.values())
+    shares = [(n * width - 0.5, bins[n] / total) for n in range(first, last + 1)]
     return [(first * width - 0.5, 0.0), *shares, ((last + 1) * width - 0.5, 0.0)]
 
 
@@ -112,10 +126,11 @@ def samples(systems: Sequence[Texts], rows: Sequence[Key], runs: Sequence[Run]) 
     both = [(system, system.keyed()) for system in systems]
     body = [element("tr", _prompt(*key), *(_cell(s, f.get(key), spans) for s, f in both)) for key in rows]
     drawn = element("table", element("thead", element("tr", *heading)), element("tbody", *body))
+    kind = "wide texts prompted" if prompts else "wide texts"
     say = "The first texts of each, not picked."
     if any(f[key].text in spans for _, f in both for key in rows if key in f):
         say += " What is marked stands word by word in the training text."
-    return paragraph(say, "soft") + element("div", drawn, class_="wide texts")
+    return paragraph(say, "soft") + element("div", drawn, class_=kind)
 
 
 def _prompt(prompt: str, number: int) -> str:
@@ -149,34 +164,24 @@ def copies(runs: Sequence[Run], colours: Colours, most: int) -> str:
         return ""
     heading = ["texts of", "texts", "longest copy, mean", "median", "95th percentile", "longest", "over the threshold"]
     rows: list[Sequence[object]] = [heading]
-    series = []
+    curves: dict[str, dict[int, int]] = {}
     for each in found:
         for name, figures in ((each.label, each.outputs), (f"{each.label}: held-out texts", each.held_out)):
-            if figures is None:
-                continue
-            shown = [f"{figures[k]:.1f}" for k in ("mean", "median", "p95")]
-            rows.append([name, figures["texts"], *shown, figures["max"], f"{figures['share_over']:.1%}"])
-            points = _outline(figures["histogram"])
-            series.append(Series(label=name, points=points, colour=colours.of(name), form="steps"))
+            if figures is not None:
+                shown = [f"{figures[k]:.1f}" for k in ("mean", "median", "p95")]
+                rows.append([name, figures["texts"], *shown, figures["max"], f"{figures['share_over']:.1%}"])
+                curves[name] = {int(length): int(count) for length, count in figures["histogram"]}
+    numbers = colours.among(curves)
+    width = bin_width([length for counts in curves.values() for length in counts])
+    series = [
+        Series(label=name, points=histogram(counts, width), colour=numbers[name], form="steps")
+        for name, counts in curves.items()
+    ]
     about = [f"{c.label}: looked for in {c.source}; a copy has {c.threshold} {c.unit} or more" for c in found]
     unit = found[0].unit
     x, y = Axis(label=f"longest copy of a text, {unit}"), Axis(label="share of the texts", start=0)
     drawn = element("div", chart("Lengths of the longest copies", series, x, y), class_="charts")
     return table(rows) + bullets(about) + drawn + "".join(_longest(each, most) for each in found)
-
-
-def _outline(counts: Sequence[Sequence[float]]) -> list[tuple[float, float]]:
-    lengths = {int(length): count for length, count in counts}
-    total = sum(lengths.values()) or 1
-    width = bin_width(list(lengths))
-    bins: Counter[int] = Counter()
-    for length, count in lengths.items():
-        bins[length // width] += int(count)
-    if not bins:
-        return []
-    edges = range(min(bins), max(bins) + 1)
-    steps = [(n * width - 0.5, bins[n] / total) for n in edges]
-    return [(edges[0] * width - 0.5, 0.0), *steps, ((edges[-1] + 1) * width - 0.5, 0.0)]
 
 
 def _over(found: Copies | None) -> list[Copy]:

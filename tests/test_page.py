@@ -78,6 +78,13 @@ def test_curves_of_several_runs_share_a_chart_and_a_table(runs):
     assert cells["seed"] == ["1", "2"] and "learning_rate" not in cells  # what they have in common is not listed
 
 
+def test_a_label_keeps_its_colour_and_a_chart_needs_few():
+    colours = page_figures.Colours()
+    assert colours.among(["a", "b"]) == {"a": 0, "b": 1}
+    assert colours.among(["x", "b", "y"]) == {"b": 1, "x": 0, "y": 2}
+    assert sorted(colours.among(["a", "x", "b"]).values()) == [0, 1, 2]  # a and x both had the first
+
+
 def test_long_curves_are_means_of_neighbours():
     points = [(float(n), n % 2) for n in range(1000)]
     found, each = page_figures.thinned(points, 300)
@@ -105,8 +112,15 @@ def test_evaluations_that_measured_alike_share_a_table(tmp_path):
 
 
 def test_lengths_and_ranks_are_counted():
-    assert page_texts.histogram([1, 1, 2, 4], 1) == [(0.5, 0), (0.5, 0.5), (1.5, 0.25), (2.5, 0), (3.5, 0.25), (4.5, 0)]
-    assert page_texts.histogram([0, 5, 9], 5) == [(-0.5, 0), (-0.5, 1 / 3), (4.5, 2 / 3), (9.5, 0)]
+    assert page_texts.histogram({1: 2, 2: 1, 4: 1}, 1) == [
+        (0.5, 0),
+        (0.5, 0.5),
+        (1.5, 0.25),
+        (2.5, 0),
+        (3.5, 0.25),
+        (4.5, 0),
+    ]
+    assert page_texts.histogram({0: 1, 5: 1, 9: 1}, 5) == [(-0.5, 0), (-0.5, 1 / 3), (4.5, 2 / 3), (9.5, 0)]
     assert page_texts.ranked([1, 5, 4]) == [(1, 0.5), (2, 0.4), (3, 0.1)]
     many = page_texts.ranked([1] * 5000)
     assert len(many) <= page_texts.RANKS and many[0][0] == 1 and many[-1][0] == 5000
@@ -214,7 +228,8 @@ def test_the_key_is_not_in_the_page(runs):
 def test_the_page_loads_without_an_error_and_does_not_scroll_sideways(browser, runs, tmp_path, width, dark):  # noqa: F811
     browser.open(write(tmp_path, page.build(runs).html), width, dark=dark)
     assert browser.errors == []
-    assert browser.run("document.documentElement.scrollWidth") == width
+    assert browser.run("innerWidth") == width
+    assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
     assert browser.run("getComputedStyle(document.body).backgroundColor") == (
         "rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)"
     )
