@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import blind, page_figures, page_texts
 from .markup import bullets, element, escaped, paragraph, table
-from .page_runs import Run, read_all
+from .page_runs import Run, check_labels, read_all
 
 ASSETS = Path(__file__).parent / "page_assets"
 
@@ -35,7 +35,7 @@ class Page:
 
 
 def build(
-    runs: Sequence[Run] | Sequence[str | Path],
+    runs: Sequence[Run | str | Path],
     *,
     title: str | None = None,
     seed: int = 0,
@@ -55,9 +55,9 @@ def build(
         OptionError: a label used twice.
         DataError: a run that is missing, broken or not one.
     """
-    read = [run for run in runs if isinstance(run, Run)]
-    if len(read) != len(runs):
-        read = read_all([run for run in runs if not isinstance(run, Run)])
+    others = iter(read_all([run for run in runs if not isinstance(run, Run)]))
+    read = [run if isinstance(run, Run) else next(others) for run in runs]
+    check_labels([run.label for run in read])
     colours = page_figures.Colours()
     systems = page_texts.named(read)
     rows = page_texts.side_by_side(systems, samples)

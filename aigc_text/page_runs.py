@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,12 +42,14 @@ class Texts:
         of: the label whose colour it shares: without that point.
         items: the texts in their order.
         note: what the reader should know, or empty.
+        tokenize: what its words are, as `metrics.words` has it.
     """
 
     label: str
     of: str
     items: Sequence[Text]
     note: str = ""
+    tokenize: str = "words"
 
     def keyed(self) -> dict[Key, Text]:
         """The texts by their prompt and how many with that prompt came before: what several systems have in common."""
@@ -101,18 +104,25 @@ def read_all(names: Sequence[str | Path]) -> list[Run]:
         DataError: a run that is missing, broken or not one.
     """
     found = [_split(str(name)) for name in names]
-    labels = [label for label, _ in found]
+    check_labels([label for label, _ in found])
+    return [read(path, label) for label, path in found]
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuses a label that is used twice.
+
+    Raises:
+        OptionError: there is one.
+    """
     for label in labels:
         if labels.count(label) > 1:
-            cure = f"Name each: one={found[labels.index(label)][1]} other=…"
-            raise OptionError(f"the label {label!r} is used twice", cure)
-    return [read(path, label) for label, path in found]
+            raise OptionError(f"the label {label!r} is used twice", "Name each: one=runs/a other=runs/b")
 
 
 def _split(name: str) -> tuple[str, Path]:
     label, equals, path = name.partition("=")
-    if not equals or Path(name).exists():  # a folder may be called lr=0.1
-        return (Path(name).stem if Path(name).is_file() else Path(name).resolve().name) or name, Path(name)
+    if not equals or os.path.exists(name):  # a folder may be called lr=0.1
+        return (Path(name).stem if os.path.isfile(name) else Path(os.path.abspath(name)).name) or name, Path(name)
     if not label.strip() or not path:
         raise OptionError(f"{name!r} is not of the form PATH or NAME=PATH", "E.g. small=runs/small")
     return label, Path(path)
@@ -124,10 +134,11 @@ def read(path: Path, label: str) -> Run:
     Raises:
         DataError: it is missing, broken or no run.
     """
-    if path.is_dir():
-        return _folder(path, label)
+    if os.path.isdir(path):
+        with formats.reading(path):
+            return _folder(path, label)
     suffix = path.suffix.lower()
-    if not path.exists():
+    if not os.path.exists(path):  # unlike Path.exists, no error for a name that no file can have
         raise DataError(f"there is no run {path}", formats.siblings(path))
     if suffix in PICTURES:
         return Run(label=label, path=str(path), what=["picture"], pictures=[_picture(path)])
@@ -148,7 +159,8 @@ def _folder(path: Path, label: str) -> Run:
         values["report"] = report
         values["texts"] = list(_samples(path, report))
         unfinished = "" if report.protocol.get("complete", True) else " that was not finished"
-        what.append(f"evaluation of {len(report.rows) - 1} sets of texts{unfinished}")
+        lacking = "" if values["texts"] or len(report.rows) < 2 else ", whose samples are not there"
+        what.append(f"evaluation of {len(report.rows) - 1} sets of texts{unfinished}{lacking}")
     if (path / "metrics.jsonl").exists():
         values["curves"], updates = _curves(path / "metrics.jsonl")
         values["options"] = _options(path / "options.json")
@@ -246,7 +258,9 @@ def _samples(folder: Path, report: Report) -> Iterator[Texts]:
         if path.exists():
             items, note = _records(path)
             swept = f"one of {len(rows)} points of the sweep" if len(rows) > 1 else ""
-            yield Texts(label=row.name, of=label, items=items, note="; ".join(filter(None, (swept, note))))
+            notes = "; ".join(filter(None, (swept, note)))
+            tokenize = str(report.protocol["tokenize"])
+            yield Texts(label=row.name, of=label, items=items, note=notes, tokenize=tokenize)
 
 
 def point_of(rows: Sequence[Row]) -> Row:

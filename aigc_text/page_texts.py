@@ -36,10 +36,12 @@ def statistics(systems: Sequence[Texts], colours: Colours) -> str:
         return ""
     from .metrics.words import all_words
 
-    rows: list[list[object]] = [["texts of", "texts", "words, mean", "words, median", "different words", "texts once"]]
+    unit = "words" if all(system.tokenize == "words" for system in systems) else "tokens"
+    heading = ["texts of", "texts", f"{unit}, mean", f"{unit}, median", f"different {unit}", "different texts"]
+    rows: list[Sequence[object]] = [heading]
     lengths, ranks = [], []
     for system in systems:
-        tokens = all_words([item.text for item in system.items])
+        tokens = all_words([item.text for item in system.items], system.tokenize)
         sizes, counts = [len(t) for t in tokens], Counter(word for t in tokens for word in t)
         once = len({item.text for item in system.items}) / len(tokens)
         shown = [f"{mean(sizes):.1f}", f"{median(sizes):g}", str(len(counts)), f"{once:.0%}"]
@@ -55,12 +57,12 @@ def statistics(systems: Sequence[Texts], colours: Colours) -> str:
     curves = [Series(label=s.label, points=points, colour=numbers[s.of]) for s, points in ranks]
     bars = "" if width == 1 else f"Each step holds {width} lengths."
     charts = [
-        chart("Lengths", histograms, Axis(label="words"), Axis(label="share of the texts", start=0), bars),
+        chart("Lengths", histograms, Axis(label=unit), Axis(label="share of the texts", start=0), bars),
         chart(
             "Frequency by rank",
             curves,
-            Axis(label="rank of the word", log=True),
-            Axis(label="share of all words", log=True),
+            Axis(label=f"rank among the {unit}", log=True),
+            Axis(label=f"share of all {unit}", log=True),
             "Natural language lies near a straight line (Zipf 1949); a curve that ends early uses few words.",
         ),
     ]
@@ -125,7 +127,8 @@ def samples(systems: Sequence[Texts], rows: Sequence[Key], runs: Sequence[Run]) 
     heading += [element("th", escaped(system.label), scope="col") for system in systems]
     both = [(system, system.keyed()) for system in systems]
     body = [element("tr", _prompt(*key), *(_cell(s, f.get(key), spans) for s, f in both)) for key in rows]
-    drawn = element("table", element("thead", element("tr", *heading)), element("tbody", *body))
+    parts = element("thead", element("tr", *heading)), element("tbody", *body)
+    drawn = element("table", *parts, style=f"--systems: {len(systems)}")
     kind = "wide texts prompted" if prompts else "wide texts"
     say = "The first texts of each, not picked."
     if any(f[key].text in spans for _, f in both for key in rows if key in f):

@@ -124,7 +124,7 @@ class Report:
                 rows=[_read_row(row) for row in found["rows"]],
                 findings=[str(f) for f in found["findings"]],
             )
-            report.text()  # what is missing or of another kind shows when it is written out
+            report.rows[0], report.text()  # what is missing or of another kind shows when it is written out
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}", cure) from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -147,8 +147,16 @@ class Report:
 
 
 def _read_row(found: Mapping[str, Any]) -> Row:
-    names = ("label", "at", "samples", "values", "errors", "missing", "notes", "about")
-    return Row(**{name: found[name] for name in names})
+    return Row(
+        label=str(found["label"]),
+        at={str(name): float(value) for name, value in found["at"].items()},
+        samples=int(found["samples"]),
+        values={name: v if isinstance(v, str) else float(v) for name, v in found["values"].items()},
+        errors={name: float(value) for name, value in found["errors"].items()},
+        missing={name: str(why) for name, why in found["missing"].items()},
+        notes=[str(note) for note in found["notes"]],
+        about=dict(found["about"]),
+    )
 
 
 def file_name(name: str) -> str:

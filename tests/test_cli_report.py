@@ -66,6 +66,8 @@ def broken(folder):
     (folder / "torn" / "report.json").write_text('{"protocol": {}')
     (folder / "old").mkdir()
     (folder / "old" / "report.json").write_text('{"rows": []}')
+    (folder / "rows").mkdir()
+    (folder / "rows" / "report.json").write_text('{"protocol": {}, "rows": [], "findings": []}')
     (folder / "list.json").write_text("[1]")
     (folder / "other.json").write_text('{"kind": "difference"}')
     found = json.loads((folder / "copied.json").read_text())
@@ -90,6 +92,7 @@ def broken(folder):
         (["small/metrics.jsonl"], ["metrics.jsonl:1 holds no text", "by its folder"]),
         (["torn"], ["torn/report.json", "aigc-text evaluate --output"]),
         (["old"], ["old/report.json is not the report"]),
+        (["rows"], ["rows/report.json is not the report"]),
         (["comparison/report.json"], ["is no file of copies", "Name its folder"]),
         (["list.json"], ["list.json is not a JSON object"]),
         (["other.json"], ["other.json is no file of copies"]),
@@ -105,7 +108,10 @@ def broken(folder):
         (["small", "--output", "report"], ["--output report is no name of a web page", "report.html"]),
         (["small", "--output", "none/report.html"], ["none/report.html", "cannot be written"]),
         (["small", "--key", "k.json"], ["--key belongs to --tally"]),
+        (["small", "--format", "json"], ["--format belongs to --tally"]),
+        (["small", "--tally", "--output", "report.html"], ["--output belongs to a page", "Leave --output out."]),
         (["small", "--pairs", "-1"], ["--pairs"]),
+        (["x" * 5000], ["there is no run"]),
         ([], ["RUN"]),
     ],
 )

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pages
 import pytest
-from browser import browser  # noqa: F401
+from browser import browser, chromium  # noqa: F401
 
 from aigc_text import page, page_figures, page_texts
 from aigc_text.page_runs import Text, Texts, read_all
@@ -165,6 +165,24 @@ def test_the_same_runs_give_the_same_page(runs):
     assert page.build(runs).html == page.build(runs).html
 
 
+def test_words_are_those_of_the_evaluation(tmp_path):
+    folder = pages.evaluation(tmp_path / "e", labels=["rnn"])
+    found = json.loads((folder / "report.json").read_text())
+    found["protocol"]["tokenize"] = "chars"
+    (folder / "report.json").write_text(json.dumps(found))
+    [run] = read_all([folder])
+    html = page_texts.statistics(run.texts, page_figures.Colours())
+    sizes = [len(t.text.replace(" ", "")) for t in run.texts[0].items]
+    assert f"<td>{sum(sizes) / len(sizes):.1f}</td>" in html and "tokens, mean" in html
+
+
+def test_an_evaluation_without_its_samples_says_so(tmp_path):
+    folder = pages.evaluation(tmp_path / "e", labels=["rnn"])
+    for file in (folder / "samples").iterdir():
+        file.unlink()
+    assert "whose samples are not there" in Reader(page.build([folder]).html).text
+
+
 # What a model writes stays text
 
 
@@ -221,6 +239,16 @@ def test_the_key_is_not_in_the_page(runs):
 
 
 # In a browser
+
+
+def test_a_browser_may_be_missing_but_not_in_ci(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="apt-get install chromium"):
+        chromium()
+    monkeypatch.delenv("CI")
+    with pytest.raises(pytest.skip.Exception):
+        chromium()
 
 
 @pytest.mark.parametrize("width", [390, 1280])

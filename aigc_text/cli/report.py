@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from ..errors import OptionError
 from .streams import destination, refuse_taken
 from .terminal import notice, write
 
 KEY = "report.key.json"
+PAGE, TALLY = ("output", "overwrite", "title", "seed", "pairs", "samples"), ("key", "form")  # whose options are whose
 
 
 @click.command()
@@ -30,7 +33,9 @@ KEY = "report.key.json"
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="With --tally."
 )
+@click.pass_context
 def command(
+    context: click.Context,
     runs: tuple[str, ...],
     output: str | None,
     overwrite: bool,
@@ -52,16 +57,27 @@ def command(
     aigc-text report lstm=runs/a gpt=runs/b comparison/ --output report.html
     aigc-text report --tally answers-ann.json answers-bob.json --key report.key.json
     """
+    _refuse_others(context, PAGE if tallied else TALLY, tallied)
     if tallied:
-        if output:
-            raise OptionError("--tally prints a table and takes no --output", "Write it so: … --tally > tally.txt")
         from ..tally import tally, written
 
         write(sys.stdout, written(tally(runs, key or KEY), form))
         return
-    if key:
-        raise OptionError("--key belongs to --tally", "The key's name follows from --output.")
     _write(runs, _checked(output, overwrite), overwrite, title, seed, pairs, samples)
+
+
+def _refuse_others(context: click.Context, names: Sequence[str], tallied: bool) -> None:
+    """Refuses the options of a page with --tally, and those of a tally without: none is ignored.
+
+    Raises:
+        OptionError: one of them was given.
+    """
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{'format' if name == 'form' else name}"
+            if tallied:
+                raise OptionError(f"{option} belongs to a page, and --tally writes none", f"Leave {option} out.")
+            raise OptionError(f"{option} belongs to --tally", "Add --tally, and give files of answers.")
 
 
 def _checked(output: str | None, overwrite: bool) -> Path:
