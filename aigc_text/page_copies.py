@@ -28,8 +28,8 @@ class Copies:
         source: what they were looked for in.
         threshold: length, in `unit`, from which a copy is one.
         unit: what lengths count, such as `words`.
-        outputs: figures of the texts: `texts`, `mean`, `median`, `p95`, `max`, `share_over`, and `histogram`, a list of
-            (length of a text's longest copy, texts).
+        outputs: figures of the texts: `texts` (how many), and of the length of a text's longest copy `mean`, `median`,
+            `p95`, `max`, `share_over` and `histogram`, texts by that length.
         held_out: the same of real texts that were not trained on, or nothing.
         texts: some of the texts.
     """
@@ -49,23 +49,27 @@ def read_copies(found: Mapping[str, Any], label: str) -> Copies:
     Raises:
         LookupError, TypeError, ValueError: the content is not of the form.
     """
-    texts = []
-    for record in found["texts"]:
-        copy = Copy(**{name: record[name] for name in Copy._fields})
-        copy = copy._replace(label=str(copy.label or found["label"]), prompt=copy.prompt or "")
-        if not (isinstance(copy.text, str) and 0 <= copy.start <= copy.end <= len(copy.text)):
-            raise ValueError(f"a copy from {copy.start!r} to {copy.end!r} is not inside its text")
-        texts.append(copy)
-    for figures in filter(None, (found["outputs"], found["held_out"])):
-        for name in ("texts", "mean", "median", "p95", "max", "share_over"):
-            float(figures[name])
-        [(float(length), float(count)) for length, count in figures["histogram"]]
     return Copies(
         label=label,
         source=str(found["source"]),
         threshold=int(found["threshold"]),
         unit=str(found["unit"]),
-        outputs=found["outputs"],
-        held_out=found["held_out"],
-        texts=texts,
+        outputs=_figures(found["outputs"]),
+        held_out=None if found["held_out"] is None else _figures(found["held_out"]),
+        texts=[_copy(record, str(found["label"])) for record in found["texts"]],
     )
+
+
+def _copy(record: Mapping[str, Any], label: str) -> Copy:
+    text, start, end = record["text"], int(record["start"]), int(record["end"])
+    if not isinstance(text, str) or not 0 <= start <= end <= len(text):
+        raise ValueError(f"a copy from {start} to {end} is not inside its text")
+    prompt, place = record["prompt"] or "", record["place"]
+    return Copy(str(record["label"] or label), str(prompt), text, int(record["length"]), start, end, str(place))
+
+
+def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
+    figures: dict[str, Any] = {name: float(found[name]) for name in ("mean", "median", "p95", "share_over")}
+    figures |= {name: int(found[name]) for name in ("texts", "max")}
+    figures["histogram"] = {int(length): int(count) for length, count in found["histogram"]}
+    return figures

@@ -173,7 +173,7 @@ def _relabelled(members: Sequence[tuple[Run, Report]]) -> list[Row]:
 
 def axes(report: Report) -> tuple[str, str] | None:
     """The figures of quality and diversity: those that the evaluation was asked for, else the first that are there."""
-    asked = [report.protocol.get(name) for name in ("quality", "diversity")]
+    asked = [str(report.protocol.get(name)) for name in ("quality", "diversity")]
     both = []
     for name, known in zip(asked, (QUALITIES, DIVERSITIES), strict=True):
         there = {c for row in report.rows[1:] for c, value in row.values.items() if c in COLUMNS and _is_number(value)}

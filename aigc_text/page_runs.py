@@ -286,6 +286,6 @@ def _json(path: Path, label: str) -> Run:
         raise DataError(f"{path} is no file of copies", cure)
     try:
         copies = read_copies(found, label)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(f"{path} is a broken file of copies: {error!r}", "Make it again.") from None
     return Run(label=label, path=str(path), what=[f"copies in {copies.outputs['texts']} texts"], copies=copies)

@@ -91,9 +91,10 @@ def histogram(counts: Mapping[int, int], width: int) -> list[tuple[float, float]
     bins: Counter[int] = Counter()
     for length, count in counts.items():
         bins[length // width] += count
-    if not bins:
+    total = sum(bins.values())
+    if not total:
         return []
-    first, last, total = min(bins), max(bins), sum(bins.values())
+    first, last = min(bins), max(bins)
     shares = [(n * width - 0.5, bins[n] / total) for n in range(first, last + 1)]
     return [(first * width - 0.5, 0.0), *shares, ((last + 1) * width - 0.5, 0.0)]
 
@@ -173,7 +174,7 @@ def copies(runs: Sequence[Run], colours: Colours, most: int) -> str:
             if figures is not None:
                 shown = [f"{figures[k]:.1f}" for k in ("mean", "median", "p95")]
                 rows.append([name, figures["texts"], *shown, figures["max"], f"{figures['share_over']:.1%}"])
-                curves[name] = {int(length): int(count) for length, count in figures["histogram"]}
+                curves[name] = figures["histogram"]
     numbers = colours.among(curves)
     width = bin_width([length for counts in curves.values() for length in counts])
     series = [

@@ -127,7 +127,7 @@ class Report:
             report.rows[0], report.text()  # what is missing or of another kind shows when it is written out
         except OSError as error:
             raise DataError(f"{file} cannot be read: {error.strerror}", cure) from None
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"{file} is not the report of an evaluation: {error!r}", cure) from None
         return report
 

@@ -143,10 +143,9 @@ def _key(path: Path) -> dict[str, Any]:
     cure = "The key is beside its page: --key report.key.json"
     found = _read(path, cure)
     try:
-        if found["kind"] != KIND:
+        sides = [pair[side] for pair in found["pairs"].values() for side in "ab"]
+        if found["kind"] != KIND or not all(isinstance(each, str) for each in [found["sheet"], *sides]):
             raise ValueError
-        for pair in found["pairs"].values():
-            str(found["sheet"]), pair["a"] + pair["b"]
     except (LookupError, TypeError, ValueError, AttributeError):
         raise DataError(f"{path} is not the key of a blind sheet", cure) from None
     return found

@@ -143,6 +143,7 @@ SHEET = {"kind": blind.KIND, "sheet": "s1", "seed": 0, "pairs": {"p1": {"a": "x"
         (None, SHEET, ["a.json cannot be read"]),
         ({"sheet": "s1", "answers": {}}, {"kind": "x"}, ["k.json is not the key of a blind sheet"]),
         ({"sheet": "s1", "answers": {}}, {**SHEET, "pairs": {"p1": 3}}, ["k.json is not the key"]),
+        ({"sheet": "s1", "answers": {}}, {**SHEET, "pairs": {"p1": {"a": 1, "b": 2}}}, ["k.json is not the key"]),
         ({"sheet": "s1", "answers": {}}, None, ["k.json cannot be read", "--key report.key.json"]),
     ],
 )

@@ -153,6 +153,17 @@ def test_copied_spans_are_marked_where_the_text_is_shown(tmp_path):
     assert "95th percentile" in html and "held-out texts" in html
 
 
+def test_copies_may_lack_a_label_held_out_texts_and_any_count(tmp_path):
+    file = pages.copies(tmp_path / "c.json")
+    found = json.loads(file.read_text())
+    for copy in found["texts"]:
+        copy["label"] = None
+    found["outputs"]["histogram"] = [[1, 0]]
+    file.write_text(json.dumps({**found, "held_out": None}))
+    html = page.build([file]).html
+    assert "rnn: 9 words, from train.txt:7" in html and "held-out texts" not in html and "<svg" not in html
+
+
 def test_without_two_systems_there_is_no_sheet_and_a_word_why(tmp_path):
     made = page.build([pages.records(tmp_path / "a.jsonl", pages.texts(9))])
     assert made.sheet is None and "takes texts of two systems" in made.notices[0]
