@@ -1,5 +1,6 @@
 """The page of runs: its figures, what hostile texts come to, and how it behaves in a browser."""
 
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -162,6 +163,19 @@ def test_copies_may_lack_a_label_held_out_texts_and_any_count(tmp_path):
     file.write_text(json.dumps({**found, "held_out": None}))
     html = page.build([file]).html
     assert "rnn: 9 words, from train.txt:7" in html and "held-out texts" not in html and "<svg" not in html
+
+
+def test_pictures_of_a_folder_are_inside_the_page_but_for_those_drawn_anew(tmp_path):
+    folder = tmp_path / "latents"
+    folder.mkdir()
+    for name in ("two.png", "curves.png", "frontier.png"):
+        pages.png(folder / name)
+    (folder / "one.svg").write_text('<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>')
+    found = Reader(page.build([folder]).html)
+    assert [a["alt"] for a in found.named("img")] == ["latents: one.svg", "latents: two.png"]
+    kinds = [a["src"].split(",")[0] for a in found.named("img")]
+    assert kinds == ["data:image/svg+xml;base64", "data:image/png;base64"]
+    assert base64.b64decode(found.named("img")[1]["src"].split(",")[1]) == (folder / "two.png").read_bytes()
 
 
 def test_without_two_systems_there_is_no_sheet_and_a_word_why(tmp_path):
