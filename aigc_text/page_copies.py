@@ -26,7 +26,7 @@ class Copies:
     Attributes:
         label: whose texts.
         source: what they were looked for in.
-        threshold: length, in `unit`, from which a copy is one.
+        threshold: length, in `unit`, that a copy must exceed to be counted and shown.
         unit: what lengths count, such as `words`.
         outputs: figures of the texts: `texts` (how many), and of the length of a text's longest copy `mean`, `median`,
             `p95`, `max`, `share_over` and `histogram`, texts by that length.

@@ -20,7 +20,7 @@ PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 DRAWN_ANEW = ("curves.png", "frontier.png")  # the page has charts of its own for these
 A_RUN = (
     "A run is a folder that aigc-text train, evaluate or latents wrote, a picture, a .jsonl file of generated records, "
-    "or a .json file of copies."
+    "or a .json file that copies wrote."
 )
 
 Key = tuple[str, int]

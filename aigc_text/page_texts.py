@@ -133,7 +133,7 @@ def samples(systems: Sequence[Texts], rows: Sequence[Key], runs: Sequence[Run]) 
     kind = "wide texts prompted" if prompts else "wide texts"
     say = "The first texts of each, not picked."
     if any(f[key].text in spans for _, f in both for key in rows if key in f):
-        say += " What is marked stands word by word in the training text."
+        say += " What is marked is copied word by word; from where, shows where the mouse rests."
     return paragraph(say, "soft") + element("div", drawn, class_=kind)
 
 
@@ -181,7 +181,7 @@ def copies(runs: Sequence[Run], colours: Colours, most: int) -> str:
         Series(label=name, points=histogram(counts, width), colour=numbers[name], form="steps")
         for name, counts in curves.items()
     ]
-    about = [f"{c.label}: looked for in {c.source}; a copy has {c.threshold} {c.unit} or more" for c in found]
+    about = [f"{c.label}: looked for in {c.source}; the threshold is {c.threshold} {c.unit}" for c in found]
     unit = found[0].unit
     x, y = Axis(label=f"longest copy of a text, {unit}"), Axis(label="share of the texts", start=0)
     drawn = element("div", chart("Lengths of the longest copies", series, x, y), class_="charts")
@@ -189,15 +189,20 @@ def copies(runs: Sequence[Run], colours: Colours, most: int) -> str:
 
 
 def _over(found: Copies | None) -> list[Copy]:
-    """The copies of the threshold's length or more, the longest first."""
+    """The copies that are longer than the threshold, the longest first."""
     if found is None:
         return []
-    return sorted((c for c in found.texts if c.length >= found.threshold), key=lambda c: -c.length)
+    return sorted((c for c in found.texts if c.length > found.threshold), key=lambda c: -c.length)
 
 
 def _longest(found: Copies, most: int) -> str:
     chosen = _over(found)[:most]
-    parts = [element("h3", escaped(f"The longest copies of {found.label}" if chosen else f"{found.label}: no copy"))]
+    parts = [
+        element(
+            "h3",
+            escaped(f"The longest copies of {found.label}" if chosen else f"{found.label}: no copy over the threshold"),
+        )
+    ]
     for copy in chosen:
         prompt = element("span", escaped(copy.prompt), class_="prompt") if copy.prompt else ""
         text = element("div", prompt, marked(copy), class_="text", dir="auto")

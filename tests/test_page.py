@@ -160,9 +160,11 @@ def test_copies_may_lack_a_label_held_out_texts_and_any_count(tmp_path):
     for copy in found["texts"]:
         copy["label"] = None
     found["outputs"]["histogram"] = [[1, 0]]
+    found["texts"][0] |= {"length": 5, "text": "just the threshold"}  # it must be longer
     file.write_text(json.dumps({**found, "held_out": None}))
     html = page.build([file]).html
     assert "rnn: 9 words, from train.txt:7" in html and "held-out texts" not in html and "<svg" not in html
+    assert "just the threshold" not in html
 
 
 def test_pictures_of_a_folder_are_inside_the_page_but_for_those_drawn_anew(tmp_path):

@@ -50,7 +50,7 @@ def command(
     """Write one web page of RUNs that needs no network, or count the answers to its blind comparison.
 
     A RUN is a folder that train, evaluate or latents wrote, a picture, a .jsonl file of generated records, or a .json
-    file of copies.
+    file that copies wrote.
 
     \b
     aigc-text report runs/small runs/large --output report.html
