@@ -15,7 +15,7 @@ from . import figures, frontier
 from .errors import BackendError, DataError, MetricError, OptionError
 from .evaluation_options import EvaluationOptions
 from .figures import Texts, Yardstick, evenly
-from .report import Report, Row
+from .report import Report, Row, file_name
 from .sample_cache import Sample, default_folder, line_of
 from .sources import Pair, Source
 from .systems import Job, System, Systems
@@ -268,7 +268,7 @@ class Evaluation:
         if self.output is not None:
             folder = self.output / "samples"
             folder.mkdir(exist_ok=True)
-            path = folder / f"{_file_name(name)}.jsonl"
+            path = folder / f"{file_name(name)}.jsonl"
             path.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
 
     def _report(self, rows: Sequence[Row], complete: bool = True) -> Report:
@@ -285,6 +285,8 @@ class Evaluation:
             "sampling": options.sampling,
             "generation": self.generation,
             "metrics": self.wanted,
+            "quality": options.quality,
+            "diversity": options.diversity,
             "feature_model": options.feature_model if "mauve" in self.wanted else "",
             "reference_model": options.reference_model if "reference-ppl" in self.wanted else "",
             "version": __version__,
@@ -366,7 +368,3 @@ def _finished(report: Path) -> bool:
         return False
     except (OSError, ValueError, KeyError, TypeError):
         return True  # whatever it is, it is not ours to replace
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_.=" else "_" for c in name)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .errors import DataError
+
 HIGHER, LOWER = "↑", "↓"
 FORMS = ("table", "markdown", "csv", "json")
 
@@ -107,6 +109,28 @@ class Report:
                 found.setdefault(note, []).append(row.name)
         return [f"{_rows(names, len(self.rows))}: {note}" for note, names in found.items()]
 
+    @classmethod
+    def read(cls, file: Path) -> Report:
+        """A `report.json` as `write` left it.
+
+        Raises:
+            DataError: it cannot be read, or is not a report.
+        """
+        cure = "Name a folder that aigc-text evaluate --output wrote."
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            report = cls(
+                protocol=found["protocol"],
+                rows=[_read_row(row) for row in found["rows"]],
+                findings=[str(f) for f in found["findings"]],
+            )
+            report.rows[0], report.text()  # what is missing or of another kind shows when it is written out
+        except OSError as error:
+            raise DataError(f"{file} cannot be read: {error.strerror}", cure) from None
+        except (ArithmeticError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise DataError(f"{file} is not the report of an evaluation: {error!r}", cure) from None
+        return report
+
     def text(self, form: str = "table") -> str:
         """As a `table` for a terminal, `markdown`, `csv` or `json`."""
         return {"table": _table, "markdown": _markdown, "csv": _csv, "json": _json}[form](self)
@@ -120,6 +144,24 @@ class Report:
                 stream.flush()
                 os.fsync(stream.fileno())
             temporary.replace(folder / name)
+
+
+def _read_row(found: Mapping[str, Any]) -> Row:
+    return Row(
+        label=str(found["label"]),
+        at={str(name): float(value) for name, value in found["at"].items()},
+        samples=int(found["samples"]),
+        values={name: v if isinstance(v, str) else float(v) for name, v in found["values"].items()},
+        errors={name: float(value) for name, value in found["errors"].items()},
+        missing={name: str(why) for name, why in found["missing"].items()},
+        notes=[str(note) for note in found["notes"]],
+        about=dict(found["about"]),
+    )
+
+
+def file_name(name: str) -> str:
+    """What a row's samples are called in an evaluation's folder, but for the ending."""
+    return "".join(c if c.isalnum() or c in "-_.=" else "_" for c in name)
 
 
 def _rows(names: Sequence[str], of: int) -> str:
@@ -147,8 +189,8 @@ def _cell(row: Row, column: str) -> str:
     return shown
 
 
-def _blocks(report: Report) -> list[list[list[str]]]:
-    """A table a group of columns: its heading, then the rows."""
+def blocks(report: Report) -> list[list[list[str]]]:
+    """A table a group of columns: its heading, then the rows; cells as they are shown."""
     found = []
     groups = dict.fromkeys(COLUMNS[c].group for c in report.columns())
     for group in groups:
@@ -161,7 +203,7 @@ def _blocks(report: Report) -> list[list[list[str]]]:
 
 def _table(report: Report) -> str:
     parts = []
-    for block in _blocks(report):
+    for block in blocks(report):
         widths = [max(len(line[i]) for line in block) for i in range(len(block[0]))]
         for line in block:
             cells = [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
@@ -169,18 +211,18 @@ def _table(report: Report) -> str:
         parts.append("")
     parts += [*report.findings, *([""] if report.findings else [])]
     parts += [f"* {note}" for note in report.notes()]
-    parts.append(_protocol(report))
+    parts.append(protocol(report))
     return "\n".join(parts) + "\n"
 
 
 def _markdown(report: Report) -> str:
     parts = ["# Evaluation", ""]
-    for block in _blocks(report):
+    for block in blocks(report):
         parts.append("| " + " | ".join(block[0]) + " |")
         parts.append("|---|" + "---:|" * (len(block[0]) - 1))
         parts += ["| " + " | ".join(_escaped(cell) for cell in line) + " |" for line in block[1:]]
         parts.append("")
-    parts += [f"- {_escaped(line)}" for line in [*report.findings, *report.notes(), _protocol(report)]]
+    parts += [f"- {_escaped(line)}" for line in [*report.findings, *report.notes(), protocol(report)]]
     return "\n".join(parts) + "\n"
 
 
@@ -215,7 +257,8 @@ def _json(report: Report) -> str:
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"
 
 
-def _protocol(report: Report) -> str:
+def protocol(report: Report) -> str:
+    """How it was measured, in a line."""
     p = report.protocol
     parts = [
         f"{p['samples']} texts a row, seed {p['seed']}",

@@ -166,7 +166,12 @@ def test_the_plugin_guide_quotes_what_a_broken_and_a_clashing_plugin_say(place, 
         assert shows(output, real), real
 
 
-PAGES_OF_MISTAKES = [("data", "Mistakes"), ("finetuning", "What goes wrong"), ("evaluation", "What goes wrong")]
+PAGES_OF_MISTAKES = [
+    ("data", "Mistakes"),
+    ("finetuning", "What goes wrong"),
+    ("evaluation", "What goes wrong"),
+    ("report", "What goes wrong"),
+]
 
 
 @pytest.mark.parametrize(("name", "section"), PAGES_OF_MISTAKES)

@@ -1,0 +1,114 @@
+"""`aigc-text report`: one web page of runs, and the tally of its blind comparison."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from ..errors import OptionError
+from .streams import destination, refuse_taken
+from .terminal import notice, write
+
+KEY = "report.key.json"
+PAGE, TALLY = ("output", "overwrite", "title", "seed", "pairs", "samples"), ("key", "form")  # whose options are whose
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="[RUN | NAME=RUN | ANSWERS.json]...")
+@click.option("--output", help="The page: FILE.html. The key of its blind comparison is FILE.key.json.")
+@click.option("--overwrite", is_flag=True, help="Replace the page and its key if they exist.")
+@click.option("--title", help="Of the page.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the blind comparison's pairs and sides.")
+@click.option("--pairs", type=click.IntRange(0), default=30, show_default=True, help="Most pairs to compare blindly.")
+@click.option(
+    "--samples", type=click.IntRange(0), default=8, show_default=True, help="Prompts whose texts are side by side."
+)
+@click.option("--tally", "tallied", is_flag=True, help="Count the answers of a blind comparison instead.")
+@click.option("--key", help=f"With --tally: the key beside the page.  [default: {KEY}]")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="With --tally."
+)
+@click.pass_context
+def command(
+    context: click.Context,
+    runs: tuple[str, ...],
+    output: str | None,
+    overwrite: bool,
+    title: str | None,
+    seed: int,
+    pairs: int,
+    samples: int,
+    tallied: bool,
+    key: str | None,
+    form: str,
+) -> None:
+    """Write one web page of RUNs that needs no network, or count the answers to its blind comparison.
+
+    A RUN is a folder that train, evaluate or latents wrote, a picture, a .jsonl file of generated records, or a .json
+    file that copies wrote.
+
+    \b
+    aigc-text report runs/small runs/large --output report.html
+    aigc-text report lstm=runs/a gpt=runs/b comparison/ --output report.html
+    aigc-text report --tally answers-ann.json answers-bob.json --key report.key.json
+    """
+    _refuse_others(context, PAGE if tallied else TALLY, tallied)
+    if tallied:
+        from ..tally import tally, written
+
+        write(sys.stdout, written(tally(runs, key or KEY), form))
+        return
+    _write(runs, _checked(output, overwrite), overwrite, title, seed, pairs, samples)
+
+
+def _refuse_others(context: click.Context, names: Sequence[str], tallied: bool) -> None:
+    """Refuses the options of a page with --tally, and those of a tally without: none is ignored.
+
+    Raises:
+        OptionError: one of them was given.
+    """
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = f"--{'format' if name == 'form' else name}"
+            if tallied:
+                raise OptionError(f"{option} belongs to a page, and --tally writes none", f"Leave {option} out.")
+            raise OptionError(f"{option} belongs to --tally", "Add --tally, and give files of answers.")
+
+
+def _checked(output: str | None, overwrite: bool) -> Path:
+    """The page's file, if it and its key may be written."""
+    if not output:
+        raise OptionError("nothing says where the page goes", "Add --output report.html")
+    path = Path(output)
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise OptionError(f"--output {output} is no name of a web page", "E.g. --output report.html")
+    for file in (path, _key(path)):
+        refuse_taken(file, overwrite)
+    return path
+
+
+def _key(page: Path) -> Path:
+    return page.with_suffix(".key.json")
+
+
+def _write(
+    runs: tuple[str, ...], path: Path, overwrite: bool, title: str | None, seed: int, pairs: int, samples: int
+) -> None:
+    from ..page import build
+
+    page = build(runs, title=title, seed=seed, pairs=pairs, samples=samples)
+    with ExitStack() as files:  # the key is there before its page is
+        stream = files.enter_context(destination(str(path), overwrite))
+        if page.sheet is not None:
+            files.enter_context(destination(str(_key(path)), overwrite)).write(page.sheet.key())
+        stream.write(page.html)
+    for text in page.notices:
+        notice(text)
+    notice(f"The page is {path}")
+    if page.sheet is not None:
+        notice(f"Whose texts its {len(page.sheet.pairs)} pairs are is in {_key(path)}: keep it from the raters.")

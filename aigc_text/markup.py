@@ -1,0 +1,71 @@
+"""Text made harmless: control characters made visible, for a terminal and a page; and the elements of a page."""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+_PICTURES = {**{i: 0x2400 + i for i in range(32)}, 0x7F: 0x2421}  # ␛ for escape, and so on
+_KEPT = {ord("\n"), ord("\t")}
+
+
+def visible(text: str) -> str:
+    """Control, bidirectional and other invisible formatting characters as pictures or `<U+202E>`.
+
+    Joiners stay, since emoji and some scripts are written with them.
+    """
+    return "".join(c if _harmless(c) else _shown(c) for c in text)
+
+
+def _harmless(c: str) -> bool:
+    return ord(c) in _KEPT or c in "\u200c\u200d" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _shown(c: str) -> str:
+    return chr(_PICTURES[ord(c)]) if ord(c) in _PICTURES else f"<U+{ord(c):04X}>"
+
+
+def escaped(text: object) -> str:
+    """Any text as the content of an element or of a quoted attribute: no tag, no entity, nothing invisible."""
+    return html.escape(visible(str(text)), quote=True)
+
+
+def element(name: str, *content: str, **attributes: object) -> str:
+    """An element of a page.
+
+    Args:
+        name: of the element.
+        content: markup, so text must be `escaped` before.
+        attributes: text, which is escaped here; `class_` is `class`, and `data_label` is `data-label`. `None` leaves
+            one out, `""` writes it empty.
+    """
+    names = {k: k.rstrip("_").replace("_", "-") for k in attributes}
+    given = "".join(f' {names[k]}="{escaped(v)}"' for k, v in attributes.items() if v is not None)
+    return f"<{name}{given}>{''.join(content)}</{name}>"
+
+
+def paragraph(text: object, class_: str | None = None) -> str:
+    return element("p", escaped(text), class_=class_)
+
+
+def bullets(texts: Iterable[object]) -> str:
+    """A list of texts; nothing if there is none."""
+    items = [element("li", escaped(text)) for text in texts]
+    return element("ul", *items, class_="notes") if items else ""
+
+
+def table(rows: Sequence[Sequence[object]], caption: str = "") -> str:
+    """A table of texts in a box of its own, so that a wide one scrolls and the page does not.
+
+    Args:
+        rows: the heading first; in each row the first cell names it.
+        caption: what the table is, for those who hear the page.
+    """
+    head = element("tr", *(element("th", escaped(cell), scope="col") for cell in rows[0]))
+    body = [
+        element("tr", element("th", escaped(row[0]), scope="row"), *(element("td", escaped(c)) for c in row[1:]))
+        for row in rows[1:]
+    ]
+    title = element("caption", escaped(caption)) if caption else ""
+    return element("div", element("table", title, element("thead", head), element("tbody", *body)), class_="wide")
