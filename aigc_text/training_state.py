@@ -12,6 +12,7 @@ So a checkpoint does not depend on how many processes made it. Only the main pro
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -136,11 +137,17 @@ def whole(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _mapped(tree: Any, change: Callable[[torch.Tensor], Any]) -> Any:
-    """The same mappings and sequences with every tensor changed."""
+    """The same mappings and sequences with every tensor changed.
+
+    Equal texts are one object afterwards: pickle writes an object once, so that its file would else tell a state that
+    was loaded from one that grew here.
+    """
     if torch.is_tensor(tree):
         return change(tree)
+    if isinstance(tree, str):
+        return sys.intern(tree)
     if isinstance(tree, Mapping):
-        return {k: _mapped(v, change) for k, v in tree.items()}
+        return {_mapped(k, change): _mapped(v, change) for k, v in tree.items()}
     if isinstance(tree, (list, tuple)):
         return type(tree)(_mapped(v, change) for v in tree)
     return tree
