@@ -49,11 +49,11 @@ class _Passes:
         """Where in the data the `step`-th batch comes from, in words."""
         number, n = divmod(step, len(self))
         chosen = sorted(int(i) + 1 for i in self._plan(number)[n])
-        shown = ", ".join(f"{i:,}" for i in chosen[:SHOWN]) + (" and others" if len(chosen) > SHOWN else "")
+        shown = ", ".join(map(str, chosen[:SHOWN])) + (" and others" if len(chosen) > SHOWN else "")
         return f"batch {n + 1:,} of pass {number + 1:,}: {self.counted} {shown} of the data"
 
     #: What `_plan` numbers.
-    counted = "those that begin at token"
+    counted = "rows that begin at tokens"
 
     def _plan(self, number: int) -> np.ndarray:
         """Which rows each batch of a pass has. Shape (len(self), batch_size)."""

@@ -61,7 +61,11 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
         raise no_room(path, needed, said) from error
 
 
-_FULL = ("No space left on device", "File too large", "Disk quota exceeded", "file write failed", "failed writing file")
+# What safetensors and torch say; the last two are what torch's zip writer comes to after its first error.
+_FULL = (
+    "No space left on device", "File too large", "Disk quota exceeded", "file write failed", "failed writing file",
+    "unexpected pos", "iostream error",
+)  # fmt: skip
 
 
 def no_room(path: Path, needed: int, why: str) -> TrainingError:

@@ -24,8 +24,6 @@ import torch
 import aigc_text.engines.torch  # noqa: F401
 from aigc_text import checkpoint, from_scratch, interrupts, plots, run, train, trainer  # noqa: F401
 
-WHAT, BACKEND, SCRATCH = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-CASES, INSIDE = int(sys.argv[4]), int(sys.argv[5])
 SIZES = {
     "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64},
     "rnn": {"embedding_size": 24, "hidden_size": 32},
@@ -37,8 +35,12 @@ OPTIONS = {
     "sample_by": "line",
 }  # fmt: skip
 OWN = {"gan": {"likelihood_steps": 5, "watch_samples": 6}}
-DATA = SCRATCH / "data.txt"
-torch.set_num_threads(1)  # forked children must not inherit a pool of threads
+
+if __name__ == "__main__":
+    WHAT, BACKEND, SCRATCH = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+    CASES, INSIDE = int(sys.argv[4]), int(sys.argv[5])
+    DATA = SCRATCH / "data.txt"
+    torch.set_num_threads(1)  # forked children must not inherit a pool of threads
 
 
 def dying(original, calls, at):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import io
 import os
@@ -17,6 +16,7 @@ import click
 from .. import processes
 from ..errors import UserError, nearest
 from ..interrupts import Terminated
+from .streams import NO_ROOM
 from .terminal import visible
 
 COMMANDS = {
@@ -113,7 +113,7 @@ def _run(debug: bool) -> int:
         click.echo("Terminated", err=True)
         return 143
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO):
+        if error.errno not in NO_ROOM:
             return _fault(error, debug)
         where = error.filename or "what is written"
         return _fail(f"{where}: {error.strerror}", "Make room, or write somewhere else (--output).", 2, debug)

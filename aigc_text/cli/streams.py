@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from ..errors import DataError, OptionError
 from .terminal import notice
+
+#: What the system says when nothing more can be written.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def standard_input() -> str:
@@ -38,18 +42,23 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         stream = partial.open("w", encoding="utf-8", newline="\n")
     except OSError as error:
         raise OptionError(f"{partial} cannot be written: {error.strerror}", "Choose another --output.") from None
-    with stream:
-        try:
-            yield stream
-        except BaseException:
-            stream.flush()
-            if not partial.stat().st_size:
-                partial.unlink()
-            else:
-                notice(f"What was finished is in {partial}")
-            raise
+    try:
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
+    except BaseException as error:
+        with suppress(OSError):
+            stream.close()
+        if not partial.stat().st_size:
+            partial.unlink()
+        else:
+            notice(f"What was finished is in {partial}")
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise OptionError(
+                f"{partial} cannot be written: {error.strerror}", "Make room, or choose another --output."
+            ) from error
+        raise
+    stream.close()
     os.replace(partial, path)
 
 
