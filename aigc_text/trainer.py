@@ -7,27 +7,23 @@ It knows no tokenizer, reads no files but its checkpoints and draws nothing: it 
 
 from __future__ import annotations
 
-import hashlib
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
 from . import checkpoint, hardware, interrupts, optimizers, processes, training_state
-from .errors import OptionError, TrainingError, nearest, out_of_memory
-from .objective import Objective, Step, Verdict
+from .errors import OptionError, TrainingError, nearest
+from .objective import Objective, Verdict
 from .options import TrainingOptions
 from .results import Progress
+from .updates import Rates, Updates, seed
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
-HALVINGS = 5  # of a batch that does not fit into memory, at most
 
 
 def train(
@@ -74,17 +70,14 @@ def train(
 
 
 @dataclass
-class _State:
+class _State(Rates):
     """What the loop itself must remember; plain values, saved as JSON."""
 
-    step: int = 0
-    scale: float = 1.0
     best: float = math.inf
     best_step: int = -1
     stopped: str = ""
     bad: int = 0  # validations since the best one
     waited: int = 0  # since the best one or the last time that a plateau lowered the rate
-    halvings: int = 0  # how often a batch is divided in two to fit into memory
     due: dict[str, float] | None = None  # the last update's figures, if its validation was interrupted
 
 
@@ -102,7 +95,6 @@ class _Run:
         self.evaluate, self.folder = evaluate, checkpoints
         self.accelerator = hardware.accelerator(options, groups=len(objective.groups(model)))
         self.state, self.saved = _State(), -1
-        self.applied, self.stopping, self.notes = False, False, list[str]()
         if evaluate is None and (options.delivers_best or options.schedule == "plateau"):
             delivers = "early_stopping" if options.early_stopping else "deliver=best"
             what = delivers if options.delivers_best else "schedule=plateau"
@@ -110,7 +102,7 @@ class _Run:
             raise OptionError(f"{what} needs a validation, and none is given", cure)
         names = list(objective.groups(model))
         options.check_groups(names)
-        self.of_group = {name: options.for_group(name) for name in names}
+        of_group = {name: options.for_group(name) for name in names}
         built = objective.optimizers(model, options)
         self.groups = list(built)
         processes.agree(options=options, model={n: list(p.shape) for n, p in model.named_parameters()})
@@ -122,10 +114,10 @@ class _Run:
         self.model, *prepared = self.accelerator.prepare(model, *flat)
         left = iter(prepared)
         self.optimizers = {g: [next(left) for _ in built[g]] for g in self.groups}
-        self.parameters = {g: [p for o in built[g] for h in o.param_groups for p in h["params"]] for g in self.groups}
         for o in prepared:
             for h in o.param_groups:
                 h["initial_lr"] = h["lr"]
+        self.updates = Updates(self.accelerator, self.model, objective, options, of_group, self.optimizers)
 
     def start(self, resume: bool) -> Iterator[Progress]:
         found, messages = self._find(resume) if processes.is_main() else (None, [])
@@ -160,7 +152,8 @@ class _Run:
             logs = self.state.due or {}
             if self.state.due is None:
                 with hardware.memory(self.options):
-                    logs = self._update(stream)
+                    given = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
+                    logs = self.updates.make(given, self.state, self._place)
                 self.state.step += 1
             yield from self._finished(logs)
         if self.options.delivers_best and self._take_back_best():
@@ -177,7 +170,7 @@ class _Run:
         last = self.state.step == self.options.max_steps
         if self.evaluate is not None and (last or self.state.step % self.options.eval_every == 0):
             logs, message, best = self._interruptible_validation(logs)
-        notes, self.notes = self.notes, []
+        notes, self.updates.notes = self.updates.notes, []
         try:
             # Reported before it is saved: a run killed in between reports the step once more, never not at all.
             yield self._progress(logs, "; ".join(filter(None, [*notes, message])))
@@ -185,9 +178,15 @@ class _Run:
             self._save()
             raise
         # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
-        if last or best or self.stopping or self.state.stopped or self.state.step % self.options.save_every == 0:
+        if (
+            last
+            or best
+            or self.updates.stopping
+            or self.state.stopped
+            or self.state.step % self.options.save_every == 0
+        ):
             self._save()
-        if self.stopping:
+        if self.updates.stopping:
             raise interrupts.error_of(interrupts.asked())
 
     def _interruptible_validation(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
@@ -213,134 +212,17 @@ class _Run:
             hardware.reunite(bare, self.before)
         bare.eval()
 
-    # One update
-
-    def _update(self, stream: Iterator[Any]) -> dict[str, float]:
-        """All groups' updates of one step, each from `gradient_accumulation_steps` micro-batches."""
-        given = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
-        while True:
-            try:
-                return self._attempt(self._divided(given))
-            except (MemoryError, RuntimeError) as error:
-                if not (out_of_memory(error) and self._can_halve(given)):
-                    raise
-            self.model.zero_grad(set_to_none=True)
-            hardware.free(self.accelerator.device)  # what the attempt held has gone with its error
-            self.state.halvings += 1
-            parts = 2**self.state.halvings
-            self.notes.append(
-                f"out of memory: batches are computed in {parts} parts from here on, with the same result"
-            )
-
-    def _divided(self, given: list[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
-        """The micro-batches in as many parts as memory asks for."""
-        return [(part, counts) for rows, counts in given for part in processes.parts(rows, 2**self.state.halvings)]
-
-    def _can_halve(self, given: list[tuple[Any, bool]]) -> bool:
-        """Whether the step can be done again in smaller parts: not after an update of one of its groups."""
-        rows = max(processes.rows(part) or 1 for part, _ in self._divided(given))
-        divisible = all(self.objective.divisible(part) for part, _ in given)
-        alone = processes.world() == 1  # of several the others have gone on
-        return rows > 1 and divisible and alone and not self.applied and self.state.halvings < HALVINGS
-
-    def _attempt(self, micro: list[tuple[Any, bool]]) -> dict[str, float]:
-        step, device = self.state.step, self.accelerator.device
-        self.applied, self.losses = False, list[list[torch.Tensor]]()
-        self._seed(step, processes.rank())
-        weights = [self.objective.weight(rows) if counts else 0.0 for rows, counts in micro]
-        total = processes.total([sum(weights)], device)[0]
-        if total == 0:
-            raise TrainingError(
-                f"step {step + 1}: nothing in the batch is to be learned, all of its targets are masked",
-                "Raise --block-size if completions are cut off, or look at the data.",
-            )
-        # Averaging over processes divides by their number; multiplied back here so that targets weigh the same.
-        shares = [w * processes.world() / total for w in weights]
-        runs = [self.objective.steps(self.model, hardware.to(rows, device), step) for rows, _ in micro]
-        factor = self.state.scale * optimizers.rate(step, self.options)
-        logs = {self._prefix(g) + "learning_rate": o.learning_rate * factor for g, o in self.of_group.items()}
-        while True:
-            sums: dict[str, torch.Tensor] = {}
-            # The micro-batches advance in lockstep: a group is updated from all of them before any goes on.
-            self.losses.append([])
-            found = [self._backward(run, n, shares, sums) for n, run in enumerate(runs)]
-            taken = next((s for s in found if s is not None), None)
-            if taken is None:
-                return logs
-            groups = (taken.group,) if isinstance(taken.group, str) else taken.group
-            figures = self._apply(groups, factor * taken.rate, sums)
-            logs.update(
-                {
-                    self._prefix(g) + "learning_rate": self.of_group[g].learning_rate * factor * taken.rate
-                    for g in groups
-                }
-            )
-            prefix = self._prefix(groups[0]) if len(groups) == 1 else ""
-            logs.update({prefix + name: value for name, value in figures.items()})
-
-    def _backward(self, run: Iterator[Step], n: int, shares: list[float], sums: dict[str, torch.Tensor]) -> Step | None:
-        """The next loss of a micro-batch: its gradients are added to the parameters', its figures to `sums`."""
-        last = n == len(shares) - 1
-        with self.accelerator.no_sync(self.model) if not last else nullcontext():
-            with self._autocast():
-                found = next(run, None)
-            if found is None:
-                return None
-            self.losses[-1].append(found.loss.detach())
-            self.accelerator.backward(found.loss * shares[n])
-        for name, value in {"loss": found.loss, **found.logs}.items():
-            part = hardware.scalar(value, self.accelerator.device) * shares[n]
-            # A mean over no targets is no number, and counts for nothing.
-            sums[name] = sums.get(name, 0.0) + (part if shares[n] else torch.zeros_like(part))
-        return found
-
-    def _apply(self, groups: tuple[str, ...], factor: float, sums: Mapping[str, torch.Tensor]) -> dict[str, float]:
-        """Updates groups from their gradients; gives the figures of all processes."""
-        limit = self.of_group[groups[0]].max_grad_norm or math.inf
-        norm = self.accelerator.clip_grad_norm_([p for g in groups for p in self.parameters[g]], limit)
-        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # FSDP leaves it divided
-        asked_to_stop = next(iter(sums.values())).new_tensor(float(interrupts.asked() != 0))
-        means = self.accelerator.reduce(torch.stack([*sums.values(), asked_to_stop]), "mean")
-        # All at once, for here the host waits for the device, and nowhere else in a step.
-        *found, asked, grad_norm = torch.cat([means, norm.reshape(1).to(means)]).tolist()
-        self.stopping = self.stopping or asked > 0  # as all processes know now, since one of them was told
-        figures = {**dict(zip(sums, found, strict=True)), "grad_norm": grad_norm}
-        if not (math.isfinite(figures["grad_norm"]) and math.isfinite(figures["loss"])):
-            raise TrainingError(
-                f"step {self.state.step + 1}: loss {figures['loss']:g} with gradient norm {figures['grad_norm']:g} of "
-                f"group {' and '.join(groups)!r} is not finite; the weights were not updated. {self._blamed()}",
-                "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save",
-            )
-        self.applied = True
-        for o in (o for g in groups for o in self.optimizers[g]):
-            for h in o.param_groups:
-                h["lr"] = h["initial_lr"] * factor
-            o.step()
-        self.model.zero_grad(set_to_none=True)  # of all groups: one group's loss reaches another's parameters
-        return figures
-
-    def _blamed(self) -> str:
-        """Which batches a loss that is not finite comes from; all of the step where each loss by itself is finite."""
-        place = getattr(self.batches, "place", lambda n: f"batch {n + 1:,}")
-        count = self.options.gradient_accumulation_steps
-        bad = [n for n, loss in enumerate(self.losses[-1]) if not bool(loss.isfinite().all())]
-        parts = max(1, len(self.losses[-1]) // count)
-        blamed = sorted({n // parts for n in bad} or range(count))
-        return "Its data: " + "; ".join(place(self.state.step * count + n) for n in blamed[:3])
-
-    def _autocast(self) -> torch.autocast:
-        return hardware.autocast(self.accelerator.device, self.options)
-
-    def _prefix(self, group: str) -> str:
-        return f"{group}_" if len(self.groups) > 1 else ""
-
     # Validation and what follows from it
 
     def _validate(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
         """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
         assert self.evaluate is not None
         self.model.eval()
-        with torch.no_grad(), self._autocast(), optimizers.averaged(self._averages()):
+        with (
+            torch.no_grad(),
+            hardware.autocast(self.accelerator.device, self.options),
+            optimizers.averaged(self._averages()),
+        ):
             figures = self.evaluate(self._bare())
             training_state.divide(self._bare())
         self.model.train()
@@ -402,7 +284,7 @@ class _Run:
         return "; ".join(messages)
 
     def _reset(self, group: str) -> None:
-        self._seed(self.state.step, 0)  # the same in all processes
+        seed(self.options, self.state.step, 0, self.accelerator.device)  # the same in all processes
         self.objective.reset(self.accelerator.unwrap_model(self.model), group)
         for o in self.optimizers[group]:
             o.state.clear()
@@ -437,12 +319,10 @@ class _Run:
                 raise TrainingError("there are no batches to train on", "Is the data shorter than one block?")
             source = iter(self.batches)
 
-    def _seed(self, step: int, process: int) -> None:
-        key = f"{self.options.seed}/{step}/{process}".encode()
-        seed = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
-        # On the CPU its generator alone: for devices that are not there torch takes a stack trace each time.
-        (torch.default_generator if self.accelerator.device.type == "cpu" else torch).manual_seed(seed)
-        random.seed(seed)
+    def _place(self, number: int) -> str:
+        """Where in the data a batch comes from, in words."""
+        place = getattr(self.batches, "place", None)
+        return place(number) if place is not None else f"batch {number + 1:,}"
 
     # Checkpoints
 

@@ -20,6 +20,7 @@ MAY_BE_HEAVY = (
     "optimizers",
     "training_state",
     "hardware",
+    "updates",
     "trainer",
     "engines/*",
     "backends/*",

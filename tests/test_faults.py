@@ -16,7 +16,7 @@ from faults_driver import OPTIONS, OWN, SIZES
 
 from aigc_text import checkpoint, from_scratch, run, train
 from aigc_text.errors import TrainingError
-from aigc_text.trainer import HALVINGS
+from aigc_text.updates import HALVINGS
 
 BACKENDS = ("gpt2", "rnn", "vae", "gan")
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "20"))
