@@ -1,0 +1,119 @@
+"""SIGINT and SIGTERM to the command itself, to one process and to two: nothing lost, nobody left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import tiny
+
+from aigc_text import checkpoint, interrupts
+
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    """A training of many short updates."""
+    folder = tmp_path_factory.mktemp("run")
+    data = folder / "data.txt"
+    data.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
+    model = tiny.save("gpt2", folder / "model")
+    words = ["train", "--model", model, "--data", data, "--max-steps", 4000, "--batch-size", 2, "--block-size", 16]
+    return [*map(str, words), "--precision", "fp32", "--eval-every", "100000", "--save-every", "100000"]
+
+
+ONE = (sys.executable, "-m", "aigc_text")
+TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "aigc_text")
+
+
+def interrupted(start, words, out, number, after=20, again=False, limit=60):
+    """(exit code, seconds, standard error) of a run that got a signal after so many updates; all of it must end."""
+    command = [*start, *words, "--output", str(out)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENV, start_new_session=True) as run:
+        try:
+            metrics = out / "metrics.jsonl"
+            end = time.monotonic() + limit
+            while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= after):
+                assert run.poll() is None and time.monotonic() < end, run.communicate()[1]
+                time.sleep(0.01)
+            updates = metrics.read_bytes().count(b"\n")
+            sent = time.monotonic()
+            os.kill(run.pid, number)
+            if again:
+                os.kill(run.pid, number)
+            said = run.communicate(timeout=limit)[1]
+            seconds = time.monotonic() - sent
+            time.sleep(0.2)
+            assert not left_in(run.pid), "processes are left behind"
+            return run.returncode, seconds, said, updates
+        finally:
+            if run.poll() is None or left_in(run.pid):
+                os.killpg(run.pid, signal.SIGKILL)
+
+
+def left_in(session):
+    """The processes of a session that are still there."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as stat:
+                    fields = stat.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_saves_its_last_update(words, tmp_path, number):
+    out = tmp_path / "out"
+    code, seconds, said, updates = interrupted(ONE, words, out, number)
+    assert code == 128 + number
+    assert seconds < 10
+    assert "the same command with --resume goes on" in said
+    assert said.splitlines()[-1] == {2: "Interrupted", 15: "Terminated"}[number]
+    [step] = checkpoint.steps(out / "checkpoints")
+    checkpoint.verify(step)
+    saved = int(step.name.removeprefix("step-"))
+    assert saved >= updates
+    assert (out / "metrics.jsonl").read_bytes().count(b"\n") == saved
+    assert not [p for p in out.rglob("*") if ".tmp" in p.name]
+
+
+def test_a_second_signal_ends_at_once(words, tmp_path):
+    out = tmp_path / "out"
+    code, seconds, _, _ = interrupted(ONE, words, out, signal.SIGINT, again=True)
+    assert code == 130 and seconds < 10
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_two_processes_save_together(words, tmp_path, number):
+    out = tmp_path / "out"
+    code, seconds, said, updates = interrupted(TWO, words, out, number)
+    assert code != 0
+    assert seconds < 40, said
+    [step] = checkpoint.steps(out / "checkpoints")
+    checkpoint.verify(step)
+    assert int(step.name.removeprefix("step-")) >= updates
+    assert len(re.findall("with --resume goes on", said)) == 1
+
+
+def test_outside_of_held_a_signal_is_raised_where_it_comes():
+    with pytest.raises(KeyboardInterrupt), interrupts.postponed():
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(interrupts.Terminated), interrupts.postponed():
+        signal.raise_signal(signal.SIGTERM)
+    with interrupts.postponed(), interrupts.held():
+        signal.raise_signal(signal.SIGTERM)
+        assert interrupts.asked() == signal.SIGTERM
+        with pytest.raises(interrupts.Terminated), interrupts.at_once():
+            pass
+    assert interrupts.asked() == 0
+    with pytest.raises(KeyboardInterrupt):  # and without all that as always
+        signal.raise_signal(signal.SIGINT)
