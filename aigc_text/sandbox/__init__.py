@@ -256,7 +256,7 @@ class _Trial:
                 if code in (-signal.SIGXCPU, -signal.SIGKILL):
                     return "timeout", f"more than {self._most('timeout')}"
                 if code < 0:
-                    return "ended", f"by {signal.Signals(-code).name}"
+                    return "ended", f"by {_signal(-code)}"
         return "ended", why or "the program ended its process"
 
     def _most(self, what: str) -> str:
@@ -267,6 +267,13 @@ class _Trial:
             "disk": f"{limits.disk} MiB in files",
             "output": f"{limits.output} KiB printed",
         }[what]
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most signals of real time have no name
+        return f"signal {number}"
 
 
 def _files(folder: str) -> Iterator[os.stat_result]:
