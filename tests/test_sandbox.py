@@ -264,6 +264,103 @@ def test_what_takes_too_much_is_ended(body, outcome):
     assert time.monotonic() - started < 30
 
 
+HIDDEN = {
+    "in folders too deep for a path": """
+        import os
+        for _ in range(20):
+            os.mkdir('a' * 250)
+            os.chdir('a' * 250)
+        for n in range(12):
+            open(str(n), 'wb').write(bytes(1 << 20))
+    """,
+    "in more levels than a function can call itself": """
+        import os
+        for _ in range(1500):
+            os.mkdir('a')
+            os.chdir('a')
+    """,
+    "as names": """
+        for n in range(3000):
+            open(str(n), 'wb').close()
+    """,
+    "in a folder that moves all the time": """
+        import os, threading
+        os.mkdir('a')
+        folder = os.open('a', os.O_RDONLY)
+        def move():
+            while True:
+                os.rename('a', 'b')
+                os.rename('b', 'a')
+        threading.Thread(target=move, daemon=True).start()
+        for n in range(12):
+            file = os.open(str(n), os.O_CREAT | os.O_WRONLY, dir_fd=folder)
+            os.write(file, bytes(1 << 20))
+            os.close(file)
+    """,
+    "in removed files with a page of each in memory": """
+        import ctypes, os
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = ctypes.c_void_p
+        for _ in range(12):
+            with open('f', 'w+b') as f:
+                f.write(bytes(1 << 20))
+                libc.mmap(None, ctypes.c_size_t(4096), 1, 2, f.fileno(), ctypes.c_long(0))
+            os.remove('f')
+    """,
+    "in removed files that a thread holds whose process seems to have ended": """
+        import ctypes, os, threading, time
+        def fill():
+            time.sleep(0.1)
+            held = []
+            for _ in range(12):
+                held.append(open('f', 'wb'))
+                os.remove('f')
+                held[-1].write(bytes(1 << 20))
+                held[-1].flush()
+            time.sleep(60)
+        threading.Thread(target=fill).start()
+        ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[os.uname().machine], 0)
+    """,
+    "in a folder without rights": """
+        import os
+        os.mkdir('a', 0o300)
+        for n in range(12):
+            open(f'a/{n}', 'wb').write(bytes(1 << 20))
+    """,
+}
+
+
+@pytest.mark.parametrize("where", HIDDEN)
+def test_what_is_written_cannot_be_hidden(where, monkeypatch, tmp_path):
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    body = textwrap.dedent(HIDDEN[where]) + "\nimport time\ntime.sleep(0.5)\nreturn True"
+    verdict = run(case(body), SMALL)
+    assert verdict.outcome == "disk", verdict
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_rights_is_removed(monkeypatch, tmp_path):
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    run(case("import os; os.makedirs('a/b'); os.umask(0o777); os.makedirs('c'); return True"), SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_come_and_go_are_no_harm():
+    body = """
+        import mmap, os, tempfile
+        for _ in range(300):
+            with tempfile.TemporaryDirectory() as folder:
+                open(os.path.join(folder, 'a'), 'w').write('x')
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            kept = mmap.mmap(file.fileno(), 0)
+        return len(kept) == 1 << 20
+    """
+    verdict = run(case(body))
+    assert verdict.passed, verdict
+
+
 def test_threads_are_bounded():
     body = """
         import threading, time
