@@ -97,6 +97,27 @@ fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC)
 b.send(b'x')
 return True
 """
+# Not what could be done with it here, but what some kernels would let it do; so none of these may succeed at all.
+CUT = """
+import os
+open('f', 'w').write('kept')
+os.close(os.open('f', os.O_RDONLY | os.O_TRUNC))
+return True
+"""
+OPEN_FOR_NOTHING = "import os; os.open(PATH, os.O_ACCMODE); return True"
+OWN_DESCRIPTORS = "import ctypes; return ctypes.CDLL(None).syscall(436, 1000, 1001, 2) == 0"
+THREAD_WITH_OWN_DESCRIPTORS = """
+import ctypes
+libc, stack = ctypes.CDLL(None), ctypes.create_string_buffer(1 << 16)
+top = ctypes.c_void_p(ctypes.addressof(stack) + (1 << 16) - 64 & -16)
+return libc.clone(libc.pause, top, 0x100 | 0x200 | 0x800 | 0x10000 | 0x40000, None) > 0
+"""
+OTHER_SOCKETS = """
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+libc.socketpair(30, 1, 0, (ctypes.c_int * 2)())  # AF_TIPC
+return ctypes.get_errno() != errno.EPERM
+"""
 LIMITS = """
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000))
@@ -225,6 +246,13 @@ def test_no_reach_into_another_process(body, victim):
 def test_no_secret_of_the_environment(body, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "the secret")
     assert run(case(body), SMALL).outcome == "failed"
+
+
+@pytest.mark.parametrize("body", [CUT, OPEN_FOR_NOTHING, OWN_DESCRIPTORS, THREAD_WITH_OWN_DESCRIPTORS, OTHER_SOCKETS])
+def test_no_call_that_some_kernel_does_not_check(body, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert run(case(body, PATH=str(tmp_path / "file")), SMALL).outcome == "failed"
+    assert run(case(body, PATH=str(tmp_path / "file")), SMALL, confined=False).passed
 
 
 def test_limits_cannot_be_raised():
@@ -549,6 +577,30 @@ def test_a_kernel_without_landlock_is_refused():
     assert "Landlock is missing" in first and first == second
     assert "--run-unconfined" in cure
     assert unconfined == "passed"
+
+
+FIRST_LANDLOCK = """
+import os, sys
+path, scratch, folder = sys.argv[1:]
+sys.path.insert(0, folder)
+import lock
+lock.landlock_version = lambda libc: 1
+lock.confine(scratch)
+for flags in (3 | os.O_TRUNC, os.O_TRUNC):
+    try:
+        os.open(path, flags)
+    except PermissionError:
+        pass
+print(os.stat(path).st_size)
+"""
+
+
+def test_the_first_landlock_lets_no_file_be_cut(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "scratch").mkdir()
+    words = [str(tmp_path / "file"), str(tmp_path / "scratch"), str(sandbox.START.parent)]
+    done = subprocess.run([sys.executable, "-c", FIRST_LANDLOCK, *words], capture_output=True, text=True, check=True)
+    assert done.stdout == "4\n" and (tmp_path / "file").read_text() == "kept"
 
 
 def test_limits_are_checked():
