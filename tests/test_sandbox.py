@@ -292,6 +292,22 @@ def test_what_takes_too_much_is_ended(body, outcome):
     assert time.monotonic() - started < 30
 
 
+def test_threads_of_its_own_making_are_bounded():
+    body = """
+        import ctypes, time
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = ctypes.c_void_p
+        stacks = libc.mmap(None, ctypes.c_size_t(2000 * 4096), 3, 0x22, -1, ctypes.c_long(0))
+        made = 0
+        for n in range(1, 2000):
+            made += libc.clone(libc.pause, ctypes.c_void_p(stacks + n * 4096 - 64), 0x50F00, None) > 0
+        time.sleep(0.2)
+        return made > 1000
+    """
+    assert run(case(body), SMALL).outcome == "memory"
+    assert run(case(body), SMALL, confined=False).outcome == "memory"
+
+
 HIDDEN = {
     "in folders too deep for a path": """
         import os

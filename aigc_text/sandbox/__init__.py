@@ -33,6 +33,7 @@ START = Path(__file__).with_name("start.py")
 LOOK = 0.02  # seconds between looks at what a program has written
 PAUSE = 0.001  # seconds after which a process that is told to stop has stopped
 PAGE = 4096  # bytes
+THREADS = 500  # of one program; those of the C library reach `memory` before
 OUTCOMES = ("passed", "failed", "error", "timeout", "memory", "disk", "output", "ended")
 
 
@@ -230,7 +231,15 @@ class _Trial:
             return "timeout"
         if self.printed > self.limits.output << 10:
             return "output"
+        if self._threads() > THREADS:
+            return "memory"
         return "disk" if self._written() > self.limits.disk << 20 else ""
+
+    def _threads(self) -> int:
+        """Each takes memory of the kernel and one of its numbers, both beyond the limits of the process."""
+        with suppress(OSError):
+            return os.stat(f"/proc/{self.program.pid}/task").st_nlink - 2
+        return 0
 
     def _written(self) -> int:
         """Bytes in the scratch folder, and of files that the program has removed but still holds."""
@@ -287,7 +296,7 @@ class _Trial:
         limits = self.limits
         return {
             "timeout": f"{limits.seconds} seconds of CPU time, or {4 * limits.seconds} by the clock",
-            "memory": f"{limits.memory} MiB of memory",
+            "memory": f"{limits.memory} MiB of memory, or {THREADS} threads",
             "disk": f"{limits.disk} MiB in files, or folders that cannot be looked into",
             "output": f"{limits.output} KiB printed",
         }[what]
