@@ -563,6 +563,32 @@ def test_nothing_is_left_behind():
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+def test_nothing_outlives_the_watcher(tmp_path):
+    script = (
+        "import sys\nfrom aigc_text.sandbox import Case, Limits, run\n"
+        "run(Case('import time\\ntime.sleep(1000)', ''), Limits(seconds=100))"
+    )
+    watcher = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)})
+    children = Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children")
+    for _ in range(200):
+        time.sleep(0.05)
+        if len(found := children.read_text().split()) == 2:
+            break
+    time.sleep(0.3)
+    watcher.kill()
+    watcher.wait()
+    time.sleep(0.3)
+    assert len(found) == 2
+    assert not any(b"start.py" in _command(number) for number in found)
+
+
+def _command(number: str) -> bytes:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 WITHOUT_LANDLOCK = """
 import ctypes, errno, sys
 sys.path.insert(0, {folder!r})

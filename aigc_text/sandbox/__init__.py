@@ -180,7 +180,8 @@ class _Trial:
         limits = self.limits
         settings = {
             "seconds": limits.seconds, "memory": limits.memory << 20, "file": limits.disk << 20,
-            "confined": self.confined, "scratch": self.scratch if role == "program" else None, **pipes,
+            "confined": self.confined, "scratch": self.scratch if role == "program" else None,
+            "watcher": os.getpid(), **pipes,
         }  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", "-X", "utf8", str(START), role, json.dumps(settings)],

@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 import sysconfig
@@ -38,6 +39,14 @@ def limit(seconds: int, memory: int, file: int) -> None:
     ):
         hard = most + 1 if what == resource.RLIMIT_CPU else most  # the first signal can be ignored, the second not
         resource.setrlimit(what, (most, hard))
+
+
+def end_with(watcher: int) -> None:
+    """Has the kernel end this process when its parent ends, however that comes about."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        if os.getppid() != watcher:  # it has ended already
+            os._exit(97)
 
 
 def confine(scratch: str | None) -> None:
