@@ -487,6 +487,41 @@ def test_the_verdict_is_not_the_programs_to_say(how):
     assert run(case("return 1", tests), SMALL).passed
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import os; os._exit(0)",
+        "import sys; sys.modules['values'].Channel.send = lambda self, message: os.write(self.write_to, b'[]\\n')\n"
+        "import os; return 0",
+    ],
+)
+def test_a_test_that_catches_everything_is_not_passed_by_leaving(body):
+    tests = "try:\n    attack()\n    raise SystemExit\nexcept:  # it is to raise an error\n    pass"
+    assert run(case("raise ValueError", tests), SMALL).passed
+    assert run(case(body, tests), SMALL).outcome == "ended"
+
+
+def test_an_answer_too_large_for_the_tests_is_too_much_memory():
+    body = """
+        import os, sys
+        def send(self, message):
+            line = b'{"result": ["list", [' + b'[],' * (1 << 22) + b'[]]], "args": []}\\n'
+            while line:
+                line = line[os.write(self.write_to, line):]
+        sys.modules['values'].Channel.send = send
+    """
+    verdict = run(case(body), Limits(seconds=10, memory=256))
+    assert verdict.outcome == "memory", verdict
+
+
+def test_the_program_is_compiled_as_it_stands():
+    assert run(Case("def f(x: List[int]): return x", "assert f(1) == 1", "", ("f",))).outcome == "error"
+    assert run(Case("def f(x: int): return x", "assert f.__annotations__ == {}", "", ("f",))).outcome == "failed"
+    program = "import functools\n@functools.singledispatch\ndef f(x): return 0\n@f.register\ndef _(x: int): return 1"
+    assert run(Case(program, "assert f('') == 0 and f(1) == 1", "", ("f",))).passed
+    assert run(Case("", "def g(x: List): pass")).outcome == "failed"
+
+
 def test_helpers_of_the_problem_are_not_the_programs_to_replace():
     program = "import math\nmath.isclose = lambda *a: True\ndef near(a, b): return True\ndef attack(): return 3"
     given = "import math\ndef near(a, b): return math.isclose(a, b)"

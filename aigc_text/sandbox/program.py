@@ -44,7 +44,7 @@ class Program:
         self.channel.send(found)
 
     def _start(self, text: str) -> Any:
-        exec(compile(text, "<program>", "exec"), self.module.__dict__)
+        exec(compile(text, "<program>", "exec", dont_inherit=True), self.module.__dict__)
         return {}
 
     def _do(self, what: str, args: Any, kwargs: Any) -> Any:
