@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,8 @@ CURE = (
 )
 #: Where a completion ends that is a whole program rather than the rest of a function (as for MBPP in common harnesses).
 PROGRAM_END = ("\nclass Test", "\nassert", '\n"""', "\nprint", "\nif __name__", "\n```")
+LONG = 20_000  # characters; nested as deep as more of them allow, a program ends the parser of Python 3.10
+PARSE = "import ast, sys; ast.parse(sys.stdin.buffer.read().decode('utf-8', 'surrogatepass'))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +162,14 @@ def _reason(error: BaseException) -> str:
 
 def parses(code: str) -> bool:
     """Whether a program is Python, of the version that runs this; nothing of it is executed."""
+    if len(code) > LONG:
+        words = [sys.executable, "-I", "-S", "-X", "utf8", "-W", "ignore", "-c", PARSE]
+        given = code.encode("utf-8", "surrogatepass")
+        return subprocess.run(words, input=given, stderr=subprocess.DEVNULL, check=False).returncode == 0
     try:
-        ast.parse(code)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the escapes in it, which are a model's
+            ast.parse(code)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
     return True

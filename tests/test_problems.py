@@ -121,6 +121,13 @@ def test_metrics(problems):
         metric.compute(predictions=texts[:1], problems=[add], k=(2,), run_untrusted_code=True)
 
 
+def test_what_is_python_is_found_without_harm(recwarn):
+    for code in ("a" + ".b" * 200_000, "x = [" + "1, " * 10_000 + "]"):  # the first ends Python 3.10
+        assert code_evaluation.parses(code) in ((True, False) if ".b" in code else (True,))
+    assert not code_evaluation.parses("x = [" + "1, " * 10_000)
+    assert code_evaluation.parses(r"x = '\d'") and not list(recwarn)
+
+
 def test_numbers_of_tries():
     assert code_evaluation.parse_ks("1,10,1", 10) == (1, 10)
     for text in ("0", "11", "a", ""):
@@ -149,6 +156,13 @@ def test_solutions_and_nothing(run, problems, tmp_path):
         ("T/1", False, "failed"),
     ]
     assert run("evaluate-code", problems, "--samples", out, "--syntax-only").out.endswith("nothing was run\n")
+
+
+def test_an_error_that_cannot_be_encoded(run, problems, tmp_path):
+    samples = file(tmp_path, {"task_id": "T/1", "completion": "    raise ValueError('\\ud800')\n"}, name="s.jsonl")
+    done = run("evaluate-code", problems, "--samples", samples, "--run-untrusted-code", "--output", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "out").read_text())["why"] == "ValueError: \\ud800"
 
 
 def test_a_model_writes(run, problems, tiny_gpt2, tmp_path):

@@ -281,7 +281,7 @@ class _Trial:
             return self._how_it_ended(why)
         if outcome != "passed" and why.startswith("MemoryError"):
             return "memory", f"more than {self._most('memory')}"
-        return outcome, " ".join(str(why).split())
+        return outcome, " ".join(why.encode("utf-8", "backslashreplace").decode().split())
 
     def _how_it_ended(self, why: str) -> tuple[str, str]:
         for process in (self.program, self.judge):
