@@ -109,13 +109,20 @@ def _mbpp(place: str, record: Mapping[str, Any]) -> Problem:
     given = _parsed(place, "test_imports" if imports else "test_setup_code", setup)
     tests = _parsed(place, "test_list", "\n".join(lines))
     shown = "\n".join(lines)
+    solution = _optional(place, record, "code")
+    used = (_loaded(tests) | _loaded(given)) - _stored(tests) - _stored(given)
+    names = used - set(dir(builtins))
+    names |= used & _defined(solution)  # one of MBPP's is called sum
+    if not names and len(used) == 1:
+        names = used
+    late = bool(_loaded(given) & names)  # setup that makes objects of the program's classes
     return Problem(
         task_id=_task_id(place, record),
         prompt=f'"""\n{task.strip()}\n{shown}\n"""\n'.replace("\\", "\\\\"),
-        tests=shown,
-        given=setup,
-        names=tuple(sorted(_loaded(tests) - _stored(tests) - _stored(given) - set(dir(builtins)))),
-        solution=_optional(place, record, "code"),
+        tests=f"{setup}\n{shown}" if late else shown,
+        given="" if late else setup,
+        names=tuple(sorted(names)),
+        solution=solution,
         whole=True,
     )
 
@@ -186,6 +193,15 @@ def _without(prompt: str, entry: str) -> str:
             return ""
     body = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.name == entry)]
     return ast.unparse(ast.Module(body, []))
+
+
+def _defined(code: str | None) -> set[str]:
+    """The functions and classes of a program."""
+    try:
+        body = ast.parse(code or "").body
+    except (SyntaxError, ValueError):
+        return set()
+    return {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
 
 
 def _names(tree: ast.AST) -> Iterator[tuple[str, bool]]:

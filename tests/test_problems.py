@@ -68,6 +68,27 @@ def test_mbpp(tmp_path):
     assert other.given == "import math"
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_mbpp_of_a_function_that_is_called_like_a_builtin_one(tmp_path, known):
+    code = "def sum(a, b):\n    return len([n for n in range(1, a + 1) if a % n == b % n == 0])\n"
+    tests = ["assert sum(10, 15) == 2", "assert sum(len([1]), 4) == 1"] if known else ["assert sum(10, 15) == 2"]
+    [problem] = read_problems(file(tmp_path, {**LARGEST, "test_list": tests, "code": code if known else None}))
+    assert problem.names == ("sum",)
+    assert run(problem.case(code)).passed
+    assert run(problem.case("def other(a, b): return 2")).outcome == "failed"
+
+
+def test_mbpp_whose_setup_needs_the_program(tmp_path):
+    code = "class Node:\n    def __init__(self, n):\n        self.n, self.left = n, None\n"
+    code += "def depth(node):\n    return 1 + depth(node.left) if node else 0\n"
+    setup = "import math\nroot = Node(1)\nroot.left = Node(2)\nroot.left.left = Node(3)"
+    record = {**LARGEST, "code": code, "test_setup_code": setup, "test_list": ["assert depth(root) == math.ceil(2.5)"]}
+    [problem] = read_problems(file(tmp_path, record))
+    assert problem.names == ("Node", "depth")
+    assert run(problem.case(code)).passed
+    assert run(problem.case(code + "def depth(node): return 2\n")).outcome == "failed"
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [
