@@ -118,6 +118,13 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.socketpair(30, 1, 0, (ctypes.c_int * 2)())  # AF_TIPC
 return ctypes.get_errno() != errno.EPERM
 """
+SEND_TO_OTHERS = """
+import ctypes, errno, socket
+libc, (a, b) = ctypes.CDLL(None, use_errno=True), socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+name = ctypes.create_string_buffer(b'\\x01\\x00' + PATH.encode())
+libc.sendto(a.fileno(), b'x', 1, 0, name, len(name))
+return ctypes.get_errno() != errno.EPERM
+"""
 LIMITS = """
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000))
@@ -186,6 +193,19 @@ def test_a_benign_program_passes():
     assert verdict.outcome == "passed", verdict
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import asyncio\nasync def main(): return await asyncio.to_thread(lambda: True)\nreturn asyncio.run(main())",
+        "try:\n    exit()\nexcept SystemExit:\n    return True",
+        "import sqlite3; return sqlite3.connect('f').execute('select 1').fetchone() == (1,)",
+    ],
+)
+def test_what_else_does_no_harm(body):
+    verdict = run(case(body))
+    assert verdict.passed, verdict
+
+
 @pytest.mark.parametrize("body", [READ, LINK, HARD_LINK])
 def test_no_reading_of_a_secret(body, tmp_path):
     secret = tmp_path / "secret"
@@ -248,7 +268,9 @@ def test_no_secret_of_the_environment(body, monkeypatch):
     assert run(case(body), SMALL).outcome == "failed"
 
 
-@pytest.mark.parametrize("body", [CUT, OPEN_FOR_NOTHING, OWN_DESCRIPTORS, THREAD_WITH_OWN_DESCRIPTORS, OTHER_SOCKETS])
+@pytest.mark.parametrize(
+    "body", [CUT, OPEN_FOR_NOTHING, OWN_DESCRIPTORS, THREAD_WITH_OWN_DESCRIPTORS, OTHER_SOCKETS, SEND_TO_OTHERS]
+)
 def test_no_call_that_some_kernel_does_not_check(body, tmp_path):
     (tmp_path / "file").write_text("")
     assert run(case(body, PATH=str(tmp_path / "file")), SMALL).outcome == "failed"

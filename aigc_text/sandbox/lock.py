@@ -184,6 +184,7 @@ CONDITIONAL: Mapping[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
     "close_range": ((436, 436), 2, (0, 4)),  # not CLOSE_RANGE_UNSHARE: the watcher looks at one table of descriptors
     "socketpair": ((53, 199), 0, (1,)),  # AF_UNIX, for asyncio; others would load modules of the kernel
 }
+SENDTO, RECVFROM = (44, 206), (45, 207)  # as `send` and `recv` without flags: read and write of a pair of sockets
 #: Calls that open a file, and which argument has the flags. Landlock asks what a file is opened for, which is nothing
 #: for O_ACCMODE, and before its version 3 it lets every file that may be opened be cut to nothing by O_TRUNC.
 OPEN: Mapping[str, tuple[tuple[int, int], int]] = {"open": ((2, -1), 1), "openat": ((257, 56), 2)}
@@ -228,6 +229,8 @@ def _rules(column: int) -> Iterator[tuple[int, int, int, int]]:
     for numbers, argument in OPEN.values():
         if numbers[column] >= 0:
             yield from _without(numbers[column], argument, REFUSED_FLAGS)
+    yield from _zero(SENDTO[column], _argument(3), _argument(4), _argument(4) + 4)  # flags; whom to
+    yield from _zero(RECVFROM[column], _argument(3))
     yield _EQUAL, 0, 5, CLONE[column]
     yield _LOAD, 0, 0, _argument(0)
     yield _AND, 0, 0, THREAD
@@ -249,6 +252,16 @@ def _one_of(number: int, argument: int, values: list[int]) -> Iterator[tuple[int
         yield _EQUAL, left, 0, value
     yield _RETURN, 0, 0, _ERROR | errno.EPERM
     yield _RETURN, 0, 0, _ALLOW
+
+
+def _zero(number: int, *places: int) -> Iterator[tuple[int, int, int, int]]:
+    """Lets a call through if there is nothing in any of these places."""
+    yield _EQUAL, 0, 2 * len(places) + 2, number
+    for left, place in zip(range(len(places), 0, -1), places, strict=True):
+        yield _LOAD, 0, 0, place
+        yield _EQUAL, 0, 2 * left - 1, 0
+    yield _RETURN, 0, 0, _ALLOW
+    yield _RETURN, 0, 0, _ERROR | errno.EPERM
 
 
 def _without(number: int, argument: int, refused: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int, int, int]]:

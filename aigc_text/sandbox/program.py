@@ -27,6 +27,7 @@ class Program:
 
     def serve(self) -> None:
         """Runs the program, then does what it is told until nobody tells it anything."""
+        builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # of `site`, which is not loaded
         text = self.channel.receive()
         sys.modules["solution"] = self.module
         self._answer(lambda: self._start(text))
