@@ -565,7 +565,8 @@ def test_helpers_of_the_problem_are_not_the_programs_to_replace():
         "assert same(v) == v and [type(x) for x in same(v)] == [type(x) for x in v]",
         "from decimal import Decimal; from fractions import Fraction\n"
         "assert same(Decimal('1.10')) == Decimal('1.10') and same(Fraction(1, 3)) == Fraction(1, 3)",
-        "a = [1]; grow(a); assert a == [1, 0]\nd = {'k': 1}; grow(d); assert d == {'k': 1, 0: 0}",
+        "a = [1]; grow(a); assert a == [1, 0]\nd = {'k': 1}; grow(d); assert d == {'k': 1, 0: 0}\n"
+        "grow(x=a); assert a == [1, 0, 0]",
         "assert list(count(3)) == [0, 1, 2] and next(count(1)) == 0",
         "p = Point(1, y=2); assert p.x == 1 and p.y == 2 and p.moved(1).x == 2 and Point(1, 2) == Point(1, 2)\n"
         "assert str(p) == '(1, 2)' and sum_x([Point(1, 0), Point(5, 0)]) == 6",

@@ -69,8 +69,9 @@ class Judge:
                 error = _error(*answer["raised"])
             else:
                 result = self.decode(answer["result"])
-                for own, before, after in zip(args, coded, answer["args"], strict=True):
-                    if after is not None and after != before:
+                given, before = [*args, *kwargs.values()], [*coded, *named.values()]
+                for own, sent, after in zip(given, before, answer["args"], strict=True):
+                    if after is not None and after != sent:
                         _become(own, self.decode(after))
         except MemoryError:
             raise

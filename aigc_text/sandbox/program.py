@@ -55,10 +55,11 @@ class Program:
             return {"result": self._encode(self.module.__dict__[args[0]]), "args": [None]}
         values = [decode(a, self._referred) for a in args]
         named = {k: decode(v, self._referred) for k, v in kwargs.items()}
+        given = [*values, *named.values()]
         function, *rest = values if what == "call" else [_SPECIAL[what], *values]
         result = self._encode(function(*rest, **named))
         # A function may change what it is given; the other side has a copy and is told.
-        return {"result": result, "args": [self._encode(a) if _changes(a) else None for a in values]}
+        return {"result": result, "args": [self._encode(a) if _changes(a) else None for a in given]}
 
     def _encode(self, value: Any) -> Any:
         return encode(value, self._refer)
