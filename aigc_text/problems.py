@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import builtins
+import subprocess
+import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +22,8 @@ CURE = (
 )
 #: Where a completion ends that is a whole program rather than the rest of a function (as for MBPP in common harnesses).
 PROGRAM_END = ("\nclass Test", "\nassert", '\n"""', "\nprint", "\nif __name__", "\n```")
+LONG = 20_000  # characters; nested as deep as more of them allow, a program ends the parser of Python 3.10
+PARSE = "import ast, sys; ast.parse(sys.stdin.buffer.read().decode('utf-8', 'surrogatepass'))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,13 +109,20 @@ def _mbpp(place: str, record: Mapping[str, Any]) -> Problem:
     given = _parsed(place, "test_imports" if imports else "test_setup_code", setup)
     tests = _parsed(place, "test_list", "\n".join(lines))
     shown = "\n".join(lines)
+    solution = _optional(place, record, "code")
+    used = (_loaded(tests) | _loaded(given)) - _stored(tests) - _stored(given)
+    names = used - set(dir(builtins))
+    names |= used & _defined(solution)  # one of MBPP's is called sum
+    if not names and len(used) == 1:
+        names = used
+    late = bool(_loaded(given) & names)  # setup that makes objects of the program's classes
     return Problem(
         task_id=_task_id(place, record),
         prompt=f'"""\n{task.strip()}\n{shown}\n"""\n'.replace("\\", "\\\\"),
-        tests=shown,
-        given=setup,
-        names=tuple(sorted(_loaded(tests) - _stored(tests) - _stored(given) - set(dir(builtins)))),
-        solution=_optional(place, record, "code"),
+        tests=f"{setup}\n{shown}" if late else shown,
+        given="" if late else setup,
+        names=tuple(sorted(names)),
+        solution=solution,
         whole=True,
     )
 
@@ -157,8 +169,14 @@ def _reason(error: BaseException) -> str:
 
 def parses(code: str) -> bool:
     """Whether a program is Python, of the version that runs this; nothing of it is executed."""
+    if len(code) > LONG:
+        words = [sys.executable, "-I", "-S", "-X", "utf8", "-W", "ignore", "-c", PARSE]
+        given = code.encode("utf-8", "surrogatepass")
+        return subprocess.run(words, input=given, stderr=subprocess.DEVNULL, check=False).returncode == 0
     try:
-        ast.parse(code)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the escapes in it, which are a model's
+            ast.parse(code)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return False
     return True
@@ -175,6 +193,15 @@ def _without(prompt: str, entry: str) -> str:
             return ""
     body = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.name == entry)]
     return ast.unparse(ast.Module(body, []))
+
+
+def _defined(code: str | None) -> set[str]:
+    """The functions and classes of a program."""
+    try:
+        body = ast.parse(code or "").body
+    except (SyntaxError, ValueError):
+        return set()
+    return {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
 
 
 def _names(tree: ast.AST) -> Iterator[tuple[str, bool]]:

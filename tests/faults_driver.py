@@ -65,9 +65,9 @@ def child(out, resume, die_at=None):
             setattr(home, name, dying(getattr(home, name), calls, die_at))
     code = 1
     try:
-        made = from_scratch(BACKEND, tiny.SENTENCES * 30, tokenizer=tiny.tokenizer(), **SIZES[BACKEND])
-        options = run.options_for(made, None, {**OPTIONS, **OWN.get(BACKEND, {})})
         with interrupts.postponed():
+            made = from_scratch(BACKEND, tiny.SENTENCES * 30, tokenizer=tiny.tokenizer(), **SIZES[BACKEND])
+            options = run.options_for(made, None, {**OPTIONS, **OWN.get(BACKEND, {})})
             list(train(made, DATA, out, resume=resume, options=options))
         code = 0
     except KeyboardInterrupt:

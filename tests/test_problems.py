@@ -68,6 +68,27 @@ def test_mbpp(tmp_path):
     assert other.given == "import math"
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_mbpp_of_a_function_that_is_called_like_a_builtin_one(tmp_path, known):
+    code = "def sum(a, b):\n    return len([n for n in range(1, a + 1) if a % n == b % n == 0])\n"
+    tests = ["assert sum(10, 15) == 2", "assert sum(len([1]), 4) == 1"] if known else ["assert sum(10, 15) == 2"]
+    [problem] = read_problems(file(tmp_path, {**LARGEST, "test_list": tests, "code": code if known else None}))
+    assert problem.names == ("sum",)
+    assert run(problem.case(code)).passed
+    assert run(problem.case("def other(a, b): return 2")).outcome == "failed"
+
+
+def test_mbpp_whose_setup_needs_the_program(tmp_path):
+    code = "class Node:\n    def __init__(self, n):\n        self.n, self.left = n, None\n"
+    code += "def depth(node):\n    return 1 + depth(node.left) if node else 0\n"
+    setup = "import math\nroot = Node(1)\nroot.left = Node(2)\nroot.left.left = Node(3)"
+    record = {**LARGEST, "code": code, "test_setup_code": setup, "test_list": ["assert depth(root) == math.ceil(2.5)"]}
+    [problem] = read_problems(file(tmp_path, record))
+    assert problem.names == ("Node", "depth")
+    assert run(problem.case(code)).passed
+    assert run(problem.case(code + "def depth(node): return 2\n")).outcome == "failed"
+
+
 @pytest.mark.parametrize(
     ("record", "says"),
     [
@@ -121,6 +142,13 @@ def test_metrics(problems):
         metric.compute(predictions=texts[:1], problems=[add], k=(2,), run_untrusted_code=True)
 
 
+def test_what_is_python_is_found_without_harm(recwarn):
+    for code in ("a" + ".b" * 200_000, "x = [" + "1, " * 10_000 + "]"):  # the first ends Python 3.10
+        assert code_evaluation.parses(code) in ((True, False) if ".b" in code else (True,))
+    assert not code_evaluation.parses("x = [" + "1, " * 10_000)
+    assert code_evaluation.parses(r"x = '\d'") and not list(recwarn)
+
+
 def test_numbers_of_tries():
     assert code_evaluation.parse_ks("1,10,1", 10) == (1, 10)
     for text in ("0", "11", "a", ""):
@@ -149,6 +177,13 @@ def test_solutions_and_nothing(run, problems, tmp_path):
         ("T/1", False, "failed"),
     ]
     assert run("evaluate-code", problems, "--samples", out, "--syntax-only").out.endswith("nothing was run\n")
+
+
+def test_an_error_that_cannot_be_encoded(run, problems, tmp_path):
+    samples = file(tmp_path, {"task_id": "T/1", "completion": "    raise ValueError('\\ud800')\n"}, name="s.jsonl")
+    done = run("evaluate-code", problems, "--samples", samples, "--run-untrusted-code", "--output", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "out").read_text())["why"] == "ValueError: \\ud800"
 
 
 def test_a_model_writes(run, problems, tiny_gpt2, tmp_path):

@@ -97,6 +97,34 @@ fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC)
 b.send(b'x')
 return True
 """
+# Not what could be done with it here, but what some kernels would let it do; so none of these may succeed at all.
+CUT = """
+import os
+open('f', 'w').write('kept')
+os.close(os.open('f', os.O_RDONLY | os.O_TRUNC))
+return True
+"""
+OPEN_FOR_NOTHING = "import os; os.open(PATH, os.O_ACCMODE); return True"
+OWN_DESCRIPTORS = "import ctypes; return ctypes.CDLL(None).syscall(436, 1000, 1001, 2) == 0"
+THREAD_WITH_OWN_DESCRIPTORS = """
+import ctypes
+libc, stack = ctypes.CDLL(None), ctypes.create_string_buffer(1 << 16)
+top = ctypes.c_void_p(ctypes.addressof(stack) + (1 << 16) - 64 & -16)
+return libc.clone(libc.pause, top, 0x100 | 0x200 | 0x800 | 0x10000 | 0x40000, None) > 0
+"""
+OTHER_SOCKETS = """
+import ctypes, errno
+libc = ctypes.CDLL(None, use_errno=True)
+libc.socketpair(30, 1, 0, (ctypes.c_int * 2)())  # AF_TIPC
+return ctypes.get_errno() != errno.EPERM
+"""
+SEND_TO_OTHERS = """
+import ctypes, errno, socket
+libc, (a, b) = ctypes.CDLL(None, use_errno=True), socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+name = ctypes.create_string_buffer(b'\\x01\\x00' + PATH.encode())
+libc.sendto(a.fileno(), b'x', 1, 0, name, len(name))
+return ctypes.get_errno() != errno.EPERM
+"""
 LIMITS = """
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (1000, 1000))
@@ -165,6 +193,19 @@ def test_a_benign_program_passes():
     assert verdict.outcome == "passed", verdict
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import asyncio\nasync def main(): return await asyncio.to_thread(lambda: True)\nreturn asyncio.run(main())",
+        "try:\n    exit()\nexcept SystemExit:\n    return True",
+        "import sqlite3; return sqlite3.connect('f').execute('select 1').fetchone() == (1,)",
+    ],
+)
+def test_what_else_does_no_harm(body):
+    verdict = run(case(body))
+    assert verdict.passed, verdict
+
+
 @pytest.mark.parametrize("body", [READ, LINK, HARD_LINK])
 def test_no_reading_of_a_secret(body, tmp_path):
     secret = tmp_path / "secret"
@@ -227,6 +268,15 @@ def test_no_secret_of_the_environment(body, monkeypatch):
     assert run(case(body), SMALL).outcome == "failed"
 
 
+@pytest.mark.parametrize(
+    "body", [CUT, OPEN_FOR_NOTHING, OWN_DESCRIPTORS, THREAD_WITH_OWN_DESCRIPTORS, OTHER_SOCKETS, SEND_TO_OTHERS]
+)
+def test_no_call_that_some_kernel_does_not_check(body, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert run(case(body, PATH=str(tmp_path / "file")), SMALL).outcome == "failed"
+    assert run(case(body, PATH=str(tmp_path / "file")), SMALL, confined=False).passed
+
+
 def test_limits_cannot_be_raised():
     assert run(case(LIMITS), SMALL).outcome == "failed"
 
@@ -252,6 +302,7 @@ def test_limits_cannot_be_raised():
         ("import os\nos._exit(0)", "ended"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "timeout"),
         ("import ctypes\nctypes.string_at(0)", "ended"),
+        ("import os\nos.kill(os.getpid(), 40)", "ended"),
         ("import sys\nsys.exit(0)", "failed"),
         ("def deeper(): return deeper()\nreturn deeper()", "failed"),
     ],
@@ -261,6 +312,119 @@ def test_what_takes_too_much_is_ended(body, outcome):
     verdict = run(case(body), Limits(seconds=1, memory=256, disk=4, printed=64))
     assert verdict.outcome == outcome, verdict
     assert time.monotonic() - started < 30
+
+
+def test_threads_of_its_own_making_are_bounded():
+    body = """
+        import ctypes, time
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = ctypes.c_void_p
+        stacks = libc.mmap(None, ctypes.c_size_t(2000 * 4096), 3, 0x22, -1, ctypes.c_long(0))
+        made = 0
+        for n in range(1, 2000):
+            made += libc.clone(libc.pause, ctypes.c_void_p(stacks + n * 4096 - 64), 0x50F00, None) > 0
+        time.sleep(0.2)
+        return made > 1000
+    """
+    assert run(case(body), SMALL).outcome == "memory"
+    assert run(case(body), SMALL, confined=False).outcome == "memory"
+
+
+HIDDEN = {
+    "in folders too deep for a path": """
+        import os
+        for _ in range(20):
+            os.mkdir('a' * 250)
+            os.chdir('a' * 250)
+        for n in range(12):
+            open(str(n), 'wb').write(bytes(1 << 20))
+    """,
+    "in more levels than a function can call itself": """
+        import os
+        for _ in range(1500):
+            os.mkdir('a')
+            os.chdir('a')
+    """,
+    "as names": """
+        for n in range(3000):
+            open(str(n), 'wb').close()
+    """,
+    "in a folder that moves all the time": """
+        import os, threading
+        os.mkdir('a')
+        folder = os.open('a', os.O_RDONLY)
+        def move():
+            while True:
+                os.rename('a', 'b')
+                os.rename('b', 'a')
+        threading.Thread(target=move, daemon=True).start()
+        for n in range(12):
+            file = os.open(str(n), os.O_CREAT | os.O_WRONLY, dir_fd=folder)
+            os.write(file, bytes(1 << 20))
+            os.close(file)
+    """,
+    "in removed files with a page of each in memory": """
+        import ctypes, os
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = ctypes.c_void_p
+        for _ in range(12):
+            with open('f', 'w+b') as f:
+                f.write(bytes(1 << 20))
+                libc.mmap(None, ctypes.c_size_t(4096), 1, 2, f.fileno(), ctypes.c_long(0))
+            os.remove('f')
+    """,
+    "in removed files that a thread holds whose process seems to have ended": """
+        import ctypes, os, threading, time
+        def fill():
+            time.sleep(0.1)
+            held = []
+            for _ in range(12):
+                held.append(open('f', 'wb'))
+                os.remove('f')
+                held[-1].write(bytes(1 << 20))
+                held[-1].flush()
+            time.sleep(60)
+        threading.Thread(target=fill).start()
+        ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[os.uname().machine], 0)
+    """,
+    "in a folder without rights": """
+        import os
+        os.mkdir('a', 0o300)
+        for n in range(12):
+            open(f'a/{n}', 'wb').write(bytes(1 << 20))
+    """,
+}
+
+
+@pytest.mark.parametrize("where", HIDDEN)
+def test_what_is_written_cannot_be_hidden(where, monkeypatch, tmp_path):
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    body = textwrap.dedent(HIDDEN[where]) + "\nimport time\ntime.sleep(0.5)\nreturn True"
+    verdict = run(case(body), SMALL)
+    assert verdict.outcome == "disk", verdict
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_rights_is_removed(monkeypatch, tmp_path):
+    monkeypatch.setattr(sandbox.tempfile, "tempdir", str(tmp_path))
+    run(case("import os; os.makedirs('a/b'); os.umask(0o777); os.makedirs('c'); return True"), SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_come_and_go_are_no_harm():
+    body = """
+        import mmap, os, tempfile
+        for _ in range(300):
+            with tempfile.TemporaryDirectory() as folder:
+                open(os.path.join(folder, 'a'), 'w').write('x')
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            kept = mmap.mmap(file.fileno(), 0)
+        return len(kept) == 1 << 20
+    """
+    verdict = run(case(body))
+    assert verdict.passed, verdict
 
 
 def test_threads_are_bounded():
@@ -345,6 +509,41 @@ def test_the_verdict_is_not_the_programs_to_say(how):
     assert run(case("return 1", tests), SMALL).passed
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "import os; os._exit(0)",
+        "import sys; sys.modules['values'].Channel.send = lambda self, message: os.write(self.write_to, b'[]\\n')\n"
+        "import os; return 0",
+    ],
+)
+def test_a_test_that_catches_everything_is_not_passed_by_leaving(body):
+    tests = "try:\n    attack()\n    raise SystemExit\nexcept:  # it is to raise an error\n    pass"
+    assert run(case("raise ValueError", tests), SMALL).passed
+    assert run(case(body, tests), SMALL).outcome == "ended"
+
+
+def test_an_answer_too_large_for_the_tests_is_too_much_memory():
+    body = """
+        import os, sys
+        def send(self, message):
+            line = b'{"result": ["list", [' + b'[],' * (1 << 22) + b'[]]], "args": []}\\n'
+            while line:
+                line = line[os.write(self.write_to, line):]
+        sys.modules['values'].Channel.send = send
+    """
+    verdict = run(case(body), Limits(seconds=10, memory=256))
+    assert verdict.outcome == "memory", verdict
+
+
+def test_the_program_is_compiled_as_it_stands():
+    assert run(Case("def f(x: List[int]): return x", "assert f(1) == 1", "", ("f",))).outcome == "error"
+    assert run(Case("def f(x: int): return x", "assert f.__annotations__ == {}", "", ("f",))).outcome == "failed"
+    program = "import functools\n@functools.singledispatch\ndef f(x): return 0\n@f.register\ndef _(x: int): return 1"
+    assert run(Case(program, "assert f('') == 0 and f(1) == 1", "", ("f",))).passed
+    assert run(Case("", "def g(x: List): pass")).outcome == "failed"
+
+
 def test_helpers_of_the_problem_are_not_the_programs_to_replace():
     program = "import math\nmath.isclose = lambda *a: True\ndef near(a, b): return True\ndef attack(): return 3"
     given = "import math\ndef near(a, b): return math.isclose(a, b)"
@@ -366,7 +565,8 @@ def test_helpers_of_the_problem_are_not_the_programs_to_replace():
         "assert same(v) == v and [type(x) for x in same(v)] == [type(x) for x in v]",
         "from decimal import Decimal; from fractions import Fraction\n"
         "assert same(Decimal('1.10')) == Decimal('1.10') and same(Fraction(1, 3)) == Fraction(1, 3)",
-        "a = [1]; grow(a); assert a == [1, 0]\nd = {'k': 1}; grow(d); assert d == {'k': 1, 0: 0}",
+        "a = [1]; grow(a); assert a == [1, 0]\nd = {'k': 1}; grow(d); assert d == {'k': 1, 0: 0}\n"
+        "grow(x=a); assert a == [1, 0, 0]",
         "assert list(count(3)) == [0, 1, 2] and next(count(1)) == 0",
         "p = Point(1, y=2); assert p.x == 1 and p.y == 2 and p.moved(1).x == 2 and Point(1, 2) == Point(1, 2)\n"
         "assert str(p) == '(1, 2)' and sum_x([Point(1, 0), Point(5, 0)]) == 6",
@@ -421,6 +621,32 @@ def test_nothing_is_left_behind():
     assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
+def test_nothing_outlives_the_watcher(tmp_path):
+    script = (
+        "import sys\nfrom aigc_text.sandbox import Case, Limits, run\n"
+        "run(Case('import time\\ntime.sleep(1000)', ''), Limits(seconds=100))"
+    )
+    watcher = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)})
+    children = Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children")
+    for _ in range(200):
+        time.sleep(0.05)
+        if len(found := children.read_text().split()) == 2:
+            break
+    time.sleep(0.3)
+    watcher.kill()
+    watcher.wait()
+    time.sleep(0.3)
+    assert len(found) == 2
+    assert not any(b"start.py" in _command(number) for number in found)
+
+
+def _command(number: str) -> bytes:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 WITHOUT_LANDLOCK = """
 import ctypes, errno, sys
 sys.path.insert(0, {folder!r})
@@ -451,6 +677,30 @@ def test_a_kernel_without_landlock_is_refused():
     assert "Landlock is missing" in first and first == second
     assert "--run-unconfined" in cure
     assert unconfined == "passed"
+
+
+FIRST_LANDLOCK = """
+import os, sys
+path, scratch, folder = sys.argv[1:]
+sys.path.insert(0, folder)
+import lock
+lock.landlock_version = lambda libc: 1
+lock.confine(scratch)
+for flags in (3 | os.O_TRUNC, os.O_TRUNC):
+    try:
+        os.open(path, flags)
+    except PermissionError:
+        pass
+print(os.stat(path).st_size)
+"""
+
+
+def test_the_first_landlock_lets_no_file_be_cut(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "scratch").mkdir()
+    words = [str(tmp_path / "file"), str(tmp_path / "scratch"), str(sandbox.START.parent)]
+    done = subprocess.run([sys.executable, "-c", FIRST_LANDLOCK, *words], capture_output=True, text=True, check=True)
+    assert done.stdout == "4\n" and (tmp_path / "file").read_text() == "kept"
 
 
 def test_limits_are_checked():

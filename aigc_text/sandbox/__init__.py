@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
-import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -30,6 +31,9 @@ from ..options import Options, option
 
 START = Path(__file__).with_name("start.py")
 LOOK = 0.02  # seconds between looks at what a program has written
+PAUSE = 0.001  # seconds after which a process that is told to stop has stopped
+PAGE = 4096  # bytes
+THREADS = 500  # of one program; those of the C library reach `memory` before
 OUTCOMES = ("passed", "failed", "error", "timeout", "memory", "disk", "output", "ended")
 
 
@@ -132,7 +136,7 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> V
     try:
         outcome, why = _Trial(case, limits or Limits(), confined, scratch).outcome()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        _remove(scratch)
     if outcome == "unlocked":
         if case == Case("", "pass"):  # the question itself
             return Verdict(outcome, why)
@@ -147,6 +151,8 @@ class _Trial:
         self.case, self.limits, self.confined, self.scratch = case, limits, confined, scratch
         self.end = time.monotonic() + 4 * limits.seconds
         self.printed = 0
+        folder = re.escape(os.fsencode(os.path.realpath(scratch)))
+        self.mapped = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +" + folder + rb"/.*\(deleted\)$", re.MULTILINE)
         self.answer = b""
 
     def outcome(self) -> tuple[str, str]:
@@ -174,7 +180,8 @@ class _Trial:
         limits = self.limits
         settings = {
             "seconds": limits.seconds, "memory": limits.memory << 20, "file": limits.disk << 20,
-            "confined": self.confined, "scratch": self.scratch if role == "program" else None, **pipes,
+            "confined": self.confined, "scratch": self.scratch if role == "program" else None,
+            "watcher": os.getpid(), **pipes,
         }  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", "-X", "utf8", str(START), role, json.dumps(settings)],
@@ -225,16 +232,43 @@ class _Trial:
             return "timeout"
         if self.printed > self.limits.printed << 10:
             return "output"
+        if self._threads() > THREADS:
+            return "memory"
         return "disk" if self._written() > self.limits.disk << 20 else ""
 
+    def _threads(self) -> int:
+        """Each takes memory of the kernel and one of its numbers, both beyond the limits of the process."""
+        with suppress(OSError):
+            return os.stat(f"/proc/{self.program.pid}/task").st_nlink - 2
+        return 0
+
     def _written(self) -> int:
-        """Bytes in the scratch folder, and of files that the program has removed but holds open."""
-        total = sum(s.st_blocks * 512 for s in _files(self.scratch))
-        for entry in _entries(f"/proc/{self.program.pid}/fd"):
-            with suppress(OSError):
-                found = os.stat(entry.path)
-                total += found.st_blocks * 512 if found.st_nlink == 0 else 0
-        return total
+        """Bytes in the scratch folder, and of files that the program has removed but still holds."""
+        most = self.limits.disk << 20
+        total, whole = _size(self.scratch, most)
+        if not whole:  # a program that keeps moving things could hide them from a look while it runs
+            with suppress(ProcessLookupError):
+                os.kill(self.program.pid, signal.SIGSTOP)
+                time.sleep(PAUSE)
+                total, _ = _size(self.scratch, most)
+                os.kill(self.program.pid, signal.SIGCONT)
+        return total + self._removed()
+
+    def _removed(self) -> int:
+        held: dict[int, int] = {}
+        for thread in _entries(f"/proc/{self.program.pid}/task"):  # the first may have ended; they share all
+            descriptors = _entries(f"{thread.path}/fd")
+            for entry in descriptors:
+                with suppress(OSError):
+                    found = os.stat(entry.path)
+                    if found.st_nlink == 0:
+                        held[found.st_ino] = found.st_blocks * 512
+            with suppress(OSError), open(f"{thread.path}/maps", "rb") as maps:
+                for number in self.mapped.findall(maps.read()):
+                    held.setdefault(int(number), self.limits.disk << 20)  # nobody tells how much of it there is
+            if descriptors:
+                break
+        return sum(held.values())
 
     def _decide(self, stopped: str) -> tuple[str, str]:
         if stopped:
@@ -247,7 +281,7 @@ class _Trial:
             return self._how_it_ended(why)
         if outcome != "passed" and why.startswith("MemoryError"):
             return "memory", f"more than {self._most('memory')}"
-        return outcome, " ".join(str(why).split())
+        return outcome, " ".join(why.encode("utf-8", "backslashreplace").decode().split())
 
     def _how_it_ended(self, why: str) -> tuple[str, str]:
         for process in (self.program, self.judge):
@@ -256,28 +290,86 @@ class _Trial:
                 if code in (-signal.SIGXCPU, -signal.SIGKILL):
                     return "timeout", f"more than {self._most('timeout')}"
                 if code < 0:
-                    return "ended", f"by {signal.Signals(-code).name}"
+                    return "ended", f"by {_signal(-code)}"
         return "ended", why or "the program ended its process"
 
     def _most(self, what: str) -> str:
         limits = self.limits
         return {
             "timeout": f"{limits.seconds} seconds of CPU time, or {4 * limits.seconds} by the clock",
-            "memory": f"{limits.memory} MiB of memory",
-            "disk": f"{limits.disk} MiB in files",
+            "memory": f"{limits.memory} MiB of memory, or {THREADS} threads",
+            "disk": f"{limits.disk} MiB in files, or folders that cannot be looked into",
             "output": f"{limits.printed} KiB printed",
         }[what]
 
 
-def _files(folder: str) -> Iterator[os.stat_result]:
-    for entry in _entries(folder):
-        with suppress(OSError):
-            yield entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(entry.path)
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most signals of real time have no name
+        return f"signal {number}"
 
 
-def _entries(folder: str) -> list[Any]:
+def _size(folder: str, most: int) -> tuple[int, bool]:
+    """Bytes in a folder, and whether all was seen.
+
+    What is there counts as a page at least, since names take room too. Beyond `most` nothing more is looked at; a
+    folder that cannot be looked into, or lies too deep, is beyond it.
+    """
+    total, whole, folders = 0, True, [folder]
+    while folders and total <= most:
+        try:
+            with os.scandir(folders.pop()) as found:
+                for entry in found:
+                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, PAGE)
+                    if total > most:
+                        break
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+        except (FileNotFoundError, NotADirectoryError):  # it went, or was moved, in between
+            whole = False
+        except OSError:
+            total = most + 1
+    return total, whole
+
+
+def _remove(folder: str) -> None:
+    """Removes a folder with all that is in it, however deep it is and whatever rights its maker left.
+
+    `shutil.rmtree` calls itself for each level, and cannot look into a folder without rights; so here what is in a
+    folder of the folder moves up before that is removed.
+    """
+    with suppress(OSError):
+        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            while entries := _entries(root):
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        _empty(entry.name, root)
+                        os.rmdir(entry.name, dir_fd=root)
+                    else:
+                        os.unlink(entry.name, dir_fd=root)
+        finally:
+            os.close(root)
+        os.rmdir(folder)
+
+
+def _empty(name: str, root: int) -> None:
+    """Removes the files of a folder, and moves its folders to where it is itself."""
+    os.chmod(name, 0o700, dir_fd=root)
+    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+    try:
+        for entry in _entries(folder):
+            if entry.is_dir(follow_symlinks=False):
+                os.chmod(entry.name, 0o700, dir_fd=folder)  # or it cannot be moved
+                os.rename(entry.name, uuid.uuid4().hex, src_dir_fd=folder, dst_dir_fd=root)
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _entries(folder: str | int) -> list[Any]:
     try:
         with os.scandir(folder) as found:
             return list(found)

@@ -23,6 +23,7 @@ class Judge:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
+        self.gone = False
 
     def verdict(self, program: str, tests: str, given: str, names: list[str]) -> list[str]:
         """[outcome, why]: outcome is `passed`, `failed`, `error` (of the program as it starts), or `gone`.
@@ -36,34 +37,47 @@ class Judge:
         space: dict[str, Any] = {"__name__": "__main__"}
         sys.modules["__main__"] = types.ModuleType("__main__")
         try:
-            exec(compile(given, "<problem>", "exec"), space)
+            exec(compile(given, "<problem>", "exec", dont_inherit=True), space)
             self.channel.send(program)
             answer = self.channel.receive()
             if "raised" in answer:
                 return ["error", str(answer["raised"][1])[:500]]
             space.update({name: self.ask("name", (name,), {}) for name in names})
-            exec(compile(tests, "<tests>", "exec"), space)
+            exec(compile(tests, "<tests>", "exec", dont_inherit=True), space)
         except Gone:
             return ["gone", ""]
         except BaseException as error:
-            return ["failed", _said(error)]
-        return ["passed", ""]
+            return ["failed", _said(error)] if not self.gone or isinstance(error, MemoryError) else ["gone", ""]
+        return ["gone", ""] if self.gone else ["passed", ""]
 
     def ask(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Has the program do something; raises what that raises."""
+        """Has the program do something; raises what that raises.
+
+        Raises:
+            Gone: the program has ended, or answers for itself. A test that catches everything goes on, but in vain.
+        """
         coded = [encode(a, _refer) for a in args] if what != "name" else list(args)
-        self.channel.send([what, coded, {k: encode(v, _refer) for k, v in kwargs.items()}])
+        named = {k: encode(v, _refer) for k, v in kwargs.items()}
+        if self.gone:
+            raise Gone
+        self.gone = True  # until it has answered well
+        self.channel.send([what, coded, named])
         answer = self.channel.receive()
         try:
+            error, result = None, None
             if "raised" in answer:
                 error = _error(*answer["raised"])
             else:
-                result, error = self.decode(answer["result"]), None
-                for own, before, after in zip(args, coded, answer["args"], strict=True):
-                    if after is not None and after != before:
+                result = self.decode(answer["result"])
+                given, before = [*args, *kwargs.values()], [*coded, *named.values()]
+                for own, sent, after in zip(given, before, answer["args"], strict=True):
+                    if after is not None and after != sent:
                         _become(own, self.decode(after))
-        except (KeyError, ValueError, TypeError, IndexError, RecursionError) as fault:
-            raise Gone from fault  # the program answered for itself
+        except MemoryError:
+            raise
+        except Exception as fault:
+            raise Gone from fault
+        self.gone = False
         if error is not None:
             raise error
         return result
@@ -161,9 +175,9 @@ def _become(own: Any, after: Any) -> None:
     """Changes a list, dict, set or bytearray of the tests as the program changed its copy."""
     if type(own) is not type(after):
         return
-    if isinstance(own, (list, bytearray)):
+    if type(own) in (list, bytearray):
         own[:] = after
-    else:
+    elif type(own) in (dict, set):
         own.clear()
         own.update(after)
 

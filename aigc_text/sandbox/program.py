@@ -27,6 +27,7 @@ class Program:
 
     def serve(self) -> None:
         """Runs the program, then does what it is told until nobody tells it anything."""
+        builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # of `site`, which is not loaded
         text = self.channel.receive()
         sys.modules["solution"] = self.module
         self._answer(lambda: self._start(text))
@@ -44,7 +45,7 @@ class Program:
         self.channel.send(found)
 
     def _start(self, text: str) -> Any:
-        exec(compile(text, "<program>", "exec"), self.module.__dict__)
+        exec(compile(text, "<program>", "exec", dont_inherit=True), self.module.__dict__)
         return {}
 
     def _do(self, what: str, args: Any, kwargs: Any) -> Any:
@@ -54,10 +55,11 @@ class Program:
             return {"result": self._encode(self.module.__dict__[args[0]]), "args": [None]}
         values = [decode(a, self._referred) for a in args]
         named = {k: decode(v, self._referred) for k, v in kwargs.items()}
+        given = [*values, *named.values()]
         function, *rest = values if what == "call" else [_SPECIAL[what], *values]
         result = self._encode(function(*rest, **named))
         # A function may change what it is given; the other side has a copy and is told.
-        return {"result": result, "args": [self._encode(a) if _changes(a) else None for a in values]}
+        return {"result": result, "args": [self._encode(a) if _changes(a) else None for a in given]}
 
     def _encode(self, value: Any) -> Any:
         return encode(value, self._refer)

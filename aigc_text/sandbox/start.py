@@ -2,7 +2,7 @@
 
     python -I -S -B start.py program|judge SETTINGS
 
-SETTINGS is JSON: limits, whether to confine, the scratch folder, and the numbers of the pipes.
+SETTINGS is JSON: limits, whether to confine, the scratch folder, the watcher's number, and those of the pipes.
 """
 
 import json
@@ -29,6 +29,7 @@ def main() -> None:
     try:
         if settings["scratch"]:
             os.chdir(settings["scratch"])
+        lock.end_with(settings["watcher"])
         lock.limit(settings["seconds"], settings["memory"], settings["file"])
         if settings["confined"]:
             lock.confine(settings["scratch"])
