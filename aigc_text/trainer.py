@@ -178,13 +178,8 @@ class _Run:
             self._save()
             raise
         # Saved after the verdict was followed: a resumed run must not follow it again, nor miss it.
-        if (
-            last
-            or best
-            or self.updates.stopping
-            or self.state.stopped
-            or self.state.step % self.options.save_every == 0
-        ):
+        ends = last or self.updates.stopping or self.state.stopped
+        if ends or best or self.state.step % self.options.save_every == 0:
             self._save()
         if self.updates.stopping:
             raise interrupts.error_of(interrupts.asked())
@@ -201,7 +196,8 @@ class _Run:
             self.state.due = logs
             self._save()
             raise
-        self.state.due = None
+        if self.state.due is not None:
+            self.state.due, self.saved = None, -1  # the checkpoint of this step was saved without its verdict
         return found
 
     def _release(self) -> None:

@@ -92,8 +92,14 @@ def await_updates(out, count):
 
 
 def digest(out):
-    """The bytes of everything that the run leaves, but for the picture."""
+    """The bytes of everything that the run leaves, but for the picture.
+
+    An interrupt leaves a checkpoint that the unbroken run has not; then the last one counts alone.
+    """
     files = sorted(f for f in out.rglob("*") if f.is_file() and f.name not in (".lock", "curves.png"))
+    if WHAT == "interrupt":
+        last = f"step-{OPTIONS['max_steps']}"
+        files = [f for f in files if "checkpoints" not in f.parts or last in f.parts]
     return {f.relative_to(out).as_posix(): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
