@@ -126,7 +126,7 @@ class Remote:
         self._ask("setitem", key, value)
 
     def __contains__(self, item: Any) -> bool:
-        return bool(self._ask("contains", item))
+        return any(value is item or value == item for value in self)  # the program is not asked, nor told for what
 
     def __bool__(self) -> bool:
         return bool(self._ask("bool"))

@@ -11,7 +11,7 @@ from typing import Any
 from values import Channel, Gone, decode, encode
 
 _SPECIAL = {
-    "iter": iter, "next": next, "len": len, "getitem": operator.getitem, "contains": operator.contains, "str": str,
+    "iter": iter, "next": next, "len": len, "getitem": operator.getitem, "str": str,
     "repr": repr, "bool": bool, "eq": operator.eq, "lt": operator.lt, "le": operator.le, "gt": operator.gt,
     "ge": operator.ge, "getattr": getattr, "setattr": setattr, "setitem": operator.setitem,
 }  # fmt: skip
