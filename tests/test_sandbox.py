@@ -555,7 +555,8 @@ def test_helpers_of_the_problem_are_not_the_programs_to_replace():
 
 
 def test_an_object_does_not_say_what_is_in_it():
-    body = "class Bag:\n    def __contains__(self, x): return True\n    def __iter__(self): return iter([1, 2])\nreturn Bag()"
+    body = "class Bag:\n    def __contains__(self, x): return True\n    def __iter__(self): return iter([1, 2])\n"
+    body += "return Bag()"
     assert run(case(body, "assert 2 in attack()")).passed
     assert run(case(body, "assert 3 in attack()")).outcome == "failed"
 
