@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
+import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import processes
-from .errors import ModelError, OptionError, nearest, one_line
+from . import checkpoint, preflight, processes
+from .errors import ModelError, OptionError, UserError, nearest, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,6 +32,7 @@ DTYPES = {
     "float16": "float16",
 }
 ADAPTER_CONFIG = "adapter_config.json"  # of peft: the folder holds a LoRA adapter, not a whole model
+PANIC = "PanicException"  # of Rust, as tokenizers raises it: no `Exception` to Python
 BACKEND_KEY = "aigc_text_backend"  # in config.json: the backend that the folder belongs to
 
 
@@ -36,22 +40,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a model folder.
 
     Raises:
-        ModelError: there is none, or it is not a JSON object.
+        ModelError: there is none, it is not a JSON object, or not the one that was saved.
     """
     path = folder / "config.json"
     if folder.is_file():
         raise ModelError(f"{folder} is a file, not a model's folder", "Give the folder that holds config.json.")
     if not folder.exists():
         raise ModelError(f"there is no folder {folder}", "Give a hub id (owner/name) or a folder with config.json.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{folder} holds no model: no config.json", _runs_in(folder)) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "Restore it from the model's source.") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} is not a JSON object", "Restore it from the model's source.")
-    return config
+    if not path.exists():
+        raise ModelError(f"{folder} holds no model: no config.json", _runs_in(folder))
+    if (folder / checkpoint.MANIFEST).is_file():  # a damaged name of a backend would be no backend's
+        checkpoint.verify(folder, only="config.json")
+    return preflight.read_object(path)
 
 
 def _runs_in(folder: Path) -> str:
@@ -196,22 +196,20 @@ def load_model(
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
     quiet(bool(where.get("local_files_only")))
-    try:
+    with _said(f"model {name!r} cannot be loaded", _loading_cure):
+        bounds = preflight.inspect(_files_of(name, where.get("revision")))
         loading: Any = getattr(transformers, auto_class).from_pretrained
         config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
-        model, info = loading(
-            **where,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-    except OptionError:
-        raise
-    except Exception as error:  # transformers and its helpers raise many kinds for a bad model
-        raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error
+        with preflight.bounded(bounds):
+            model, info = loading(
+                **where,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
+            )
+        tokenizer = _tried(transformers.AutoTokenizer.from_pretrained, where)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := info.get(kind):
             first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]
@@ -221,7 +219,91 @@ def load_model(
             )
     if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no special token to begin or end a text", "Add an eos_token.")
+    _check_ids(name, model, tokenizer)
     return model, tokenizer
+
+
+def _files_of(model: str, revision: str | None) -> Path:
+    """The folder of a model: its own, or that of the hub's cache, where its config.json comes first."""
+    if is_folder(model):
+        return Path(model)
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=is_cached(model, revision))).parent
+
+
+@contextmanager
+def _said(what: str, cure: Callable[[BaseException], str]) -> Iterator[None]:
+    """Turns whatever a library raises for a bad file into one `ModelError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # transformers and its helpers raise many kinds
+        raise ModelError(f"{what}: {_first_sentence(error)}", cure(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        raise ModelError(f"{what}: {_first_sentence(error)}", cure(error)) from error
+
+
+TRIED = ("a", "The cat sat.\n\n  def f(x):\n\treturn 1,2", "从前 🙂 naïve", " two  spaces ")
+
+
+def _tried(load: Callable[..., Any], where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """A tokenizer that has divided and joined a few texts.
+
+    A broken one may fail only then, in Rust, which writes of it to standard error itself before Python hears of it.
+    """
+    with _panics_muted():
+        tokenizer: PreTrainedTokenizerBase = load(**where)
+        for text in TRIED:
+            tokenizer.decode(tokenizer(text, verbose=False)["input_ids"])
+    return tokenizer
+
+
+@contextmanager
+def _panics_muted() -> Iterator[None]:
+    """Holds back what is written to the process's standard error, and drops it if Rust panicked."""
+    try:
+        own = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        panicked = False
+        sys.stderr.flush()
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException as error:
+            panicked = type(error).__name__ == PANIC
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(own, 2)
+            held.seek(0)
+            if not panicked and (written := held.read()):
+                os.write(own, written)
+            os.close(own)
+
+
+def _check_ids(name: str, model: Any, tokenizer: Any) -> None:
+    """Refuses a tokenizer whose tokens the model does not have; of those added later, only what ends or fills texts."""
+    embeddings = model.get_input_embeddings()
+    size = getattr(embeddings, "num_embeddings", None)
+    if size is None:
+        return
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    words = fast.get_vocab(with_added_tokens=False) if fast is not None else {}
+    special = {str(n): getattr(tokenizer, n) for n in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    own = {f"config's {n}": getattr(model.config, n, None) for n in special}
+    for token, number in (*words.items(), *special.items(), *own.items()):
+        if isinstance(number, int) and not 0 <= number < size:
+            raise ModelError(
+                f"model {name!r}: the token {token[:40]!r} has the number {number}, the model has {size} tokens",
+                "The tokenizer does not belong to the weights; download or save the model again.",
+            )
 
 
 def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
@@ -239,7 +321,9 @@ def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     quiet(bool(where.get("local_files_only")))
-    found: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(**where)
+    name = where["pretrained_model_name_or_path"]
+    with _said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
+        found = _tried(PreTrainedTokenizerFast.from_pretrained, where)
     return found
 
 
@@ -249,7 +333,7 @@ def typed(value: Any, like: Any) -> Any:
         return value
     try:
         return json.loads(value.lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
@@ -263,13 +347,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     where = _locate_tokenizer(name)
     quiet(bool(where.get("local_files_only")))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-    except Exception as error:  # transformers and its helpers raise many kinds for a bad tokenizer
-        raise ModelError(
-            f"the tokenizer of {name!r} cannot be loaded: {_first_sentence(error)}",
-            "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one.",
-        ) from error
+    cure = "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one."
+    with _said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
+        if is_folder(name):
+            preflight.refuse_links(folder_of(name))
+            if (folder_of(name) / checkpoint.MANIFEST).is_file():
+                checkpoint.verify(folder_of(name))
+        # Without a word of it, transformers would ask on the terminal whether to run the tokenizer's own code.
+        tokenizer = _tried(AutoTokenizer.from_pretrained, {**where, "trust_remote_code": False})
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no eos_token to end a text", "Add one, or choose another.")
     return tokenizer
@@ -311,11 +396,11 @@ def quiet(local: bool) -> None:
         logging.enable_progress_bar()
 
 
-def _first_sentence(error: Exception) -> str:
+def _first_sentence(error: BaseException) -> str:
     return one_line(str(error) or type(error).__name__)[:200]
 
 
-def _loading_cure(error: Exception) -> str:
+def _loading_cure(error: BaseException) -> str:
     text = str(error)
     if "trust_remote_code" in text:
         return "It runs code of its own; if you trust its author, add --trust-remote-code."
