@@ -20,6 +20,7 @@ from typing import Any
 
 from .errors import ModelError, OptionError, UserError, one_line
 
+GENERATION = "generation_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 READ = (".json", ".safetensors", ".txt", ".model", ".jinja", ".py", ".bin", ".tiktoken")  # by suffix: what loading reads
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8}
@@ -57,6 +58,8 @@ def inspect(folder: Path) -> Bounds | None:
     refuse_links(folder)
     config = read_object(folder / "config.json")
     check_counts(config, str(folder / "config.json"))
+    if (folder / GENERATION).is_file():  # transformers would go on without it and not say so
+        check_counts(read_object(folder / GENERATION), str(folder / GENERATION))
     paths = [folder / WEIGHTS] if (folder / WEIGHTS).is_file() else shards(folder)
     if not paths:
         return None
