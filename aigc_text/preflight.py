@@ -31,6 +31,7 @@ LARGEST_JSON = 512 << 20  # bytes; the largest tokenizers have some 30 MB
 
 MANY = 1_000_000  # of anything that is counted: layers, labels, heads
 COUNTED = re.compile(r"(^|_)(layers?|labels?|blocks?|experts?|heads?|groups?|stages?|slots?|depths?|beams?)(_|$)")
+CHANCE = re.compile(r"dropout$|pdrop$|layerdrop$")
 RESTORE = "Restore it from the model's source."
 MOST_TENSORS = 20_000  # of a model without weights to hold it against; 1,600 layers of GPT-2
 SQUARES = 1 << 28  # entries of masks and the like, which are in no file
@@ -173,12 +174,16 @@ def read_object(path: Path) -> dict[str, Any]:
 
 def _object(raw: bytes, path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(raw.decode("utf-8"))
+        found = json.loads(raw.decode("utf-8"), parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} cannot be read: {one_line(str(error))[:150]}", RESTORE) from None
     if not isinstance(found, dict):
         raise ModelError(f"{path} is not a JSON object", RESTORE)
     return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _broken(path: Path, why: str) -> ModelError:
@@ -191,6 +196,8 @@ def _broken(path: Path, why: str) -> ModelError:
 def check_counts(config: Mapping[str, Any], place: str, kind: type[UserError] = ModelError) -> None:
     """Refuses numbers of things that no model has so many of: lists as long are made before any tensor is.
 
+    And chances of dropout that are none, which would be found out only when a text is made.
+
     Raises:
         ModelError: or another kind, naming the field.
     """
@@ -198,10 +205,11 @@ def check_counts(config: Mapping[str, Any], place: str, kind: type[UserError] = 
     while waiting:
         at = waiting.pop()
         for name, value in at.items() if isinstance(at, dict) else ():
+            most = MANY if COUNTED.search(str(name)) else 1 if CHANCE.search(str(name)) else None
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if number and COUNTED.search(str(name)) and not abs(value) <= MANY:
-                shown = f"{value:.3g}" if isinstance(value, float) or abs(value) < 1e300 else "a number"
-                raise kind(f"{place}: {name} cannot be {shown}", f"Allowed for {name}: up to {MANY}")
+            if number and most is not None and not 0 <= value <= most:
+                shown = f"{value:.3g}" if isinstance(value, float) else str(value)[:30]
+                raise kind(f"{place}: {str(name)[:80]} cannot be {shown}", f"Allowed for it: from 0 up to {most}")
         waiting += at.values() if isinstance(at, dict) else at if isinstance(at, list) else ()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from . import checkpoint, conversion, hub, lora, preflight
 from .backend import Backend
 from .conversion import Converted
-from .errors import BackendError, ModelError, OptionError, nearest, one_line
+from .errors import BackendError, ModelError, OptionError, nearest, one_line, out_of_memory
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -246,6 +246,22 @@ class PretrainedBackend(Backend):
         """The model of transformers; with another engine it is loaded when it is first asked for."""
         assert self._whole is not None
         return self._whole()[0].eval()
+
+    def fault(self) -> str | None:
+        """What a causal model of transformers answers to a single token, if that is an error: not even this it can do."""
+        import torch
+
+        if self.converted is not None:
+            return None
+        own = type(self.model).__module__.startswith("aigc_text.")  # ours take latents and states besides
+        if own or self.auto_class != "AutoModelForCausalLM":
+            return None
+        try:
+            with torch.no_grad():
+                self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.model.device))
+        except Exception as error:
+            return None if out_of_memory(error) else f"{type(error).__name__}: {one_line(str(error))[:150]}"
+        return None
 
     @cached_property
     def own_config(self) -> GenerationConfig:
