@@ -71,7 +71,7 @@ def verify(folder: Path, only: str | None = None) -> None:
         if not name or "\0" in name or not _inside(folder, name):
             raise DamagedError(f"{folder / MANIFEST} names {name[:100]!r}, which is not in its folder", _CURE)
         if not os.path.isfile(f):
-            raise DamagedError(f"{f} is missing", _CURE)
+            raise DamagedError(f"{f} is missing, which {MANIFEST} lists", _CURE)
         if (found := sha256(f)) != expected:
             raise DamagedError(f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved", _CURE)
 

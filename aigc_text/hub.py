@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import checkpoint, preflight, processes
-from .errors import ModelError, OptionError, UserError, nearest, one_line
+from . import checkpoint, guards, preflight, processes
+from .errors import ModelError, OptionError, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,7 +29,6 @@ DTYPES = {
     "float16": "float16",
 }
 ADAPTER_CONFIG = "adapter_config.json"  # of peft: the folder holds a LoRA adapter, not a whole model
-PANIC = "PanicException"  # of Rust, as tokenizers raises it: no `Exception` to Python
 BACKEND_KEY = "aigc_text_backend"  # in config.json: the backend that the folder belongs to
 
 
@@ -196,7 +192,7 @@ def load_model(
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
     quiet(bool(where.get("local_files_only")))
-    with _said(f"model {name!r} cannot be loaded", _loading_cure):
+    with guards.said(f"model {name!r} cannot be loaded", _loading_cure):
         bounds = preflight.inspect(_files_of(name, where.get("revision")))
         loading: Any = getattr(transformers, auto_class).from_pretrained
         config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
@@ -209,7 +205,7 @@ def load_model(
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
             )
-        tokenizer = _tried(transformers.AutoTokenizer.from_pretrained, where)
+        tokenizer = guards.tried(transformers.AutoTokenizer.from_pretrained, where)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := info.get(kind):
             first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]
@@ -219,7 +215,7 @@ def load_model(
             )
     if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no special token to begin or end a text", "Add an eos_token.")
-    _check_ids(name, model, tokenizer)
+    guards.check_ids(name, model, tokenizer)
     return model, tokenizer
 
 
@@ -229,81 +225,9 @@ def _files_of(model: str, revision: str | None) -> Path:
         return Path(model)
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(model, "config.json", revision=revision, local_files_only=is_cached(model, revision))).parent
-
-
-@contextmanager
-def _said(what: str, cure: Callable[[BaseException], str]) -> Iterator[None]:
-    """Turns whatever a library raises for a bad file into one `ModelError`."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # transformers and its helpers raise many kinds
-        raise ModelError(f"{what}: {_first_sentence(error)}", cure(error)) from error
-    except BaseException as error:
-        if type(error).__name__ != PANIC:
-            raise
-        raise ModelError(f"{what}: {_first_sentence(error)}", cure(error)) from error
-
-
-TRIED = ("a", "The cat sat.\n\n  def f(x):\n\treturn 1,2", "从前 🙂 naïve", " two  spaces ")
-
-
-def _tried(load: Callable[..., Any], where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """A tokenizer that has divided and joined a few texts.
-
-    A broken one may fail only then, in Rust, which writes of it to standard error itself before Python hears of it.
-    """
-    with _panics_muted():
-        tokenizer: PreTrainedTokenizerBase = load(**where)
-        for text in TRIED:
-            tokenizer.decode(tokenizer(text, verbose=False)["input_ids"])
-    return tokenizer
-
-
-@contextmanager
-def _panics_muted() -> Iterator[None]:
-    """Holds back what is written to the process's standard error, and drops it if Rust panicked."""
-    try:
-        own = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
-        panicked = False
-        sys.stderr.flush()
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException as error:
-            panicked = type(error).__name__ == PANIC
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(own, 2)
-            held.seek(0)
-            if not panicked and (written := held.read()):
-                os.write(own, written)
-            os.close(own)
-
-
-def _check_ids(name: str, model: Any, tokenizer: Any) -> None:
-    """Refuses a tokenizer whose tokens the model does not have; of those added later, only what ends or fills texts."""
-    embeddings = model.get_input_embeddings()
-    size = getattr(embeddings, "num_embeddings", None)
-    if size is None:
-        return
-    fast = getattr(tokenizer, "backend_tokenizer", None)
-    words = fast.get_vocab(with_added_tokens=False) if fast is not None else {}
-    special = {str(n): getattr(tokenizer, n) for n in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    own = {f"config's {n}": getattr(model.config, n, None) for n in special}
-    for token, number in (*words.items(), *special.items(), *own.items()):
-        if isinstance(number, int) and not 0 <= number < size:
-            raise ModelError(
-                f"model {name!r}: the token {token[:40]!r} has the number {number}, the model has {size} tokens",
-                "The tokenizer does not belong to the weights; download or save the model again.",
-            )
+    return Path(
+        hf_hub_download(model, "config.json", revision=revision, local_files_only=is_cached(model, revision))
+    ).parent
 
 
 def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
@@ -322,9 +246,8 @@ def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
 
     quiet(bool(where.get("local_files_only")))
     name = where["pretrained_model_name_or_path"]
-    with _said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
-        found = _tried(PreTrainedTokenizerFast.from_pretrained, where)
-    return found
+    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
+        return guards.tried(PreTrainedTokenizerFast.from_pretrained, where)
 
 
 def typed(value: Any, like: Any) -> Any:
@@ -348,13 +271,13 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     where = _locate_tokenizer(name)
     quiet(bool(where.get("local_files_only")))
     cure = "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one."
-    with _said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
+    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
         if is_folder(name):
             preflight.refuse_links(folder_of(name))
             if (folder_of(name) / checkpoint.MANIFEST).is_file():
                 checkpoint.verify(folder_of(name))
         # Without a word of it, transformers would ask on the terminal whether to run the tokenizer's own code.
-        tokenizer = _tried(AutoTokenizer.from_pretrained, {**where, "trust_remote_code": False})
+        tokenizer = guards.tried(AutoTokenizer.from_pretrained, {**where, "trust_remote_code": False})
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no eos_token to end a text", "Add one, or choose another.")
     return tokenizer
@@ -394,10 +317,6 @@ def quiet(local: bool) -> None:
         logging.disable_progress_bar()
     else:
         logging.enable_progress_bar()
-
-
-def _first_sentence(error: BaseException) -> str:
-    return one_line(str(error) or type(error).__name__)[:200]
 
 
 def _loading_cure(error: BaseException) -> str:

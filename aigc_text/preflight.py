@@ -22,7 +22,16 @@ from .errors import ModelError, OptionError, UserError, one_line
 
 GENERATION = "generation_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-READ = (".json", ".safetensors", ".txt", ".model", ".jinja", ".py", ".bin", ".tiktoken")  # by suffix: what loading reads
+READ = (
+    ".json",
+    ".safetensors",
+    ".txt",
+    ".model",
+    ".jinja",
+    ".py",
+    ".bin",
+    ".tiktoken",
+)  # by suffix: what loading reads
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8}
 BITS |= {"F8_E5M2FNUZ": 8, "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32}
 BITS |= {"I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64}
@@ -77,7 +86,7 @@ def inspect(folder: Path) -> Bounds | None:
             "The weights do not belong to its config.json; download or save the model again.",
         )
 
-    # Tied tensors are built several times and stored once, and small things may be stored otherwise than they are built.
+    # Tied tensors are built several times and stored once, and small things may be stored otherwise than built.
     return Bounds(16 * len(tensors) + 1000, 4 * entries + (1 << 20), 4 * entries + SQUARES, refusal)
 
 

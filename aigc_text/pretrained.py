@@ -248,7 +248,7 @@ class PretrainedBackend(Backend):
         return self._whole()[0].eval()
 
     def fault(self) -> str | None:
-        """What a causal model of transformers answers to a single token, if that is an error: not even this it can do."""
+        """The error with which a causal model of transformers answers to a single token, if it does."""
         import torch
 
         if self.converted is not None:

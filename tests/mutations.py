@@ -14,11 +14,12 @@ OTHER = [None, True, False, [], {}, [[]], [None], {"a": 1}, "text", 3, -3.5]
 DTYPES = ["F32", "F16", "BF16", "F64", "I64", "U8", "BOOL", "F4", "C64", "", 3]
 TAGS = ["!!python/object/apply:os.system ['true']", "!!int x", "!!binary aa", "!!set {a, b}", "!!float .nan",
         "!!timestamp 2001-99-99", "!local x", "!!omap [a: 1]", "!!null x", "!!bool 3", "2001-01-01", "1:2:3:4", "0o7",
-        "0x" + "f" * 6000, "{2001-01-01: 1}", "[{[1]: 2}]", '"\\ud800"', '"\\0"', "&a [*a]", "*missing", "<<: 3"]  # fmt: skip
+        "0x" + "f" * 6000, "{2001-01-01: 1}", "[{[1]: 2}]", '"\\ud800"', '"\\0"', "&a [*a]", "*missing",
+        "<<: 3"]  # fmt: skip
 
 
 def mutant(kind: str, original: bytes, seed: int) -> bytes:
-    """The file of a kind (`json`, `safetensors`, `jsonl`, `csv`, `yaml`) as the seed changes it; once or several times."""
+    """The file of a kind (`json`, `safetensors`, `jsonl`, `csv`, `yaml`) as the seed changes it."""
     rng, found = random.Random(seed), original
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         change = rng.choice((_bytes, FORMATS[kind], FORMATS[kind]))
@@ -65,7 +66,8 @@ def _splice(raw: bytes, rng: random.Random) -> bytes:
 
 def _insert(raw: bytes, rng: random.Random) -> bytes:
     a = rng.randrange(len(raw) + 1)
-    new = rng.choice((b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"[" * 5000, b"9" * 5000, b"\r", b"x" * 60_000,
+    new = rng.choice((b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"[" * 5000, b"9" * 5000, b"\r",
+                      b"x" * 60_000,
                       b'"', b"\n", b'{"a":' * 2000, b"-", b"NaN", b"\x1b[2J", b"\xe2\x80\xae"))  # fmt: skip
     return raw[: rng.choice((0, a, a, len(raw)))] + new + raw[a:]
 
@@ -168,7 +170,9 @@ def _safetensors(raw: bytes, rng: random.Random) -> bytes:
     except (struct.error, ValueError, RecursionError):
         return _bytes(raw, rng)
     action = rng.randrange(7)
-    names = [n for n in header if n != "__metadata__" and isinstance(header[n], dict)] if isinstance(header, dict) else []
+    names = (
+        [n for n in header if n != "__metadata__" and isinstance(header[n], dict)] if isinstance(header, dict) else []
+    )
     if action == 0:
         length = rng.choice((0, 1, size - 1, size + 1, len(raw), 2**31, 2**63, 2**64 - 1))
         return struct.pack("<Q", length) + raw[8:]
@@ -218,7 +222,12 @@ def _yaml(raw: bytes, rng: random.Random) -> bytes:
     elif action == 3:
         rows[n] = f"{rng.choice((*ODD, *TAGS)).strip() or 'x'}{colon}{value}"
     elif action == 4:
-        rows.insert(n, rng.choice((rows[n], "? [a]\n: b", "---", "...", "%YAML 9.9", "\t- x", "- y", "#", "'", "{", "!!map", "|", ">")))
+        rows.insert(
+            n,
+            rng.choice(
+                (rows[n], "? [a]\n: b", "---", "...", "%YAML 9.9", "\t- x", "- y", "#", "'", "{", "!!map", "|", ">")
+            ),
+        )
     elif action == 5:
         width = rng.choice((2, 9))
         bomb = ["x0: &x0 [lol, lol]", *(f"x{i}: &x{i} [{', '.join([f'*x{i - 1}'] * width)}]" for i in range(1, 20))]

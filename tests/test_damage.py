@@ -1,4 +1,4 @@
-"""One byte that changed, anywhere: refused by the file's name and both SHA-256 sums, or passed over for the checkpoint before.
+"""One changed byte, anywhere: refused by the file's name and both SHA-256 sums, or passed over for an older checkpoint.
 
 AIGC_TEXT_CASES says how many cases; a failing one is named by its seed.
 """
@@ -161,7 +161,9 @@ def test_a_damaged_record_of_a_runs_options_is_named(place, run, refused, text):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("line", [b"\xff\xfe\n", b"[1]\n", b"{\n", b'{"step": 1, "loss": [[]]}\n', b"[" * 100_000 + b"\n"])
+@pytest.mark.parametrize(
+    "line", [b"\xff\xfe\n", b"[1]\n", b"{\n", b'{"step": 1, "loss": [[]]}\n', b"[" * 100_000 + b"\n"]
+)
 def test_a_damaged_line_of_figures_does_not_stop_a_run(place, run, line):
     folder = copied(place / "full", place / "figures")
     last = checkpoint.steps(folder / "checkpoints")[-1]

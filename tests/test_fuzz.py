@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,8 @@ CASES = int(os.environ.get("AIGC_TEXT_CASES", "0"))
 SEED = os.environ.get("AIGC_TEXT_SEED")
 SHOWN = 40  # recipes in one message
 SECONDS, BYTES = 10, 2 << 30  # a mutant's limits: against hanging and bombs, no measurements
+START = 20  # seconds that Python and torch may take to start on a busy machine
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 ROOM = 16 << 30  # of address space: a mutant that asks for more must not take the machine with it
 
 PINNED = ("max_steps=1", "batch_size=2", "block_size=16", "gradient_accumulation_steps=1", "eval_blocks=1")
@@ -71,7 +72,20 @@ GENERATE = ("--prompt", "the cat", "--max-new-tokens", "3", "--seed", "1", "--ou
 
 def _train(file: str) -> tuple[str, ...]:
     pinned = [word for pair in PINNED for word in (f"--{pair.split('=')[0].replace('_', '-')}", pair.split("=")[1])]
-    return ("train", "--config", file, "--model", "model", "--output", "run", "--samples", "1", "--device", "cpu", *pinned)
+    return (
+        "train",
+        "--config",
+        file,
+        "--model",
+        "model",
+        "--output",
+        "run",
+        "--samples",
+        "1",
+        "--device",
+        "cpu",
+        *pinned,
+    )
 
 
 #: By kind: files of which one is changed, the form that they have, and the command that reads them.
@@ -220,3 +234,34 @@ def test_mutants(kind, originals, tmp_path, monkeypatch, run, limits):
 @pytest.mark.parametrize("kind", KINDS)
 def test_many_mutants(kind, originals, tmp_path, monkeypatch, run, limits):
     _in_process(kind, originals, tmp_path, monkeypatch, run)(CASES or 10_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_mutants_in_processes_of_their_own(kind, originals, tmp_path):
+    """The same as whole processes, whose standard error nobody else writes to."""
+    bench, failed = Bench(kind, originals, tmp_path / "bench"), []
+    count = int(os.environ.get("AIGC_TEXT_PROCESSES", "200"))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
+
+    def one(seed: int) -> None:
+        bench.put(seed)
+        words = [sys.executable, "-m", "aigc_text", *bench.words]
+        try:
+            done = subprocess.run(
+                words, cwd=bench.folder, capture_output=True, text=True, errors="replace",
+                timeout=SECONDS + START, preexec_fn=limit, stdin=subprocess.DEVNULL, env=ENV,
+            )  # fmt: skip
+            code, err = done.returncode, done.stderr
+        except subprocess.TimeoutExpired:
+            code, err = None, f"longer than {SECONDS} s"
+        try:
+            bench.check(seed, code, err)
+        except AssertionError as error:
+            failed.append(str(error).partition("\nassert ")[0])
+
+    seeds(count)(one)()
+    print(f"{count} processes of kind {kind}, {len(failed)} failed")
+    assert not failed, "\n".join([f"{len(failed)} failed", *failed[:SHOWN]])

@@ -92,7 +92,13 @@ def test_an_index_does_not_lead_to_a_pickle(place, canary, refused):
     weights = load_file(place / "model" / "model.safetensors")
     (place / "model" / "model.safetensors").unlink()
     (place / "model" / "pytorch_model.bin").write_bytes(_pickles(place, canary, "zip"))
-    for name in ("pytorch_model.bin", "../evil.safetensors", "/evil.safetensors", "a/b.safetensors", "..\\e.safetensors"):
+    for name in (
+        "pytorch_model.bin",
+        "../evil.safetensors",
+        "/evil.safetensors",
+        "a/b.safetensors",
+        "..\\e.safetensors",
+    ):
         index = {"weight_map": dict.fromkeys(weights, name)}
         (place / "model" / "model.safetensors.index.json").write_text(json.dumps(index))
         refused("generate", "--model", "model", *GENERATE, says=["model.safetensors.index.json", "no safetensors file"])

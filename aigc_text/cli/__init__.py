@@ -112,6 +112,11 @@ def _run(debug: bool) -> int:
     except Exception as error:
         what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:300])
         return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust in tokenizers, for a file that is broken in itself
+            raise
+        what = visible(f"{error}".splitlines()[0][:300]) if str(error) else "no reason given"
+        return _fail(f"the tokenizer fails: {what}", "Its tokenizer.json is broken; download it again.", 2, debug)
     return result if isinstance(result, int) else 0
 
 

@@ -185,7 +185,9 @@ def _plain(path: str, tree: Any) -> Any:
             return value
         text = str(value)
         if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
-            raise OptionError(f"{path} holds text that is none: {ascii(text)[:60]}", "Leave out \\0 and halves of characters.")
+            raise OptionError(
+                f"{path} holds text that is none: {ascii(text)[:60]}", "Leave out \\0 and halves of characters."
+            )
         return text
 
     return plain(tree, 0)
