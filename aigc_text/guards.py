@@ -86,7 +86,9 @@ def check_ids(name: str, model: Any, tokenizer: Any) -> None:
     fast = getattr(tokenizer, "backend_tokenizer", None)
     words = fast.get_vocab(with_added_tokens=False) if fast is not None else {}
     special = {str(n): getattr(tokenizer, n) for n in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    own = {f"config's {n}": getattr(model.config, n, None) for n in special}
+    # Many a config.json has ends of a text that are another vocabulary's, and -1 for no padding; neither is ever read.
+    pad = getattr(model.config, "pad_token_id", None)
+    own = {"pad_token_id": pad} if pad != -1 else {}
     for token, number in (*words.items(), *special.items(), *own.items()):
         if isinstance(number, int) and not 0 <= number < size:
             raise ModelError(

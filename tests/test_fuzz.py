@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import transformers
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutations import mutant
@@ -160,7 +161,10 @@ def limits():
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, old[1]))
     handler = signal.signal(signal.SIGALRM, late)
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # as the command line has it, before transformers is imported
     yield
+    transformers.logging.set_verbosity(verbosity)
     signal.signal(signal.SIGALRM, handler)
     resource.setrlimit(resource.RLIMIT_AS, old)
 
