@@ -19,6 +19,7 @@ from aigc_text.errors import ModelError, OptionError
 
 GENERATE = ("--prompt", "a", "--max-new-tokens", "2", "--seed", "1")
 TINY = ("--max-steps", "2", "--batch-size", "2", "--block-size", "16", "--save-every", "1", "--device", "cpu")
+SLOW = pytest.mark.slow
 SMALL = ("-o", "n_layer=1", "-o", "n_embd=8", "-o", "n_head=1", "-o", "n_positions=32", *TINY)
 
 
@@ -164,7 +165,9 @@ def test_an_adapter_on_itself_ends(place, run, refused):
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("module", ["evil", "owner/name--evil", "../evil"])
+@pytest.mark.parametrize(
+    "module", ["evil", pytest.param("owner/name--evil", marks=SLOW), pytest.param("../evil", marks=SLOW)]
+)
 @pytest.mark.parametrize("answer", [b"", b"y\ny\ny\n"], ids=["silent", "yes on standard input"])
 def test_auto_map_runs_nothing(place, canary, run, file, module, answer):
     named = {
@@ -356,7 +359,9 @@ def test_no_config_asks_for_more_than_its_weights_hold(place, refused, field, si
     refused("generate", "--model", "model", *GENERATE, says=["model"])
 
 
-@pytest.mark.parametrize("size", [100_000, *HUGE])
+@pytest.mark.parametrize(
+    "size", [pytest.param(100_000, marks=SLOW), 10**9, *(pytest.param(n, marks=SLOW) for n in HUGE[1:])]
+)
 @pytest.mark.parametrize(
     ("backend", "field"),
     [("gpt2", f) for f in ("n_layer", "n_embd", "n_inner", "num_labels")]
