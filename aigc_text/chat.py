@@ -10,16 +10,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+CURE = "Mend or remove chat_template.jinja in the model's folder."
+
+
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """The ids of a prompt as a user's message, up to where the assistant's answer begins.
 
     Raises:
         OptionError: the tokenizer has no chat template.
-        ModelError: its chat template fails.
+        ModelError: its chat template fails, or makes nothing of the prompt.
     """
     if not tokenizer.chat_template:
         raise OptionError("chat: the model's tokenizer has no chat template", "Leave chat out, or use a chat model.")
-    return _ids(tokenizer, _rendered(tokenizer, prompt))
+    ids = _ids(tokenizer, _rendered(tokenizer, prompt))
+    if not ids:
+        raise ModelError("the chat template of the model's tokenizer makes an empty text of a prompt", CURE)
+    return ids
 
 
 def pair_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str) -> tuple[list[int], list[int]]:
@@ -52,7 +58,7 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str |
     except Exception as error:  # a template is a program of the model's author
         raise ModelError(
             f"the chat template of the model's tokenizer fails: {type(error).__name__}: {error}"[:300],
-            "Mend or remove chat_template.jinja in the model's folder.",
+            CURE,
         ) from error
 
 

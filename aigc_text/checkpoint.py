@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .errors import DamagedError, TrainingError
+from .errors import DamagedError, TrainingError, one_line
 
 MANIFEST = "manifest.json"
 UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the manifest is written
@@ -126,8 +126,8 @@ def seal(folder: Path) -> None:
     flush(folder)
 
 
-def verify(folder: Path) -> None:
-    """Compares every file with the manifest.
+def verify(folder: Path, only: str | None = None) -> None:
+    """Compares every file with the manifest, or `only` one if it is listed there.
 
     Raises:
         DamagedError: naming the first file that is missing or differs, with both sums.
@@ -135,14 +135,24 @@ def verify(folder: Path) -> None:
     try:
         sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         listed = {str(k): str(v) for k, v in sums.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise DamagedError(f"{folder / MANIFEST} cannot be read: {error}", _CURE) from None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise DamagedError(f"{folder / MANIFEST} cannot be read: {one_line(str(error))[:150]}", _CURE) from None
     for name, expected in listed.items():
         f = folder / name
-        if not f.is_file():
-            raise DamagedError(f"{f} is missing", _CURE)
+        if only not in (None, name):
+            continue
+        if not re.fullmatch("[0-9a-f]{64}", expected):
+            raise DamagedError(f"{folder / MANIFEST} has no SHA-256 sum for {name[:100]!r}: {expected[:80]!r}", _CURE)
+        if not name or "\0" in name or not _inside(folder, name):
+            raise DamagedError(f"{folder / MANIFEST} names {name[:100]!r}, which is not in its folder", _CURE)
+        if not os.path.isfile(f):
+            raise DamagedError(f"{f} is missing, which {MANIFEST} lists", _CURE)
         if (found := sha256(f)) != expected:
             raise DamagedError(f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved", _CURE)
+
+
+def _inside(folder: Path, name: str) -> bool:
+    return not os.path.isabs(name) and ".." not in Path(name).parts
 
 
 _CURE = "Restore the folder from a copy, or remove it and train again (--resume uses the last whole checkpoint)."

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from . import processes
-from .errors import ModelError, OptionError, nearest, one_line
+from . import checkpoint, guards, preflight, processes
+from .errors import ModelError, OptionError, nearest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,22 +36,18 @@ def read_config(folder: Path) -> dict[str, Any]:
     """`config.json` of a model folder.
 
     Raises:
-        ModelError: there is none, or it is not a JSON object.
+        ModelError: there is none, it is not a JSON object, or not the one that was saved.
     """
     path = folder / "config.json"
     if folder.is_file():
         raise ModelError(f"{folder} is a file, not a model's folder", "Give the folder that holds config.json.")
     if not folder.exists():
         raise ModelError(f"there is no folder {folder}", "Give a hub id (owner/name) or a folder with config.json.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{folder} holds no model: no config.json", _runs_in(folder)) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "Restore it from the model's source.") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path} is not a JSON object", "Restore it from the model's source.")
-    return config
+    if not path.exists():
+        raise ModelError(f"{folder} holds no model: no config.json", _runs_in(folder))
+    if (folder / checkpoint.MANIFEST).is_file():  # a damaged name of a backend would be no backend's
+        checkpoint.verify(folder, only="config.json")
+    return preflight.read_object(path)
 
 
 def _runs_in(folder: Path) -> str:
@@ -196,22 +192,20 @@ def load_model(
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
     quiet(bool(where.get("local_files_only")))
-    try:
+    with guards.said(f"model {name!r} cannot be loaded", _loading_cure):
+        bounds = preflight.inspect(_files_of(name, where.get("revision")))
         loading: Any = getattr(transformers, auto_class).from_pretrained
         config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
-        model, info = loading(
-            **where,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
-    except OptionError:
-        raise
-    except Exception as error:  # transformers and its helpers raise many kinds for a bad model
-        raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error
+        with preflight.bounded(bounds):
+            model, info = loading(
+                **where,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
+            )
+        tokenizer = guards.tried(transformers.AutoTokenizer.from_pretrained, where)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := info.get(kind):
             first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]
@@ -221,7 +215,19 @@ def load_model(
             )
     if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no special token to begin or end a text", "Add an eos_token.")
+    guards.check_ids(name, model, tokenizer)
     return model, tokenizer
+
+
+def _files_of(model: str, revision: str | None) -> Path:
+    """The folder of a model: its own, or that of the hub's cache, where its config.json comes first."""
+    if is_folder(model):
+        return Path(model)
+    from huggingface_hub import hf_hub_download
+
+    return Path(
+        hf_hub_download(model, "config.json", revision=revision, local_files_only=is_cached(model, revision))
+    ).parent
 
 
 def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
@@ -239,8 +245,9 @@ def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     quiet(bool(where.get("local_files_only")))
-    found: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(**where)
-    return found
+    name = where["pretrained_model_name_or_path"]
+    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
+        return guards.tried(PreTrainedTokenizerFast.from_pretrained, where)
 
 
 def typed(value: Any, like: Any) -> Any:
@@ -249,7 +256,7 @@ def typed(value: Any, like: Any) -> Any:
         return value
     try:
         return json.loads(value.lower())
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
@@ -263,13 +270,14 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 
     where = _locate_tokenizer(name)
     quiet(bool(where.get("local_files_only")))
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(**where)
-    except Exception as error:  # transformers and its helpers raise many kinds for a bad tokenizer
-        raise ModelError(
-            f"the tokenizer of {name!r} cannot be loaded: {_first_sentence(error)}",
-            "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one.",
-        ) from error
+    cure = "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one."
+    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
+        if is_folder(name):
+            preflight.refuse_links(folder_of(name))
+            if (folder_of(name) / checkpoint.MANIFEST).is_file():
+                checkpoint.verify(folder_of(name))
+        # Without a word of it, transformers would ask on the terminal whether to run the tokenizer's own code.
+        tokenizer = guards.tried(AutoTokenizer.from_pretrained, {**where, "trust_remote_code": False})
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no eos_token to end a text", "Add one, or choose another.")
     return tokenizer
@@ -311,11 +319,7 @@ def quiet(local: bool) -> None:
         logging.enable_progress_bar()
 
 
-def _first_sentence(error: Exception) -> str:
-    return one_line(str(error) or type(error).__name__)[:200]
-
-
-def _loading_cure(error: Exception) -> str:
+def _loading_cure(error: BaseException) -> str:
     text = str(error)
     if "trust_remote_code" in text:
         return "It runs code of its own; if you trust its author, add --trust-remote-code."

@@ -6,18 +6,19 @@ A folder with an adapter names its base, and loading finds it.
 
 from __future__ import annotations
 
-import json
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import hub
+from . import hub, preflight
 from .errors import ModelError, OptionError, one_line
 
 if TYPE_CHECKING:
     from .options import TrainingOptions
     from .pretrained import PretrainedBackend
 
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_KEY = "aigc_text_base"  # in the adapter's config.json: the hash or commit of the base that it was trained on
 
 
@@ -80,14 +81,14 @@ def base_of(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: the folder does not say, or its base is not there.
     """
-    path = folder / hub.ADAPTER_CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        name, revision = config["base_model_name_or_path"], config.get("revision")
-        if not (isinstance(name, str) and name and isinstance(revision, (str, type(None)))):
-            raise ValueError(f"base_model_name_or_path is {name!r}")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path} does not name the adapter's base: {error}", "Restore it from a copy.") from None
+    name, revision = _base_named(folder)
+    seen = {os.path.realpath(folder)}
+    below = name
+    while hub.is_folder(below) and (hub.folder_of(below) / hub.ADAPTER_CONFIG).is_file():  # an adapter on an adapter
+        if (real := os.path.realpath(hub.folder_of(below))) in seen:
+            raise ModelError(f"the adapter in {folder} comes back to itself as its base", "Restore it from a copy.")
+        seen.add(real)
+        below, _ = _base_named(hub.folder_of(below))
     try:
         return hub.locate(name, revision)
     except ModelError as error:
@@ -97,6 +98,19 @@ def base_of(folder: Path) -> dict[str, Any]:
         ) from None
 
 
+def _base_named(folder: Path) -> tuple[str, str | None]:
+    """The base that the adapter in a folder names, and which revision of it."""
+    path = folder / hub.ADAPTER_CONFIG
+    config = preflight.read_object(path)
+    name, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not (isinstance(name, str) and name and "\0" not in name and isinstance(revision, (str, type(None)))):
+        cause = f"base_model_name_or_path is {ascii(name)[:100]}"
+        raise ModelError(f"{path} does not name the adapter's base: {cause}", "Restore it from a copy.")
+    if config.get("megatron_config"):  # peft imports whatever module megatron_core names
+        raise ModelError(f"{path} has a megatron_config, which names code to be run", "Save the adapter without it.")
+    return name, revision
+
+
 def load(backend: PretrainedBackend, folder: Path) -> None:
     """Puts the adapter of a folder into a loaded base.
 
@@ -104,6 +118,10 @@ def load(backend: PretrainedBackend, folder: Path) -> None:
         ModelError: the adapter is broken, or not of this base.
     """
     peft = _peft()
+    preflight.refuse_links(folder)
+    if not (folder / ADAPTER_WEIGHTS).is_file():  # peft would take a pickled adapter_model.bin, or ask the hub
+        raise ModelError(f"the adapter in {folder} has no {ADAPTER_WEIGHTS}", "Save the adapter again with peft.")
+    preflight.header(folder / ADAPTER_WEIGHTS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import checkpoint, conversion, hub, lora
+from . import checkpoint, conversion, hub, lora, preflight
 from .backend import Backend
 from .conversion import Converted
-from .errors import BackendError, ModelError, OptionError, nearest, one_line
+from .errors import BackendError, ModelError, OptionError, nearest, one_line, out_of_memory
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -40,6 +40,8 @@ def fresh(
     Raises:
         OptionError: a field that the configuration does not have, or sizes that do not fit each other.
     """
+    import torch
+
     kind: Any = make.config_class
     known = kind().to_dict()
     for name in fields:
@@ -48,8 +50,14 @@ def fresh(
     end = tokenizer.eos_token_id
     ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
     given = {k: hub.typed(v, known[k]) for k, v in fields.items()}
+    preflight.check_counts(given, kind.__name__, OptionError)
+    values = {**ids, **defaults, **given}
     try:
-        return make(kind(vocab_size=len(tokenizer), **{**ids, **defaults, **given}))
+        with preflight.bounded(preflight.fresh_bounds(cure)), torch.random.fork_rng(devices=[]), torch.device("meta"):
+            make(kind(vocab_size=len(tokenizer), **values))  # without its numbers: only to see how large it would be
+        return make(kind(vocab_size=len(tokenizer), **values))
+    except OptionError:
+        raise
     except Exception as error:  # transformers and its helpers raise many kinds for a bad configuration
         cause = f"{type(error).__name__}: {one_line(str(error))}"[:200]
         raise OptionError(f"no such {make.__name__} can be built: {cause}", cure) from error
@@ -223,6 +231,8 @@ class PretrainedBackend(Backend):
             return hub.load_plain_tokenizer(where)
 
         local = folder.is_dir()
+        if (folder / checkpoint.MANIFEST).is_file():  # tokenizer and configuration are read beside what is converted
+            checkpoint.verify(folder)
         revision = checkpoint.fingerprint(folder) if local else hub.commit_of(str(folder), where.get("revision"))
         found = conversion.converted(f"{folder.name}/{revision}", kind, device, whole, plain)
         backend = cls(found, plain() if found.fast_tokenizer else hub.load_tokenizer(str(folder)))
@@ -236,6 +246,22 @@ class PretrainedBackend(Backend):
         """The model of transformers; with another engine it is loaded when it is first asked for."""
         assert self._whole is not None
         return self._whole()[0].eval()
+
+    def fault(self) -> str | None:
+        """The error with which a causal model of transformers answers to a single token, if it does."""
+        import torch
+
+        if self.converted is not None:
+            return None
+        own = type(self.model).__module__.startswith("aigc_text.")  # ours take latents and states besides
+        if own or self.auto_class != "AutoModelForCausalLM":
+            return None
+        try:
+            with torch.no_grad():
+                self.model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.model.device))
+        except Exception as error:
+            return None if out_of_memory(error) else f"{type(error).__name__}: {one_line(str(error))[:150]}"
+        return None
 
     @cached_property
     def own_config(self) -> GenerationConfig:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, lora, processes
-from .errors import TrainingError
+from .errors import TrainingError, one_line
 from .options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class RunFolder:
             return
         path = self.path / "options.json"
         if self.resume and path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = _started_with(path)
             now = json.loads(json.dumps(started_with))
             names = [n for n in sorted({*before, *now}) if before.get(n) != now.get(n)]
             if names:
@@ -114,20 +114,35 @@ class RunFolder:
             self.lock.__exit__()
 
 
+def _started_with(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+        cause = "it is not a JSON object"
+    except (OSError, ValueError, RecursionError) as error:
+        cause = one_line(str(error))[:150]
+    raise TrainingError(
+        f"{path} cannot be read: {cause}", "Restore it from a copy, or train again into another folder with --output."
+    )
+
+
 def forget_after(metrics: Path, step: int) -> None:
     """Removes the lines of updates that a resumed run makes again; the open append handle goes on at the new end."""
     if not metrics.exists():
         return
-    kept = [line for line in metrics.read_text(encoding="utf-8").splitlines(True) if _step(line) <= step]
-    with metrics.open("r+", encoding="utf-8") as stream:
-        stream.write("".join(kept))
+    kept = [line for line in metrics.read_bytes().splitlines(True) if _step(line) <= step]
+    with metrics.open("r+b") as stream:
+        stream.write(b"".join(kept))
         stream.truncate()
 
 
-def _step(line: str) -> float:
+def _step(line: bytes) -> float:
+    """Infinity for a line that is none: cut off by a kill, or damaged."""
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # a line cut off by a kill
+        found = json.loads(line)
+        return float(found["step"]) if all(type(v) in (int, float, str) for v in found.values()) else float("inf")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return float("inf")
 
 

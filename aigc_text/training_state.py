@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from . import processes
-from .errors import TrainingError
+from .errors import TrainingError, one_line
 from .objective import Objective
 
 
@@ -94,9 +95,29 @@ def read(
             f"Resume in {len(owns)} processes.",
         )
     objective.load_state_dict(owns[processes.rank() if objective.per_process else 0])
-    text = (folder / "trainer.json").read_text(encoding="utf-8") if folder else ""
+    text = ""
+    if folder:
+        with _whole_file(folder / "trainer.json"):
+            text = (folder / "trainer.json").read_text(encoding="utf-8")
+            json.loads(text)
     found: dict[str, Any] = json.loads(processes.from_main(text))
     return found
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[None]:
+    """Turns what a library says of a file that it cannot read, or will not, into the user's error.
+
+    Such a file has the sum of its manifest, so it was not damaged but made so; nothing in it is run.
+    """
+    try:
+        yield
+    except Exception as error:  # pickle, zip, safetensors and JSON raise many kinds
+        cause = one_line(str(error)).split(". ")[0][:120]
+        raise TrainingError(
+            f"{path} is not what this package saved: {type(error).__name__}: {cause}",
+            "Train again into another folder with --output.",
+        ) from error
 
 
 def divide(model: nn.Module) -> None:
@@ -156,7 +177,10 @@ def _mapped(tree: Any, change: Callable[[torch.Tensor], Any]) -> Any:
 def _read_weights(folder: Path | None, into: dict[str, torch.Tensor]) -> None:
     from safetensors import safe_open
 
-    stream = safe_open(folder / "model.safetensors", framework="pt") if folder else None
+    stream = None
+    if folder:
+        with _whole_file(folder / "model.safetensors"):
+            stream = safe_open(folder / "model.safetensors", framework="pt")
     shapes = {name: list(stream.get_slice(name).get_shape()) for name in list(stream.keys())} if stream else {}
     saved = processes.from_main(shapes)
     needed = {n: list(tensor.shape) for n, tensor in into.items()}
@@ -183,7 +207,8 @@ def _read_optimizers(folder: Path | None, optimizers: Sequence[torch.optim.Optim
 
 
 def _load(path: Path) -> Any:
-    return torch.load(path, weights_only=True, map_location="cpu")
+    with _whole_file(path):
+        return torch.load(path, weights_only=True, map_location="cpu")
 
 
 def _spread(saved: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

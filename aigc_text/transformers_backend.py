@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import decoding, healing
 from .backend import Capabilities, no_likelihood
-from .errors import BackendError, OptionError
+from .errors import BackendError, ModelError, OptionError, UserError
 from .options import GenerationOptions, TrainingOptions, drawn_seed
 from .pretrained import PretrainedBackend
 from .results import Completion, Piece, Score
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
 FALLBACK_CONTEXT = 512
+WRONG = "Its config.json does not go with its weights; download or save the model again."
 
 
 class TransformersBackend(PretrainedBackend):
@@ -266,7 +267,14 @@ class TransformersBackend(PretrainedBackend):
             streamed=streamed,
         )
         requests = (self._request(engine, config, options, place, seed if drawn else None) for place in places)
-        yield from decoding.decode(engine, self.tokenizer, requests, how, budget or decoding.Budget())
+        try:
+            yield from decoding.decode(engine, self.tokenizer, requests, how, budget or decoding.Budget())
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            if (cause := self.fault()) is None:
+                raise
+            raise ModelError(f"the model {self.source!r} fails when it is run: {cause}", WRONG) from error
 
     def generation_config(self, engine: Engine, options: GenerationOptions) -> GenerationConfig:
         """The effective configuration: the user's options over the model's own over the backend's defaults."""

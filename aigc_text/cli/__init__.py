@@ -119,6 +119,11 @@ def _run(debug: bool) -> int:
         return _fail(f"{where}: {error.strerror}", "Make room, or write somewhere else (--output).", 2, debug)
     except Exception as error:
         return _fault(error, debug)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of Rust in tokenizers, for a file that is broken in itself
+            raise
+        what = visible(f"{error}".splitlines()[0][:300]) if str(error) else "no reason given"
+        return _fail(f"the tokenizer fails: {what}", "Its tokenizer.json is broken; download it again.", 2, debug)
     return result if isinstance(result, int) else 0
 
 

@@ -133,23 +133,64 @@ def config_option(*ignored: str) -> Callable[[Any], Any]:
     )
 
 
+LARGEST_FILE, MOST_VALUES = 1 << 18, 10_000  # bytes of a file of options, and what its aliases may come to
+
+
 def _read_yaml(path: str) -> dict[str, Any]:
     import yaml
 
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open("rb") as stream:
+            raw = stream.read(LARGEST_FILE + 1)
+        if len(raw) > LARGEST_FILE:
+            raise OptionError(f"{path} has more than {LARGEST_FILE} bytes", "Give a file of options, not of data.")
+        found = _plain(path, yaml.safe_load(raw.decode("utf-8-sig")))
     except OSError as error:
         raise OptionError(f"{path} cannot be read: {error.strerror}", "Give a YAML file with --config.") from None
     except UnicodeDecodeError:
         raise OptionError(f"{path} is not UTF-8", "Save it as UTF-8.") from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except OptionError:
+        raise
+    except Exception as error:  # yaml raises of its own and, for tags with a wrong value, whatever they run into
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else path
         what = getattr(error, "problem", None) or one_line(str(error))[:100]
         raise OptionError(f"{where} is not valid YAML: {what}", "Write one option a line: max_steps: 500") from None
     if not isinstance(found, dict):
         raise OptionError(f"{path} holds no options", "Write one option a line: max_steps: 500")
-    return {str(k).replace("-", "_"): v for k, v in found.items()}
+    return {k.replace("-", "_"): v for k, v in found.items()}
+
+
+def _plain(path: str, tree: Any) -> Any:
+    """What JSON can hold, of a tree of YAML: a few aliases of aliases would be billions of values, or have no end.
+
+    Raises:
+        OptionError: too many values, or one that is no option's.
+    """
+    left = MOST_VALUES
+
+    def plain(value: Any, depth: int) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0 or depth > 20:
+            cure = "Write the values out, without aliases (*name) of aliases."
+            raise OptionError(f"{path} holds more than {MOST_VALUES} values, or more than 20 in each other", cure)
+        if isinstance(value, dict):
+            return {plain(str(k), depth): plain(v, depth + 1) for k, v in value.items()}
+        if isinstance(value, (list, tuple, set)):
+            return [plain(v, depth + 1) for v in value]
+        if isinstance(value, int) and value.bit_length() > 1000:
+            raise OptionError(f"{path} holds a whole number of {value.bit_length()} bits", "Write a smaller one.")
+        if isinstance(value, (bool, int, float, type(None))):
+            return value
+        text = str(value)
+        if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+            raise OptionError(
+                f"{path} holds text that is none: {ascii(text)[:60]}", "Leave out \\0 and halves of characters."
+            )
+        return text
+
+    return plain(tree, 0)
 
 
 def _as_given(path: str, name: str, value: Any, several: bool) -> Any:

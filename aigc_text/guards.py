@@ -1,0 +1,97 @@
+"""What libraries say of broken models and tokenizers, as the user's errors: exceptions, panics, wrong numbers."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .errors import ModelError, UserError, one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PANIC = "PanicException"  # of Rust, as tokenizers raises it: no `Exception` to Python
+
+
+def first_sentence(error: BaseException) -> str:
+    return one_line(str(error) or type(error).__name__)[:200]
+
+
+@contextmanager
+def said(what: str, cure: Callable[[BaseException], str]) -> Iterator[None]:
+    """Turns whatever a library raises for a bad file into one `ModelError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # transformers and its helpers raise many kinds
+        raise ModelError(f"{what}: {first_sentence(error)}", cure(error)) from error
+    except BaseException as error:
+        if type(error).__name__ != PANIC:
+            raise
+        raise ModelError(f"{what}: {first_sentence(error)}", cure(error)) from error
+
+
+TRIED = ("a", "The cat sat.\n\n  def f(x):\n\treturn 1,2", "从前 🙂 naïve", " two  spaces ")
+
+
+def tried(load: Callable[..., Any], where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """A tokenizer that has divided and joined a few texts.
+
+    A broken one may fail only then, in Rust, which writes of it to standard error itself before Python hears of it.
+    """
+    with panics_muted():
+        tokenizer: PreTrainedTokenizerBase = load(**where)
+        for text in TRIED:
+            tokenizer.decode(tokenizer(text, verbose=False)["input_ids"])
+    return tokenizer
+
+
+@contextmanager
+def panics_muted() -> Iterator[None]:
+    """Holds back what is written to the process's standard error, and drops it if Rust panicked."""
+    try:
+        own = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        panicked = False
+        sys.stderr.flush()
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException as error:
+            panicked = type(error).__name__ == PANIC
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(own, 2)
+            held.seek(0)
+            if not panicked and (written := held.read()):
+                os.write(own, written)
+            os.close(own)
+
+
+def check_ids(name: str, model: Any, tokenizer: Any) -> None:
+    """Refuses a tokenizer whose tokens the model does not have; of those added later, only what ends or fills texts."""
+    embeddings = model.get_input_embeddings()
+    size = getattr(embeddings, "num_embeddings", None)
+    if size is None:
+        return
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    words = fast.get_vocab(with_added_tokens=False) if fast is not None else {}
+    special = {str(n): getattr(tokenizer, n) for n in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    # Many a config.json has ends of a text that are another vocabulary's, and -1 for no padding; neither is ever read.
+    pad = getattr(model.config, "pad_token_id", None)
+    own = {"pad_token_id": pad} if pad != -1 else {}
+    for token, number in (*words.items(), *special.items(), *own.items()):
+        if isinstance(number, int) and not 0 <= number < size:
+            raise ModelError(
+                f"model {name!r}: the token {token[:40]!r} has the number {number}, the model has {size} tokens",
+                "The tokenizer does not belong to the weights; download or save the model again.",
+            )

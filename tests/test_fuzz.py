@@ -1,0 +1,271 @@
+"""Mutants of every kind of file that a user may be handed: exit code 0 or 2, one error, nothing half-written.
+
+AIGC_TEXT_CASES says how many mutants of a kind; a failing one is named by its seed, and
+`AIGC_TEXT_SEED=… pytest tests/test_fuzz.py -k KIND` makes it again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+import transformers
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from mutations import mutant
+
+from aigc_text import checkpoint
+
+CASES = int(os.environ.get("AIGC_TEXT_CASES", "0"))
+SEED = os.environ.get("AIGC_TEXT_SEED")
+SHOWN = 40  # recipes in one message
+SECONDS, BYTES = 10, 2 << 30  # a mutant's limits: against hanging and bombs, no measurements
+START = 20  # seconds that Python and torch may take to start on a busy machine
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+ROOM = 16 << 30  # of address space: a mutant that asks for more must not take the machine with it
+
+PINNED = ("max_steps=1", "batch_size=2", "block_size=16", "gradient_accumulation_steps=1", "eval_blocks=1")
+RECORDS = "".join(json.dumps({"text": s, "prompt": s[:9], "n": 1.5}) + "\n" for s in tiny.SENTENCES)
+TABLE = 'text,n\n"the cat, the ""dog""",1\nonce upon a time,2\n"two\nlines",3\n'
+YAML = """
+data: data.txt
+learning_rate: 1e-3
+validation_split: 0.2
+sample_prompts: [the, once]
+schedule: cosine
+packing: null
+config:
+  attn_pdrop: 0.1
+"""
+
+
+class TooLong(BaseException):
+    pass
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """A tiny model, whole and in shards, with a manifest; data; and a file of options."""
+    base = tmp_path_factory.mktemp("originals")
+    tiny.save("gpt2", base / "model")
+    whole = shutil.copytree(base / "model", base / "sealed")
+    checkpoint.seal(whole)
+    tokens = tiny.tokenizer()
+    tiny.model("gpt2", tokens).save_pretrained(base / "shards", max_shard_size="30KB")
+    tokens.save_pretrained(base / "shards")
+    (base / "data.txt").write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
+    (base / "data.jsonl").write_text(RECORDS)
+    (base / "data.csv").write_text(TABLE)
+    (base / "run.yaml").write_text(YAML)
+    return base
+
+
+GENERATE = ("--prompt", "the cat", "--max-new-tokens", "3", "--seed", "1", "--output", "out.txt")
+
+
+def _train(file: str) -> tuple[str, ...]:
+    pinned = [word for pair in PINNED for word in (f"--{pair.split('=')[0].replace('_', '-')}", pair.split("=")[1])]
+    return (
+        "train",
+        "--config",
+        file,
+        "--model",
+        "model",
+        "--output",
+        "run",
+        "--samples",
+        "1",
+        "--device",
+        "cpu",
+        *pinned,
+    )
+
+
+#: By kind: files of which one is changed, the form that they have, and the command that reads them.
+KINDS = {
+    "config": (["model/config.json"], "json", ("generate", "--model", "model", *GENERATE)),
+    "tokenizer": (
+        ["model/tokenizer.json", "model/tokenizer.json", "model/tokenizer_config.json"],
+        "json",
+        ("generate", "--model", "model", *GENERATE),
+    ),
+    "safetensors": (["model/model.safetensors"], "safetensors", ("generate", "--model", "model", *GENERATE)),
+    "shards": (["shards/model.safetensors.index.json"], "json", ("generate", "--model", "shards", *GENERATE)),
+    "manifest": (["sealed/manifest.json"], "json", ("generate", "--model", "sealed", *GENERATE)),
+    "jsonl": (["data.jsonl"], "jsonl", ("score", "data.jsonl", "--model", "model", "--output", "out.txt")),
+    "prompts": (
+        ["data.jsonl"],
+        "jsonl",
+        ("generate", "--model", "model", "--prompts", "data.jsonl", *GENERATE[2:], "--format", "jsonl"),
+    ),
+    "csv": (["data.csv"], "csv", ("score", "data.csv", "--model", "model", "--output", "out.txt")),
+    "yaml": (["run.yaml"], "yaml", _train("run.yaml")),
+}
+MADE = ("out.txt", "run")  # what a command makes if it succeeds
+
+
+class Bench:
+    """A folder with all originals, of which one is exchanged for a mutant, for one command."""
+
+    def __init__(self, kind: str, originals: Path, folder: Path) -> None:
+        self.files, self.form, self.words = KINDS[kind]
+        self.kind, self.folder = kind, folder
+        shutil.copytree(originals, folder, dirs_exist_ok=True)
+        self.originals = originals
+        self.before = self.names()
+
+    def names(self) -> set[str]:
+        return {str(p.relative_to(self.folder)) for p in self.folder.rglob("*")}
+
+    def put(self, seed: int) -> None:
+        name = self.files[seed % len(self.files)]
+        raw = mutant(self.form, (self.originals / name).read_bytes(), seed)
+        (self.folder / name).write_bytes(raw)
+
+    def check(self, seed: int, code: int | None, err: str) -> None:
+        """The outcome of a mutant; then everything is as it was before."""
+        recipe = f"{self.kind} AIGC_TEXT_SEED={seed}: exit code {code}\n{err[-3000:]}"
+        try:
+            assert code in (0, 2), recipe
+            assert "Traceback" not in err, recipe
+            left = self.names() - self.before
+            if code == 2:
+                told = err.splitlines()
+                assert len(told) <= 3 and [t[:7] for t in told].count("Error: ") == 1 and err[:7] == "Error: ", recipe
+                assert not left, f"{recipe}\nleft behind: {sorted(left)}"
+            else:
+                assert not [n for n in left if n.endswith((".partial", ".tmp"))], f"{recipe}\nleft: {sorted(left)}"
+        finally:
+            for name in self.files:
+                shutil.copy(self.originals / name, self.folder / name)
+            for name in {n.split("/")[0] for n in self.names() - self.before}:
+                shutil.rmtree(self.folder / name) if (self.folder / name).is_dir() else (self.folder / name).unlink()
+
+
+@pytest.fixture
+def limits():
+    """No more than `ROOM` of address space; `SECONDS` a mutant are kept by an alarm."""
+
+    def late(*_):
+        raise TooLong
+
+    old = resource.getrlimit(resource.RLIMIT_AS)
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + ROOM, old[1]))
+    handler = signal.signal(signal.SIGALRM, late)
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # as the command line has it, before transformers is imported
+    yield
+    transformers.logging.set_verbosity(verbosity)
+    signal.signal(signal.SIGALRM, handler)
+    resource.setrlimit(resource.RLIMIT_AS, old)
+
+
+def peak() -> int:
+    """The most memory since it was asked last, in bytes."""
+    status = Path("/proc/self/status").read_text().split("VmHWM:")[1]
+    Path("/proc/self/clear_refs").write_text("5")
+    return int(status.split()[0]) << 10
+
+
+def seeds(cases: int):
+    """A decorator that calls a function with so many seeds, or with the one of the environment."""
+    if SEED is not None:
+        return lambda test: lambda: test(seed=int(SEED))
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    how = settings(
+        max_examples=cases, deadline=None, database=None, suppress_health_check=checks, phases=[Phase.generate]
+    )
+    return lambda test: how(given(seed=st.integers(0, 2**48))(test))
+
+
+def _in_process(kind, originals, tmp_path, monkeypatch, run):
+    bench = Bench(kind, originals, tmp_path / "bench")
+    monkeypatch.chdir(bench.folder)
+    monkeypatch.setattr("aigc_text.plots.curves", lambda *_: None)  # a second each, and no file of the user's is read
+
+    failed: list[str] = []
+
+    def one(seed: int) -> None:
+        bench.put(seed)
+        peak()
+        signal.alarm(SECONDS)
+        try:
+            code, _, err = run(*bench.words)
+        except TooLong:
+            code, err = None, f"longer than {SECONDS} s"
+        except BaseException as error:
+            code, err = None, f"escaped: {type(error).__name__}: {error}"
+        finally:
+            signal.alarm(0)
+        if (used := peak()) > BYTES:
+            code, err = None, f"{err}\nmore than {BYTES} bytes: {used}"
+        try:
+            bench.check(seed, code, err)
+        except AssertionError as error:  # gone on with, so that one run shows all there is to mend
+            failed.append(str(error).partition("\nassert ")[0])
+
+    def each(cases: int) -> None:
+        seeds(cases)(one)()
+        print(f"{cases} mutants of kind {kind}, {len(failed)} failed")
+        assert not failed, "\n".join([f"{len(failed)} failed", *failed[:SHOWN]])
+
+    return each
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unchanged_file_is_taken(kind, originals, tmp_path, monkeypatch, run):
+    bench = Bench(kind, originals, tmp_path / "bench")
+    monkeypatch.chdir(bench.folder)
+    result = run(*bench.words)
+    assert result.code == 0, result.err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_mutants(kind, originals, tmp_path, monkeypatch, run, limits):
+    _in_process(kind, originals, tmp_path, monkeypatch, run)(20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_mutants(kind, originals, tmp_path, monkeypatch, run, limits):
+    _in_process(kind, originals, tmp_path, monkeypatch, run)(CASES or 10_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_mutants_in_processes_of_their_own(kind, originals, tmp_path):
+    """The same as whole processes, whose standard error nobody else writes to."""
+    bench, failed = Bench(kind, originals, tmp_path / "bench"), []
+    count = int(os.environ.get("AIGC_TEXT_PROCESSES", "200"))
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
+
+    def one(seed: int) -> None:
+        bench.put(seed)
+        words = [sys.executable, "-m", "aigc_text", *bench.words]
+        try:
+            done = subprocess.run(
+                words, cwd=bench.folder, capture_output=True, text=True, errors="replace",
+                timeout=SECONDS + START, preexec_fn=limit, stdin=subprocess.DEVNULL, env=ENV,
+            )  # fmt: skip
+            code, err = done.returncode, done.stderr
+        except subprocess.TimeoutExpired:
+            code, err = None, f"longer than {SECONDS} s"
+        try:
+            bench.check(seed, code, err)
+        except AssertionError as error:
+            failed.append(str(error).partition("\nassert ")[0])
+
+    seeds(count)(one)()
+    print(f"{count} processes of kind {kind}, {len(failed)} failed")
+    assert not failed, "\n".join([f"{len(failed)} failed", *failed[:SHOWN]])
