@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import threading
 from collections.abc import Mapping
@@ -205,13 +206,17 @@ def load_model(
             dtype=dtype,
             use_safetensors=True,
             output_loading_info=True,
+            # Its search for an adapter asks the hub all the same, and tries for half a minute, unless told here too.
+            adapter_kwargs={"local_files_only": bool(where.get("local_files_only"))},
             ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(**where)
     except OptionError:
         raise
     except Exception as error:  # transformers and its helpers raise many kinds for a bad model
-        raise ModelError(f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error)) from error
+        raise ModelError(
+            f"model {name!r} cannot be loaded: {_first_sentence(error)}", _loading_cure(error, name, auto_class)
+        ) from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := info.get(kind):
             first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]
@@ -315,12 +320,16 @@ def _first_sentence(error: Exception) -> str:
     return one_line(str(error) or type(error).__name__)[:200]
 
 
-def _loading_cure(error: Exception) -> str:
+def _loading_cure(error: Exception, name: str, auto_class: str) -> str:
     text = str(error)
     if "trust_remote_code" in text:
         return "It runs code of its own; if you trust its author, add --trust-remote-code."
     if "safetensors" in text:
-        return "Only safetensors are read; convert the weights: model.save_pretrained(folder) from their own code."
+        if not os.path.isdir(name):
+            return "Only safetensors are read; choose a model or a --revision that has them."
+        folder = json.dumps(name)
+        code = f"from transformers import {auto_class} as M; M.from_pretrained({folder}).save_pretrained({folder})"
+        return f"Only safetensors are read; if you trust these weights, convert them: python -c {shlex.quote(code)}"
     return "Check the folder or the id; --debug shows where it failed."
 
 
