@@ -234,5 +234,7 @@ def _who_takes(option: str) -> str:
     from .registry import takers
 
     everyone = option in GenerationOptions.fields()
-    names = ["all built-in backends"] if everyone else takers(option)
-    return f"{option} is an option of: {', '.join(names)}. " if names else ""
+    names = takers(option)
+    if everyone:
+        return f"{option} is an option of: all built-in backends. "
+    return f"{option} is an option of: {', '.join(names)}. Choose it: --backend {names[0]}. " if names else ""

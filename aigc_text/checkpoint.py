@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,16 +137,21 @@ def verify(folder: Path) -> None:
         sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         listed = {str(k): str(v) for k, v in sums.items()}
     except (OSError, ValueError, AttributeError) as error:
-        raise DamagedError(f"{folder / MANIFEST} cannot be read: {error}", _CURE) from None
+        raise DamagedError(f"{folder / MANIFEST} cannot be read: {error}", _cure(folder)) from None
     for name, expected in listed.items():
         f = folder / name
         if not f.is_file():
-            raise DamagedError(f"{f} is missing", _CURE)
+            raise DamagedError(f"{f} is missing", _cure(folder))
         if (found := sha256(f)) != expected:
-            raise DamagedError(f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved", _CURE)
+            what = f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved"
+            raise DamagedError(what, _cure(folder))
 
 
-_CURE = "Restore the folder from a copy, or remove it and train again (--resume uses the last whole checkpoint)."
+def _cure(folder: Path) -> str:
+    if not ((folder / "options.json").is_file() and (folder / "checkpoints").is_dir()):
+        return "Restore the folder from a copy, or save, download or train it again."
+    run = shlex.quote(str(folder))
+    return f"Make it anew from its checkpoints: aigc-text train --config {run}/options.json --output {run} --resume"
 
 
 def latest(folder: Path, notice: Callable[[str], None]) -> Path | None:

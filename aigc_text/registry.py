@@ -177,7 +177,8 @@ def get_backend(name: str) -> type[Backend]:
     if name in _BUILT_IN:
         return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
     what = f"backend {name!r} of {origin.distribution} {origin.version}"
-    cure = f"Leave it out: pip uninstall {origin.distribution}, or set {PLUGINS} to the plugins that you want."
+    others = f"set {PLUGINS} to those that you want: {PLUGINS}= aigc-text backends"
+    cure = f"Leave it out: pip uninstall {origin.distribution}, or {others}"
     loaded = _import(what, cure, partial(_load, EntryPoint(name, origin.value, GROUP)))
     _picked[origin.value.partition(":")[0].partition(".")[0].strip()] = (what, cure)
     return _checked(loaded, what, cure)
