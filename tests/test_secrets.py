@@ -61,25 +61,12 @@ def test_nothing_that_is_written_holds_the_token(run, planted, tmp_path, tiny_gp
     lines.write_text("a dog runs\na man sits on a bench\n")
     trained = tmp_path / "run"
     small = ["--block-size", "16", "--batch-size", "2", "--max-steps", "2", "--save-every", "1", "--eval-every", "1"]
+    measured = ["--sample-by", "line", "-n", "2", "--metrics", "bleu"]
     commands = [
         ["train", "--model", tiny_gpt2, "--data", data, "--output", trained, *small],
-        ["train", "--from-scratch", "--data", data, "--output", tmp_path / "new", *small],
-        ["train", "--from-scratch", "--data", data, "--output", tmp_path / "new", *small, "--resume"],
+        ["train", "--model", tiny_gpt2, "--data", data, "--output", trained, *small, "--resume"],
         ["generate", "--model", trained, "--prompts", lines, "--format", "jsonl", "--output", tmp_path / "out.jsonl"],
-        ["generate", "--model", trained, "--prompts", lines, "--output", tmp_path / "out.txt"],
-        [
-            "evaluate",
-            "--model",
-            trained,
-            "--data",
-            lines,
-            "--sample-by",
-            "line",
-            "-n",
-            "2",
-            "--output",
-            tmp_path / "report",
-        ],
+        ["evaluate", "--model", trained, "--data", lines, *measured, "--output", tmp_path / "report"],
         ["score", lines, "--model", trained, "--output", tmp_path / "scores.jsonl", "--picture", tmp_path / "s.html"],
         ["latents", lines, *vae, "--output", tmp_path / "z.parquet", "--output", tmp_path / "z.npy"],
         ["generate", "--model", trained, "--prompt", "x", "-o", "none=1"],

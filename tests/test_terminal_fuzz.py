@@ -255,6 +255,14 @@ def test_a_training_tells_its_folder_and_losses_harmlessly(terminal, data, tmp_p
     assert "Done: " in shown and harmful(shown, CURSOR) == set()
 
 
+def test_the_bar_of_an_evaluation_tells_its_label_harmlessly(terminal, data, tiny_gpt2, tmp_path):
+    words = ["evaluate", "--compare", f"{NAME}={tiny_gpt2}", "--data", data, "-n", "2", "--metrics", "lengths"]
+    code, shown = terminal(*words, "--max-new-tokens", "3", "--cache", tmp_path / "cache")
+    assert code == 0, shown
+    assert "na␛]0;EVIL␇me" in shown and CURSOR.search(shown)
+    assert harmful(shown, CURSOR) == set()
+
+
 def test_the_bars_of_downloads_still_move():
     from tqdm import tqdm
 
