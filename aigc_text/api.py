@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hub
 from .errors import BackendError, OptionError, nearest
-from .registry import get_backend, list_backends
+from .registry import check_loaded, get_backend, list_backends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,6 +39,7 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
     name, cls, model = find(backend, model)
     _refuse_unknown(cls, name, kwargs)
     loaded = cls.from_pretrained(model, **kwargs)
+    check_loaded(loaded, name)
     loaded.name = name
     loaded.origin = {"backend": name, "model": model, **{k: v for k, v in kwargs.items() if v is not None}}
     return loaded

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from .errors import BackendError, OptionError, nearest
 from .options import GenerationOptions
@@ -103,7 +103,7 @@ class Backend(ABC):
         self, prompts: Iterable[str], options: GenerationOptions | None = None, **overrides: Any
     ) -> Iterator[Piece]:
         """Yields the same texts as `generate`, piece by piece as they grow, one text after the other."""
-        for c in self.generate(prompts, options, **overrides):
+        for c in sound(self.generate(prompts, options, **overrides), Completion, self.name):
             yield Piece(prompt_index=c.prompt_index, index=c.index, text=c.text, completion=c)
 
     def stream(self, prompt: str, options: GenerationOptions | None = None, **overrides: Any) -> Iterator[str]:
@@ -133,7 +133,8 @@ class Backend(ABC):
             batch_size: most texts at once.
             batch_tokens: most tokens at once, of prompts and texts together.
         """
-        return (c for c in self.generate(prompts, options) if wanted(c.prompt_index, c.index))
+        made = sound(self.generate(prompts, options), Completion, self.name)
+        return (c for c in made if wanted(c.prompt_index, c.index))
 
     def score(self, texts: Iterable[str]) -> Iterator[Score]:
         """Yields how well the model predicts each text, in order; `capabilities.likelihood` says of what kind it is.
@@ -176,6 +177,47 @@ class Backend(ABC):
         raise BackendError(f"backend {self.name!r} cannot save its model", "See: aigc-text backends")
 
 
+T = TypeVar("T", Completion, Piece)
+
+
+def sound(made: Iterable[T], kind: type[T], name: str) -> Iterator[T]:
+    """The same items, each held to its class: what a plugin makes may be anything.
+
+    Args:
+        made: what a backend's `generate` or `pieces` has given.
+        kind: `Completion` or `Piece`.
+        name: the backend's.
+
+    Raises:
+        BackendError: it is not iterable, or an item is not of that class or holds what it may not.
+    """
+    cure = f"Tell its author, who can try it: aigc-text backends check {name}"
+    if not isinstance(made, Iterable):
+        raise BackendError(f"backend {name!r} gives {made!r}"[:150] + f" where {kind.__name__}s belong", cure)
+    for item in made:
+        if wrong := _wrong(item, kind):
+            raise BackendError(f"backend {name!r} gives {wrong}", cure)
+        yield item
+
+
+def _wrong(item: Any, kind: type) -> str:
+    if not isinstance(item, kind):
+        return f"{item!r}"[:100] + f" where a {kind.__name__} belongs"
+    for name in ("prompt_index", "index"):
+        place = getattr(item, name)
+        if not isinstance(place, int) or place < 0:
+            return f"a {kind.__name__} with {name} {place!r}"[:150]
+    text: Any = getattr(item, "text")  # noqa: B009
+    if not isinstance(text, str):
+        return f"a {kind.__name__} with a text that is {text!r}"[:150]
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"a {kind.__name__} whose text is no Unicode: {error}"[:150]
+    return ""
+
+
 def no_likelihood(name: str) -> BackendError:
     """The error of a backend that is asked for what it does not have, with the built-in ones that do."""
     from .registry import list_backends
@@ -192,5 +234,7 @@ def _who_takes(option: str) -> str:
     from .registry import takers
 
     everyone = option in GenerationOptions.fields()
-    names = ["all built-in backends"] if everyone else takers(option)
-    return f"{option} is an option of: {', '.join(names)}. " if names else ""
+    names = takers(option)
+    if everyone:
+        return f"{option} is an option of: all built-in backends. "
+    return f"{option} is an option of: {', '.join(names)}. Choose it: --backend {names[0]}. " if names else ""

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -136,26 +137,32 @@ def verify(folder: Path, only: str | None = None) -> None:
         sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         listed = {str(k): str(v) for k, v in sums.items()}
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise DamagedError(f"{folder / MANIFEST} cannot be read: {one_line(str(error))[:150]}", _CURE) from None
+        raise DamagedError(f"{folder / MANIFEST} cannot be read: {one_line(str(error))[:150]}", _cure(folder)) from None
     for name, expected in listed.items():
         f = folder / name
         if only not in (None, name):
             continue
         if not re.fullmatch("[0-9a-f]{64}", expected):
-            raise DamagedError(f"{folder / MANIFEST} has no SHA-256 sum for {name[:100]!r}: {expected[:80]!r}", _CURE)
+            what = f"{folder / MANIFEST} has no SHA-256 sum for {name[:100]!r}: {expected[:80]!r}"
+            raise DamagedError(what, _cure(folder))
         if not name or "\0" in name or not _inside(folder, name):
-            raise DamagedError(f"{folder / MANIFEST} names {name[:100]!r}, which is not in its folder", _CURE)
+            raise DamagedError(f"{folder / MANIFEST} names {name[:100]!r}, which is not in its folder", _cure(folder))
         if not os.path.isfile(f):
-            raise DamagedError(f"{f} is missing, which {MANIFEST} lists", _CURE)
+            raise DamagedError(f"{f} is missing, which {MANIFEST} lists", _cure(folder))
         if (found := sha256(f)) != expected:
-            raise DamagedError(f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved", _CURE)
+            what = f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved"
+            raise DamagedError(what, _cure(folder))
 
 
 def _inside(folder: Path, name: str) -> bool:
     return not os.path.isabs(name) and ".." not in Path(name).parts
 
 
-_CURE = "Restore the folder from a copy, or remove it and train again (--resume uses the last whole checkpoint)."
+def _cure(folder: Path) -> str:
+    if not ((folder / "options.json").is_file() and (folder / "checkpoints").is_dir()):
+        return "Restore the folder from a copy, or save, download or train it again."
+    run = shlex.quote(str(folder))
+    return f"Make it anew from its checkpoints: aigc-text train --config {run}/options.json --output {run} --resume"
 
 
 def latest(folder: Path, notice: Callable[[str], None]) -> Path | None:

@@ -7,7 +7,12 @@ code 2; from Python it is an ordinary exception whose text is the same. Anything
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
 
 
 class UserError(Exception):
@@ -60,8 +65,42 @@ class MetricError(UserError, ValueError):
 
 
 def one_line(text: str) -> str:
-    """Folds white space, so that a cause quoted from a library cannot break the form of a message."""
-    return " ".join(str(text).split())
+    """Folds white space, so that a cause quoted from a library cannot break the form of a message; hides secrets."""
+    return redacted(" ".join(str(text).split()))
+
+
+_TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")  # the form of the hub's tokens
+HIDDEN = "[hidden]"
+
+
+def redacted(text: str) -> str:
+    """The text without the user's token of the hub and passwords of proxies: a library's error may quote a request."""
+    for secret in _secrets():
+        text = text.replace(secret, HIDDEN)
+    return _TOKEN.sub(HIDDEN, text)
+
+
+def _secrets() -> Iterator[str]:
+    """Long ones first wherever one holds another; a short one would take words out of every message."""
+    found = [os.environ.get(name, "").strip() for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")]
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    home = os.environ.get("HF_HOME") or os.path.join(caches, "huggingface")
+    found.append(_stored(os.environ.get("HF_TOKEN_PATH") or os.path.join(home, "token")))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HF_ENDPOINT"):
+        try:
+            found.append(urlsplit(os.environ.get(name, "")).password or "")
+        except ValueError:
+            continue
+    yield from sorted({secret for secret in found if len(secret) >= 8}, key=len, reverse=True)
+
+
+@cache
+def _stored(path: str) -> str:
+    """The token that `hf auth login` has left in a file."""
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, ValueError, RuntimeError):
+        return ""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

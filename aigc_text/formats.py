@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import difflib
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,14 +50,19 @@ def check_columns(place: str, columns: Sequence[str], found: Iterable[str]) -> N
     Raises:
         DataError: with the columns found and the nearest of them.
     """
+    texts = [n for n, v in found.items() if isinstance(v, str)] if isinstance(found, Mapping) else list(found)
     found = list(found)
     for column in columns:
         if column not in found:
             names = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
-            option = "--text-column" if len(columns) == 1 else "--prompt-column and --completion-column"
+            if len(columns) == 1:
+                like = difflib.get_close_matches(column, texts, n=1, cutoff=0)
+                how = f"Choose one, e.g. --text-column {shlex.quote(like[0])}" if like else "None holds text."
+            else:
+                how = "Choose two with --prompt-column and --completion-column."
             raise DataError(
                 f"{place} has no column {column!r}.{nearest(column, found)}",
-                f"Columns found: {names}. Choose {'one' if len(columns) == 1 else 'two'} with {option}.",
+                f"Columns found: {names}. {how}",
             )
 
 
@@ -102,10 +109,24 @@ def read_jsonl(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if r"\u" in line:
                 _refuse_half_characters(record)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{place} is not valid JSON: {error}", "Each line must be one JSON object.") from None
+            raise DataError(f"{place} is not valid JSON: {error}", _without(path, number)) from None
         if not isinstance(record, dict):
             raise DataError(f"{place} is not a JSON object: {line.strip()[:60]}", 'Write {"text": "…"}.')
         yield place, record
+
+
+def _without(path: Path, number: int) -> str:
+    return f"Each line must be one JSON object. Without this one: {_deleted(path, number)}"
+
+
+def _deleted(path: Path, number: int) -> str:
+    """The command that leaves a line out."""
+    old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"mended{path.suffix}")))
+    return f"sed {number}d {old} > {new}"
+
+
+def _one_line(row: Sequence[str]) -> bool:
+    return not any("\n" in field for field in row)
 
 
 def read_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -160,7 +181,8 @@ def read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tup
         if len(row) != len(header):
             raise DataError(
                 f"{place} has {len(row)} field(s), the header {len(header)}",
-                "Put a field that holds the separator or a line break in double quotes.",
+                "Put a field that holds the separator or a line break in double quotes"
+                + (f". Without this line: {_deleted(path, int(place.rpartition(':')[2]))}" if _one_line(row) else "."),
             )
         yield place, {column: row[n] for column, n in wanted}
 
@@ -273,8 +295,20 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 wrong = error.object[error.start]  # its own copy of the line, for it counts without the mark
                 raise DataError(
                     f"{path}:{number} is not UTF-8: byte {wrong:#04x} at column {error.start + 1}",
-                    f"Convert it: iconv -f GB18030 -t UTF-8 {path.name} > new.txt (or from what it really is).",
+                    f"Convert it, if this is what it is: {_conversion(path, raw)}",
                 ) from None
+
+
+def _conversion(path: Path, line: bytes) -> str:
+    """The command that converts a file, from the first common encoding in which a line of it makes sense."""
+    old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"utf8-{path.name}")))
+    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return f"iconv -f UTF-16 -t UTF-8 {old} > {new}"
+    for name in ("GB18030", "CP1252"):
+        with contextlib.suppress(UnicodeDecodeError):
+            line.decode(name)
+            return f"iconv -f {name} -t UTF-8 {old} > {new}"
+    return f"iconv -f LATIN1 -t UTF-8 {old} > {new}"
 
 
 @contextlib.contextmanager

@@ -166,7 +166,7 @@ def memory(options: TrainingOptions) -> Iterator[None]:
         less = f"Halve --batch-size and set --gradient-accumulation-steps {twice} for the same result, or lower"
         raise TrainingError(
             f"out of memory with batch_size={options.batch_size} and block_size={options.block_size or 'its default'}",
-            f"{less if options.batch_size > 1 else 'Lower'} --block-size.",
+            f"{less if options.batch_size > 1 else 'Lower'} --block-size; with another --output.",
         ) from error
 
 

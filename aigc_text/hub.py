@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import threading
 from collections.abc import Mapping
@@ -192,7 +193,7 @@ def load_model(
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
     quiet(bool(where.get("local_files_only")))
-    with guards.said(f"model {name!r} cannot be loaded", _loading_cure):
+    with guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class)):
         bounds = preflight.inspect(_files_of(name, where.get("revision")))
         loading: Any = getattr(transformers, auto_class).from_pretrained
         config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
@@ -203,6 +204,8 @@ def load_model(
                 dtype=dtype,
                 use_safetensors=True,
                 output_loading_info=True,
+                # Its search for an adapter asks the hub all the same, for half a minute, unless told here too.
+                adapter_kwargs={"local_files_only": bool(where.get("local_files_only"))},
                 ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
             )
         tokenizer = guards.tried(transformers.AutoTokenizer.from_pretrained, where)
@@ -319,12 +322,16 @@ def quiet(local: bool) -> None:
         logging.enable_progress_bar()
 
 
-def _loading_cure(error: BaseException) -> str:
+def _loading_cure(error: BaseException, name: str, auto_class: str) -> str:
     text = str(error)
     if "trust_remote_code" in text:
         return "It runs code of its own; if you trust its author, add --trust-remote-code."
     if "safetensors" in text:
-        return "Only safetensors are read; convert the weights: model.save_pretrained(folder) from their own code."
+        if not os.path.isdir(name):
+            return "Only safetensors are read; choose a model or a --revision that has them."
+        folder = json.dumps(name)
+        code = f"from transformers import {auto_class} as M; M.from_pretrained({folder}).save_pretrained({folder})"
+        return f"Only safetensors are read; if you trust these weights, convert them: python -c {shlex.quote(code)}"
     return "Check the folder or the id; --debug shows where it failed."
 
 

@@ -15,7 +15,7 @@ def visible(text: str) -> str:
 
     Joiners stay, since emoji and some scripts are written with them.
     """
-    return "".join(c if _harmless(c) else _shown(c) for c in text)
+    return text.translate(_SHOWN)
 
 
 def _harmless(c: str) -> bool:
@@ -24,6 +24,17 @@ def _harmless(c: str) -> bool:
 
 def _shown(c: str) -> str:
     return chr(_PICTURES[ord(c)]) if ord(c) in _PICTURES else f"<U+{ord(c):04X}>"
+
+
+class _Shown(dict[int, str]):
+    """What each character is shown as, found when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = shown = chr(code) if _harmless(chr(code)) else _shown(chr(code))
+        return shown
+
+
+_SHOWN = _Shown()
 
 
 def escaped(text: object) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points, version
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,14 +82,17 @@ def list_backends() -> dict[str, Origin]:
         name: Origin(name, value, "aigc-text", version("aigc-text"), words)
         for name, (value, words, _) in _BUILT_IN.items()
     }
-    for origin in _plugins():
+    told: list[str] = []
+    for origin in _plugins(told):
         if origin.name in found:
             first = found[origin.name]
-            _warn_once(
+            told.append(
                 f"backend {origin.name!r} of {origin.distribution} is left out: {first.distribution} has that name"
             )
             continue
         found[origin.name] = origin
+    if told:
+        _warn_once("; ".join(told))
     return {**found, **_registered}
 
 
@@ -107,14 +112,46 @@ def takers(option: str) -> list[str]:
     return [name for name, (_, _, own) in _BUILT_IN.items() if option in own]
 
 
-def _plugins() -> Iterator[Origin]:
+def _plugins(told: list[str]) -> Iterator[Origin]:
     allowed = os.environ.get(PLUGINS)
     names = None if allowed is None else {n.strip() for n in allowed.split(",")}
-    points = sorted(entry_points(group=GROUP), key=lambda p: (p.dist.name if p.dist else "", p.name))
-    for point in points:
-        if names is None or point.name in names:
-            dist = point.dist
-            yield Origin(point.name, point.value, dist.name if dist else "?", dist.version if dist else "?")
+    if names == {""}:
+        return
+    try:
+        points: Iterable[EntryPoint] = entry_points(group=GROUP)
+    except Exception:  # one file that cannot be read hides all of them
+        points = _readable(told)
+    found = [
+        Origin(p.name, p.value, _about(p.dist, "name"), _about(p.dist, "version"))
+        for p in points
+        if names is None or p.name in names
+    ]
+    yield from sorted(found, key=lambda o: (o.distribution, o.name))
+
+
+def _readable(told: list[str]) -> Iterator[EntryPoint]:
+    """The entry points of each distribution that can be read; tells of the others, as far as they are plugins."""
+    seen = set()
+    for dist in distributions():
+        name = _about(dist, "name")
+        if name in seen and name != "?":
+            continue
+        seen.add(name)
+        try:
+            yield from (p for p in dist.entry_points if p.group == GROUP)
+        except Exception as error:
+            path = Path(str(getattr(dist, "_path", ""))) / "entry_points.txt"
+            with contextlib.suppress(OSError):
+                if GROUP.encode() in path.read_bytes():
+                    told.append(f"the backends of {name} are left out: {path}: {one_line(str(error))[:100]}")
+
+
+def _about(dist: Distribution | None, what: str) -> str:
+    """A word of a distribution's metadata, which may be missing or broken."""
+    try:
+        return one_line(getattr(dist, what) or "?")
+    except Exception:
+        return "?"
 
 
 def get_backend(name: str) -> type[Backend]:
@@ -140,8 +177,17 @@ def get_backend(name: str) -> type[Backend]:
     if name in _BUILT_IN:
         return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
     what = f"backend {name!r} of {origin.distribution} {origin.version}"
-    cure = f"Leave it out: pip uninstall {origin.distribution}, or set {PLUGINS} to the plugins that you want."
-    return _checked(_import(what, cure, EntryPoint(name, origin.value, GROUP).load), what, cure)
+    others = f"set {PLUGINS} to those that you want: {PLUGINS}= aigc-text backends"
+    cure = f"Leave it out: pip uninstall {origin.distribution}, or {others}"
+    loaded = _import(what, cure, partial(_load, EntryPoint(name, origin.value, GROUP)))
+    _picked[origin.value.partition(":")[0].partition(".")[0].strip()] = (what, cure)
+    return _checked(loaded, what, cure)
+
+
+def _load(point: EntryPoint) -> Any:
+    if not EntryPoint.pattern.match(point.value):
+        raise ValueError(f"its entry point {point.value!r} is not of the form module:Class")
+    return point.load()
 
 
 def _from_file(spec: str) -> type[Backend]:
@@ -154,7 +200,12 @@ def _from_file(spec: str) -> type[Backend]:
     assert loader is not None and loader.loader is not None
     module = importlib.util.module_from_spec(loader)
     sys.modules[loader.name] = module  # dataclasses and pickling look a class's module up
-    _import(what, "Mend the file.", partial(loader.loader.exec_module, module))
+    try:
+        _import(what, "Mend the file.", partial(loader.loader.exec_module, module))
+    except BackendError:
+        del sys.modules[loader.name]
+        raise
+    _picked[loader.name] = (what, f"Mend the file, and try it: aigc-text backends check {spec}")
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
         raise BackendError(
@@ -165,10 +216,60 @@ def _from_file(spec: str) -> type[Backend]:
 
 def _import(what: str, cure: str, load: Any) -> Any:
     try:
-        return load()
+        with _printing_to_standard_error():
+            return load()
     except BaseException as error:  # a plugin may also call sys.exit or raise KeyboardInterrupt when imported
         cause = f"{type(error).__name__}: {one_line(str(error))}"[:200]
         raise BackendError(f"{what} cannot be imported: {cause}", cure) from error
+
+
+@contextlib.contextmanager
+def _printing_to_standard_error() -> Iterator[None]:
+    """What a plugin prints while it is imported is no text of a model, be it from Python, C or another process."""
+    kept = None
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream may be closed, or none at all
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if kept is not None:
+            with contextlib.suppress(ImportError, OSError, AttributeError):
+                import ctypes
+
+                ctypes.CDLL(None).fflush(None)  # what C has not written yet
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+_picked: dict[str, tuple[str, str]] = {}  # the modules of the plugins that were picked: how each is called, and a cure
+
+
+def failed_plugin(error: BaseException) -> BackendError | None:
+    """The error to show for one that arose in a plugin: of its frames and ours the last one is a plugin's."""
+    names = [
+        str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    known = [name for name in names if name in _picked or name == __package__]
+    if not known or known[-1] not in _picked:
+        return None
+    what, cure = _picked[known[-1]]
+    return BackendError(f"{what} failed: {type(error).__name__}: {one_line(str(error))}"[:300], cure)
+
+
+def check_loaded(loaded: Any, name: str) -> None:
+    """Refuses what a backend's `from_pretrained` has returned, if that is no backend.
+
+    Raises:
+        BackendError: it is none.
+    """
+    from .backend import Backend
+
+    if not isinstance(loaded, Backend):
+        cure = f"Tell its author, who can try it: aigc-text backends check {name}"
+        raise BackendError(f"backend {name!r} is loaded as {loaded!r}"[:150] + ", which is no aigc_text.Backend", cure)
 
 
 def _checked(backend: Any, what: str, cure: str = "Derive it from aigc_text.Backend.") -> type[Backend]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -182,7 +183,10 @@ def _text(place: str, record: Mapping[str, Any], column: str) -> str:
 
 
 def _no_text(name: str) -> DataError:
-    return DataError(f"{name} holds no text", "Give a file with at least one line that is not empty.")
+    return DataError(
+        f"{name} holds no text",
+        f"Write some into it: echo 'Once upon a time.' >> {shlex.quote(name)}",
+    )
 
 
 # What a name stands for

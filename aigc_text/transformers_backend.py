@@ -371,7 +371,7 @@ class TransformersBackend(PretrainedBackend):
         if prompt and not self.capabilities.prompts:
             raise OptionError(
                 f"backend {self.name!r} takes no prompts, prompt {prompt_index + 1} is {prompt[:40]!r}",
-                "Leave the prompt out for unconditional generation.",
+                "Leave it out, for unconditional generation: --prompt ''",
             )
         white = self.held_back(prompt, options)
         tokens = self.prompt_tokens(prompt[: len(prompt) - len(white)], options)

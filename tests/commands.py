@@ -89,7 +89,7 @@ def run(monkeypatch, capfd):
     for name in ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_TELEMETRY", "TOKENIZERS_PARALLELISM"):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # so that what the command sets is taken back
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {of: signal.getsignal(of) for of in (signal.SIGTERM, signal.SIGINT)}
 
     def ran(*words, stdin=b""):
         monkeypatch.setattr(sys, "argv", ["aigc-text", *map(str, words)])
@@ -100,7 +100,8 @@ def run(monkeypatch, capfd):
         return Result(end.value.code, *capfd.readouterr())
 
     yield ran
-    signal.signal(signal.SIGTERM, handler)
+    for of, handler in handlers.items():
+        signal.signal(of, handler)
 
 
 @pytest.fixture

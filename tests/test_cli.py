@@ -76,13 +76,28 @@ def test_debug_shows_the_traceback(run):
     assert "Traceback (most recent call last)" in told.err and "Error: unknown backend 'gtp2'" in told.err
 
 
-def test_a_fault_of_ours_is_exit_code_1_and_one_line(run, plain):
-    words = ["generate", "--backend", plain("Faulty"), "--prompt", "stop"]
+def test_a_fault_of_ours_is_exit_code_1_and_one_line(run, monkeypatch):
+    def fail():
+        raise ZeroDivisionError("two\nlines")
+
+    monkeypatch.setattr("aigc_text.cli.backends.list_backends", fail)
+    words = ["backends"]
     told = run(*words)
     assert told.code == 1
     assert told.err.splitlines() == [
         "Error: this is a fault of aigc-text: ZeroDivisionError: two",
         "Run it again with --debug and report it.",
+    ]
+    assert "Traceback" in run("--debug", *words).err
+
+
+def test_a_fault_of_a_plugin_is_its_own_and_exit_code_2(run, plain):
+    words = ["generate", "--backend", plain("Faulty"), "--prompt", "stop"]
+    told = run(*words)
+    assert told.code == 2
+    assert told.err.splitlines() == [
+        f"Error: backend file '{plain('Faulty')}' failed: ZeroDivisionError: two lines",
+        f"Mend the file, and try it: aigc-text backends check {plain('Faulty')}",
     ]
     assert "Traceback" in run("--debug", *words).err
 

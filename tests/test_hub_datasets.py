@@ -128,7 +128,7 @@ def test_columns_of_a_dataset_are_held_to_the_same_rules(tmp_path):
     Dataset.from_dict({**RECORDS, "text": ["a", "b", None]}).save_to_disk(path)
     refused = _refusal(path, text_column="txt")
     assert refused.message == f"{path} has no column 'txt'. Did you mean 'text'?"
-    assert refused.cure == "Columns found: text, ask, n. Choose one with --text-column."
+    assert refused.cure == "Columns found: text, ask, n. Choose one, e.g. --text-column text"
     assert _refusal(path, text_column="n").message == f"{path}: column 'n' is not text but int64"
     with pytest.raises(DataError) as null:
         list(Source(path))

@@ -155,7 +155,7 @@ def test_a_missing_column_names_those_found_and_the_nearest(tmp_path, name, plac
     path = _table(tmp_path, name, [{"texts": "b", "title": "c"}])
     refused = _refusal(path, check=True)
     assert refused.message == f"{path}{place} has no column 'text'. Did you mean 'texts'?"
-    assert refused.cure == "Columns found: texts, title. Choose one with --text-column."
+    assert refused.cure == "Columns found: texts, title. Choose one, e.g. --text-column texts"
     refused = _refusal(path, check=True, prompt_column="title", completion_column="reply")
     assert refused.message == f"{path}{place} has no column 'reply'."
     assert refused.cure.endswith("Choose two with --prompt-column and --completion-column.")

@@ -9,15 +9,15 @@ import signal
 import sys
 import traceback
 import warnings
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
-from .. import processes
-from ..errors import UserError, nearest
+from .. import processes, registry
+from ..errors import UserError, nearest, one_line
 from ..interrupts import Terminated
 from .streams import NO_ROOM
-from .terminal import visible
+from .terminal import Guarded, guarded, visible
 
 COMMANDS = {
     "backends": "List, show and check backends.",
@@ -78,11 +78,14 @@ def main() -> None:
         # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code. Several processes are
         # ended by their launcher, and one that waits for another outside of Python would not hear of it.
         signal.signal(signal.SIGTERM, _terminated)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, in the background
+            signal.signal(signal.SIGINT, _interrupted)
     elif not processes.is_main():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        code = _run(debug)
-        sys.stdout.flush()
+        with guarded():
+            code = _run(debug)
+            sys.stdout.flush()
     except (BrokenPipeError, _ReaderGone):
         # The reader has gone; what is still buffered must not raise again while Python shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -100,48 +103,54 @@ def _run(debug: bool) -> int:
     try:
         result = cli.main(prog_name="aigc-text", standalone_mode=False)
     except UserError as error:
+        if isinstance(error.__cause__, (Terminated, _Interrupted)):  # while a plugin was imported
+            return _ended(error.__cause__)
         return _fail(error.message, error.cure, 2, debug)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "aigc-text"
         return _fail(error.format_message(), f"See: {where} --help", 2, debug)
     except click.ClickException as error:
         return _fail(error.format_message(), "", 2, debug)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted", err=True)
-        return 130
-    except Terminated:
-        click.echo("Terminated", err=True)
-        return 143
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            return _fault(error, debug)
-        where = error.filename or "what is written"
-        return _fail(f"{where}: {error.strerror}", "Make room, or write somewhere else (--output).", 2, debug)
-    except Exception as error:
-        return _fault(error, debug)
+    except (KeyboardInterrupt, click.Abort, Terminated) as error:
+        return _ended(error)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            where = error.filename or "what is written"
+            return _fail(f"{where}: {error.strerror}", "Make room, or write somewhere else (--output).", 2, debug)
+        if plugin := registry.failed_plugin(error):
+            return _fail(plugin.message, plugin.cure, 2, debug)
+        if isinstance(error, SystemExit):
+            raise
+        what = one_line(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
+        return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
     except BaseException as error:
         if type(error).__name__ != "PanicException":  # of Rust in tokenizers, for a file that is broken in itself
             raise
-        what = visible(f"{error}".splitlines()[0][:300]) if str(error) else "no reason given"
+        what = one_line(str(error))[:300] or "no reason given"
         return _fail(f"the tokenizer fails: {what}", "Its tokenizer.json is broken; download it again.", 2, debug)
     return result if isinstance(result, int) else 0
-
-
-def _fault(error: Exception, debug: bool) -> int:
-    what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:300])
-    return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
 
 
 def _fail(message: str, cure: str, code: int, debug: bool) -> int:
     stream = sys.stderr
     if _together():
-        message, stream = processes.last_word(message), sys.__stderr__
+        message, stream = processes.last_word(message), cast(TextIO, Guarded(cast(TextIO, sys.__stderr__), hides=True))
     if debug:
-        traceback.print_exc(file=stream)
+        stream.write(traceback.format_exc())  # whole, so that a secret in it is seen whole
     click.echo(f"Error: {visible(message)}", file=stream)
     if cure:
         click.echo(visible(cure), file=stream)
     return code
+
+
+def _ended(error: BaseException) -> int:
+    terminated = isinstance(error, Terminated)
+    click.echo("Terminated" if terminated else "Interrupted", err=True)
+    return 143 if terminated else 130
+
+
+class _Interrupted(KeyboardInterrupt):
+    """By the user; a plugin may also raise a KeyboardInterrupt."""
 
 
 class _ReaderGone(BaseException):
@@ -150,6 +159,10 @@ class _ReaderGone(BaseException):
 
 def _terminated(*_: Any) -> None:
     raise Terminated
+
+
+def _interrupted(*_: Any) -> None:
+    raise _Interrupted
 
 
 def _set_encodings() -> None:

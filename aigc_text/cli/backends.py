@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from typing import Any
 
 import click
 
 from ..options import GenerationOptions, Options, TrainingOptions, describe_range, value_type
 from ..registry import get_backend, list_backends
+from .terminal import write
 
 
 @click.group(invoke_without_command=True)
@@ -30,7 +32,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
             }
             for o in origins
         ]
-        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        _say(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     table = [("NAME", "FROM", "VERSION", "CAPABILITIES")]
     for o in origins:
@@ -38,7 +40,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
         table.append((o.name, o.distribution, o.version, words))
     widths = [max(len(row[i]) for row in table) for i in range(3)]
     for row in table:
-        click.echo("  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]))
+        _say("  ".join([*(cell.ljust(w) for cell, w in zip(row[:3], widths, strict=True)), row[3]]))
 
 
 @command.command()
@@ -59,22 +61,26 @@ def show(name: str, as_json: bool) -> None:
             "options": {n: _describe(backend.Options, n) for n in names},
             "training_options": {n: _describe(training, n) for n in own},
         }
-        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        _say(json.dumps(found, indent=1, ensure_ascii=False))
         return
-    click.echo(f"{name}: {about[0] if about else ''}")
-    click.echo(f"Capabilities: {', '.join(backend.capabilities.words())}")
+    _say(f"{name}: {about[0] if about else ''}")
+    _say(f"Capabilities: {', '.join(backend.capabilities.words())}")
     shared = GenerationOptions.fields()
     _list("Options (--name on the command line):", backend.Options, [n for n in names if n in shared])
     _list("Options of its own (-o name=value):", backend.Options, [n for n in names if n not in shared])
     _list("Training options of its own (-o name=value):", training, own)
 
 
+def _say(line: str) -> None:
+    write(sys.stdout, line + "\n")  # click.echo would take colours out of what goes to a pipe
+
+
 def _list(heading: str, options: type[Options], names: list[str]) -> None:
     if names:
-        click.echo(heading)
+        _say(heading)
     for n in names:
         about = _describe(options, n)
-        click.echo(f"  {n}: {about['help']} ({about['allowed']})")
+        _say(f"  {n}: {about['help']} ({about['allowed']})")
 
 
 def _describe(options: type[Options], name: str) -> dict[str, str]:
@@ -92,5 +98,5 @@ def check(name: str, model: str | None) -> None:
     from ..testing import check_backend
 
     for passed in check_backend(name, model):
-        click.echo(f"ok  {passed}")
-    click.echo(f"{name} keeps the contract.")
+        _say(f"ok  {passed}")
+    _say(f"{name} keeps the contract.")

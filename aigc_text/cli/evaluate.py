@@ -16,7 +16,7 @@ from ..report import FORMS
 from ..sources import Source
 from ..systems import System
 from .parameters import LOADING, given, key_values, loading_options, options_of
-from .terminal import notice, write
+from .terminal import bar, notice, write
 
 if TYPE_CHECKING:
     from ..evaluation import Evaluation, Stage
@@ -139,12 +139,12 @@ def _shown(evaluation: Evaluation) -> Report:
 
 def _bar(stage: Stage, stages: Iterator[Stage]) -> Stage:
     """Draws the bar of one set; returns the first stage after it."""
-    with click.progressbar(length=stage.total, file=sys.stderr, label=stage.doing) as bar:
-        bar.update(stage.done)
+    with bar(stage.total, stage.doing) as shown:
+        shown.update(stage.done)
         done = stage.done
         for after in stages:
             if not after.total or after.doing != stage.doing:
                 return after
-            bar.update(after.done - done)
+            shown.update(after.done - done)
             done = after.done
     raise AssertionError("texts are measured when they are generated")

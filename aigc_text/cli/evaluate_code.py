@@ -17,7 +17,7 @@ from ..options import GenerationOptions, drawn_seed
 from ..sandbox import Limits
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
 from .streams import destination, refuse_taken
-from .terminal import begun, notice, write
+from .terminal import bar, begun, notice, write
 
 if TYPE_CHECKING:
     from ..problems import Problem
@@ -170,7 +170,7 @@ def _truncates(backend: Any) -> bool:
 
 def _barred(items: Iterable[T], total: int, label: str) -> Iterator[T]:
     items = begun(items)
-    with click.progressbar(length=total, file=sys.stderr, label=label) as bar:
+    with bar(total, label) as shown:
         for item in items:
-            bar.update(1)
+            shown.update(1)
             yield item

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from .. import processes
-from ..errors import OptionError
+from ..errors import GenerationError, OptionError
 from ..options import GenerationOptions, drawn_seed
 from ..results import Piece
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
 from .streams import destination, standard_input
-from .terminal import begun, notice, visible, write
+from .terminal import bar, begun, notice, visible, write
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -90,16 +90,18 @@ def command(
 
         job = Job(_read_twice(prompt, prompts_file, template), output, resume=resume, overwrite=overwrite)
         loaded = guarded(load(backend, model, **loading))
+        _check_prompts(loaded, job.prompts)
         _run(job, loaded, loaded.resolve(None, wanted), sizes)
         _tell_of_copies(loaded)
         return
     prompts = _prompts(prompt, prompts_file, template)
     with destination(output, overwrite) as stream:
         loaded = guarded(load(backend, model, **loading))
+        _check_prompts(loaded, prompts)
         options = loaded.resolve(None, wanted)
         if options.seed is None:
             options = loaded.resolve(options, {"seed": drawn_seed()})
-        pieces = loaded.pieces(prompts, options, **sizes)
+        pieces = _all(loaded, loaded.pieces(prompts, options, **sizes), len(prompts), options.num_return_sequences or 1)
         if output:
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
         if form == "text":
@@ -109,6 +111,18 @@ def command(
         else:
             _write_records(stream, pieces, form, loaded, options)
     _tell_of_copies(loaded)
+
+
+def _check_prompts(backend: Backend, prompts: Iterable[str]) -> None:
+    """A backend that takes no prompts may not look at them; they are refused, never ignored."""
+    if backend.capabilities.prompts:
+        return
+    for place, prompt in enumerate(prompts, 1):
+        if prompt:
+            raise OptionError(
+                f"backend {backend.name!r} takes no prompts, prompt {place} is {prompt[:40]!r}",
+                "Leave it out, for unconditional generation: --prompt ''",
+            )
 
 
 def _without_copies(most: int | None, source: str | None) -> Callable[[Backend], Backend]:
@@ -174,13 +188,13 @@ def _show(counts: Iterator[tuple[int, int]]) -> None:
     first, total = next(counts)
     counts = begun(counts)
     share = f" share 1 of {processes.world()}" if processes.world() > 1 else ""
-    with click.progressbar(length=total, file=sys.stderr, label=f"generating{share}", show_eta=False) as bar:
-        bar.update(first)
+    with bar(total, f"generating{share}", show_eta=False) as shown:
+        shown.update(first)
         speed = _Speed(first, total)
         for done, _ in counts:
             if speed.is_due():
-                bar.label = f"generating{share}, {speed.words(done)}"
-            bar.update(done - bar.pos)
+                shown.label = f"generating{share}, {speed.words(done)}"
+            shown.update(done - shown.pos)
 
 
 class _Speed:
@@ -239,11 +253,31 @@ def _piped() -> str:
 def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:
     """Shows a bar on standard error while texts go to a file."""
     pieces = begun(pieces)
-    with click.progressbar(length=total, file=sys.stderr, label="generating") as bar:
+    with bar(total, "generating") as shown:
         for piece in pieces:
             yield piece
             if piece.completion is not None:
-                bar.update(1)
+                shown.update(1)
+
+
+def _all(backend: Backend, pieces: Iterator[Piece], prompts: int, each: int) -> Iterator[Piece]:
+    """The pieces, seen to be those of all the texts that were asked for and of no others."""
+    from ..backend import sound
+
+    whole = 0
+    for piece in sound(pieces, Piece, backend.name):
+        if piece.prompt_index >= prompts or piece.index >= each:
+            place = f"text {piece.index + 1} of prompt {piece.prompt_index + 1}"
+            raise GenerationError(
+                f"backend {backend.name!r} gave {place}, which was not asked for", _TRY + backend.name
+            )
+        whole += piece.completion is not None
+        yield piece
+    if whole != prompts * each:
+        raise GenerationError(f"backend {backend.name!r} gave {whole} texts of {prompts * each}", _TRY + backend.name)
+
+
+_TRY = "Tell its author, who can try it: aigc-text backends check "
 
 
 def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, headed: bool) -> None:

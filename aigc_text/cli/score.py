@@ -16,7 +16,7 @@ import click
 from ..errors import DataError, OptionError
 from .parameters import LOADING, given, loading_options
 from .streams import destination, refuse_taken, standard_input
-from .terminal import begun, notice, visible
+from .terminal import bar, begun, notice, raw, visible, write
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -95,8 +95,8 @@ def command(
         blocks: list[Block] = []
         if drawn:
             scores = _kept(scores, blocks, loaded)
-        write = _write_colours if form == "color" else _write_records
-        found = total(write(stream, scores, loaded, tokens))
+        show = _write_colours if form == "color" else _write_records
+        found = total(show(stream, scores, loaded, tokens))
     if drawn:
         _draw(blocks, f"{_source(loaded)}: {_figures(found)}", drawn)
     notice(f"{_source(loaded)}, {_counts(found)}: {_figures(found)} ({found.kind})")
@@ -133,17 +133,16 @@ def _picture(picture: str | None, output: str | None, overwrite: bool) -> Path |
 def _counted(scores: Iterator[Score], total: int) -> Iterator[Score]:
     """Shows a bar on standard error while records go to a file."""
     scores = begun(scores)
-    with click.progressbar(length=total, file=sys.stderr, label="scoring") as bar:
+    with bar(total, "scoring") as shown:
         for score in scores:
             yield score
-            bar.update(1)
+            shown.update(1)
 
 
 def _write_records(stream: TextIO, scores: Iterator[Score], backend: Backend, tokens: bool) -> Iterator[Score]:
     for score in scores:
         line = json.dumps(_record(score, backend, tokens), ensure_ascii=False)
-        stream.write((visible(line) if stream.isatty() else line) + "\n")
-        stream.flush()
+        write(stream, line + "\n")
         yield score
 
 
@@ -174,6 +173,7 @@ def _write_colours(stream: TextIO, scores: Iterator[Score], backend: Backend, _:
     """Texts on coloured ground; what is between their tokens has none."""
     from ..surprise import BREAK, TOP, pieces
 
+    stream = raw(stream)  # whose colours are ours; all texts are made visible below
     steps = "".join(_painted("  ", TOP * n / 15) for n in range(16))
     for n, score in enumerate(scores, 1):
         _demand_tokens(score, backend)

@@ -2,15 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
+from ..errors import redacted
 from ..markup import visible
 
 T = TypeVar("T")
+
+
+class Guarded:
+    """A stream of the user's with whatever is written to it made visible on a terminal: by libraries and plugins too.
+
+    It has no `buffer`, so that nothing gets around it.
+
+    Args:
+        stream: standard output or standard error.
+        hides: secrets are taken out, wherever the stream leads.
+    """
+
+    def __init__(self, stream: TextIO, hides: bool) -> None:
+        self.raw, self.hides = stream, hides
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":
+            raise AttributeError(name)
+        return getattr(self.raw, name)
+
+    def write(self, text: str) -> int:
+        if self.hides:
+            text = redacted(text)
+        if self.raw.isatty():
+            # The bars of downloads move the cursor; what they say is no safer than anything else.
+            moves = _MOVES.match(text)[0] if _is_bar(sys._getframe(1).f_globals) else ""  # type: ignore[index]
+            text = moves + visible(text[len(moves) :])
+        return self.raw.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+
+_MOVES = re.compile(r"(?:\r|\n|\x1b\[A)*")
+
+
+def _is_bar(caller: dict[str, Any]) -> bool:
+    return str(caller.get("__name__")).partition(".")[0] == "tqdm"
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Guards both streams: standard output on a terminal only, for files and pipes get it byte for byte."""
+    out, err = sys.stdout, sys.stderr
+    try:
+        if out is not None and out.isatty():
+            sys.stdout = cast(TextIO, Guarded(out, hides=False))
+        if err is not None:
+            sys.stderr = cast(TextIO, Guarded(err, hides=True))
+        yield
+    finally:
+        sys.stdout, sys.stderr = out, err
+
+
+def raw(stream: TextIO) -> TextIO:
+    """The stream behind the guard, for what moves the cursor or colours on purpose."""
+    return stream.raw if isinstance(stream, Guarded) else stream
+
+
+def bar(total: int, label: str, **how: Any) -> Any:
+    """A bar on standard error."""
+    show: Callable[[Any], str | None] | None = how.pop("item_show_func", None)
+    if show is not None:
+        how["item_show_func"] = lambda item: visible(show(item) or "")
+    return click.progressbar(length=total, file=raw(sys.stderr), label=visible(" ".join(label.split())), **how)
 
 
 def write(stream: TextIO, text: str) -> None:

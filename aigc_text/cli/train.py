@@ -14,7 +14,7 @@ from ..errors import OptionError
 from ..options import TrainingOptions
 from ..results import Progress
 from .parameters import config_option, given, key_values, options_of
-from .terminal import begun, notice
+from .terminal import bar, begun, notice
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -188,15 +188,15 @@ def _show(runs: Iterator[Progress], output: str) -> None:
 def _barred(runs: Iterator[Progress]) -> Iterator[Progress]:
     """Draws the bar; passes the reports on."""
     runs = begun(runs)
-    with click.progressbar(length=1, file=sys.stderr, label="training", item_show_func=_figures) as bar:
+    with bar(1, "training", item_show_func=_figures) as shown:
         for progress in runs:
-            bar.length = progress.total
+            shown.length = progress.total
             width = len(str(progress.total))
             if progress.message:
                 notice(f"\nstep {progress.step:{width}}: {progress.message}")
             if any(k.startswith("eval_") for k in progress.logs) and not sys.stderr.isatty():
                 notice(f"step {progress.step:{width}} of {progress.total}: {_figures(progress)}")
-            bar.update(progress.step - bar.pos, progress)
+            shown.update(progress.step - shown.pos, progress)
             yield progress
 
 
