@@ -7,6 +7,7 @@ Whatever kills the process leaves either the old state or the new one, and a byt
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,34 +23,39 @@ MANIFEST = "manifest.json"
 UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the manifest is written
 
 
-def save(path: Path, write: Callable[[Path], None], needed: int = 0) -> None:
-    """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it.
-
-    Args:
-        path: of the folder.
-        write: puts files into a folder.
-        needed: bytes that it will write at least; nothing is begun where there is not so much room.
-
-    Raises:
-        TrainingError: there is no room, or the folder cannot be written for another reason.
-    """
+def save(path: Path, write: Callable[[Path], None]) -> None:
+    """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
-    if needed > shutil.disk_usage(path.parent).free:
-        raise no_room(path, needed, "No space left on device")
-    with writing(path, needed):
-        _save(path, temporary, write)
+    temporary.mkdir()
+    try:
+        write(temporary)
+        seal(temporary)
+        if path.exists():  # only ever an unfinished or damaged one of the same step
+            shutil.rmtree(path)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    flush(path.parent)
 
 
 @contextlib.contextmanager
 def writing(path: Path, needed: int = 0) -> Iterator[None]:
     """Turns what the system or a library says of a full disk into the user's error.
 
+    Args:
+        path: what is written.
+        needed: bytes of it at least; nothing is begun where there is not so much room.
+
     Raises:
         TrainingError: with the path, what is needed, and what is free.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if needed > shutil.disk_usage(path.parent).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         yield
     except OSError as error:
         if error.errno is None:
@@ -99,20 +105,6 @@ def write_text(path: Path, text: str) -> None:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f} MB"
-
-
-def _save(path: Path, temporary: Path, write: Callable[[Path], None]) -> None:
-    temporary.mkdir()
-    try:
-        write(temporary)
-        seal(temporary)
-        if path.exists():  # only ever an unfinished or damaged one of the same step
-            shutil.rmtree(path)
-        os.rename(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    flush(path.parent)
 
 
 def seal(folder: Path) -> None:

@@ -83,7 +83,9 @@ def at_once() -> Iterator[None]:
 
 @contextmanager
 def _handlers() -> Iterator[None]:
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    # One that is ignored stays so: a shell has its background jobs ignore SIGINT.
+    wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _note) for number in wanted}
     try:
         yield
     finally:

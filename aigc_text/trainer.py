@@ -328,7 +328,9 @@ class _Run:
         self.saved = self.state.step
         if processes.is_main():
             needed = training_state.size(self._bare(), self._all_optimizers())
-            checkpoint.save(self.folder / f"step-{self.state.step}", self._write, needed)
+            place = self.folder / f"step-{self.state.step}"
+            with checkpoint.writing(place, needed):
+                checkpoint.save(place, self._write)
             best = self.folder / f"step-{self.state.best_step}"
             checkpoint.prune(self.folder, self.options.keep_checkpoints, also=best)
         else:

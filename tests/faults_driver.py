@@ -117,6 +117,7 @@ def saved_updates(out):
 
 
 def main():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it may be ignored
     DATA.write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
     started = time.perf_counter()
     assert wait(child(SCRATCH / "unbroken", False)) == 0

@@ -33,7 +33,8 @@ TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 def interrupted(start, words, out, number, after=20, again=False, limit=60):
     """(exit code, seconds, standard error) of a run that got a signal after so many updates; all of it must end."""
     command = [*start, *words, "--output", str(out)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENV, start_new_session=True) as run:
+    how = {"stderr": subprocess.PIPE, "text": True, "env": ENV, "start_new_session": True}
+    with subprocess.Popen(command, preexec_fn=listening, **how) as run:
         try:
             metrics = out / "metrics.jsonl"
             end = time.monotonic() + limit
@@ -53,6 +54,11 @@ def interrupted(start, words, out, number, after=20, again=False, limit=60):
         finally:
             if run.poll() is None or left_in(run.pid):
                 os.killpg(run.pid, signal.SIGKILL)
+
+
+def listening():
+    """Tests that run in the background ignore SIGINT, and what they start would as well."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def left_in(session):
@@ -105,6 +111,24 @@ def test_two_processes_save_together(words, tmp_path, number):
 
 
 def test_outside_of_held_a_signal_is_raised_where_it_comes():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        raised_where_it_comes()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.postponed(), interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+            assert interrupts.asked() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def raised_where_it_comes():
     with pytest.raises(KeyboardInterrupt), interrupts.postponed():
         signal.raise_signal(signal.SIGINT)
     with pytest.raises(interrupts.Terminated), interrupts.postponed():

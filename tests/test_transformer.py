@@ -198,7 +198,8 @@ def test_a_folder_loads_as_a_model_of_transformers(backend, tmp_path):
 def test_a_configuration_that_cannot_be(config, says):
     with pytest.raises(OptionError) as refused:
         Transformer.from_scratch(tiny.tokenizer(), **{**SIZES, **config})
-    assert says in refused.value.message and "-o num_hidden_layers=4" in refused.value.cure
+    cure = "from 0 up to 1" if "dropout" in says else "-o num_hidden_layers=4"
+    assert says in refused.value.message and cure in refused.value.cure
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -211,7 +212,7 @@ def test_a_resumed_run_ends_with_the_same_bytes(precision, tmp_path, data):
     list(itertools.islice(broken, 3))
     broken.close()
     assert (
-        "resumed from step 2"
+        "resumed from step 3"
         in next(iter(train(made(dropout=0.1), data, tmp_path / "broken", resume=True, **options))).message
     )
     list(train(made(dropout=0.1), data, tmp_path / "broken", resume=True, **options))
