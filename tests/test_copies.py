@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from aigc_text import Backend, Completion, copies
-from aigc_text.copies import Copy, Lengths, Source, WithoutCopies, alike
+from aigc_text import Backend, Completion, without_copies
+from aigc_text.copies import Copy, Lengths, Source, alike
 from aigc_text.errors import DataError
 from aigc_text.suffixes import Match, SuffixArray
+from aigc_text.without_copies import WithoutCopies
 
 
 def array(*numbers):
@@ -143,7 +144,7 @@ def test_what_copies_too_much_is_drawn_anew(source):
 
 
 def test_it_gives_up_with_the_least_copy(source, monkeypatch):
-    monkeypatch.setattr(copies, "TRIES", 2)
+    monkeypatch.setattr(without_copies, "TRIES", 2)
     guarded = WithoutCopies(Drawing(), source, most=1)
     assert drawn(guarded, ["dog"]) == [("a dog", 0, 2, 3)]
     assert guarded.gave_up == 1
@@ -160,7 +161,7 @@ def test_what_is_not_drawn_is_not_tried_again(source):
 def test_windows_and_wanted_texts(source, monkeypatch):
     from aigc_text import load
 
-    monkeypatch.setattr(copies, "WINDOW", 2)
+    monkeypatch.setattr(without_copies, "WINDOW", 2)
     guarded = WithoutCopies(Drawing(), source, most=1)
     some = guarded.generate_some(["dog"] * 5, guarded.resolve(None, {"seed": 1}), lambda i, _: i in (0, 3))
     assert [(c.prompt_index, c.text) for c in some] == [(0, "f dog"), (3, "f dog")]

@@ -129,7 +129,8 @@ def _without_copies(most: int | None, source: str | None) -> Callable[[Backend],
     """What makes a backend draw texts anew that copy too much, if that was asked for; reads the source now."""
     if most is None or source is None:
         return lambda backend: backend
-    from ..copies import Source, WithoutCopies
+    from ..copies import Source
+    from ..without_copies import WithoutCopies
 
     found = Source(source)
     return lambda backend: WithoutCopies(backend, found, most)

@@ -17,22 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ..errors import OptionError
 from ..options import Options, option
+from .scratch import entries_of, remove, size
 
 START = Path(__file__).with_name("start.py")
 LOOK = 0.02  # seconds between looks at what a program has written
 PAUSE = 0.001  # seconds after which a process that is told to stop has stopped
-PAGE = 4096  # bytes
 THREADS = 500  # of one program; those of the C library reach `memory` before
 OUTCOMES = ("passed", "failed", "error", "timeout", "memory", "disk", "output", "ended")
 
@@ -136,7 +134,7 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> V
     try:
         outcome, why = _Trial(case, limits or Limits(), confined, scratch).outcome()
     finally:
-        _remove(scratch)
+        remove(scratch)
     if outcome == "unlocked":
         if case == Case("", "pass"):  # the question itself
             return Verdict(outcome, why)
@@ -245,19 +243,19 @@ class _Trial:
     def _written(self) -> int:
         """Bytes in the scratch folder, and of files that the program has removed but still holds."""
         most = self.limits.disk << 20
-        total, whole = _size(self.scratch, most)
+        total, whole = size(self.scratch, most)
         if not whole:  # a program that keeps moving things could hide them from a look while it runs
             with suppress(ProcessLookupError):
                 os.kill(self.program.pid, signal.SIGSTOP)
                 time.sleep(PAUSE)
-                total, _ = _size(self.scratch, most)
+                total, _ = size(self.scratch, most)
                 os.kill(self.program.pid, signal.SIGCONT)
         return total + self._removed()
 
     def _removed(self) -> int:
         held: dict[int, int] = {}
-        for thread in _entries(f"/proc/{self.program.pid}/task"):  # the first may have ended; they share all
-            descriptors = _entries(f"{thread.path}/fd")
+        for thread in entries_of(f"/proc/{self.program.pid}/task"):  # the first may have ended; they share all
+            descriptors = entries_of(f"{thread.path}/fd")
             for entry in descriptors:
                 with suppress(OSError):
                     found = os.stat(entry.path)
@@ -308,70 +306,3 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # most signals of real time have no name
         return f"signal {number}"
-
-
-def _size(folder: str, most: int) -> tuple[int, bool]:
-    """Bytes in a folder, and whether all was seen.
-
-    What is there counts as a page at least, since names take room too. Beyond `most` nothing more is looked at; a
-    folder that cannot be looked into, or lies too deep, is beyond it.
-    """
-    total, whole, folders = 0, True, [folder]
-    while folders and total <= most:
-        try:
-            with os.scandir(folders.pop()) as found:
-                for entry in found:
-                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, PAGE)
-                    if total > most:
-                        break
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-        except (FileNotFoundError, NotADirectoryError):  # it went, or was moved, in between
-            whole = False
-        except OSError:
-            total = most + 1
-    return total, whole
-
-
-def _remove(folder: str) -> None:
-    """Removes a folder with all that is in it, however deep it is and whatever rights its maker left.
-
-    `shutil.rmtree` calls itself for each level, and cannot look into a folder without rights; so here what is in a
-    folder of the folder moves up before that is removed.
-    """
-    with suppress(OSError):
-        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            while entries := _entries(root):
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        _empty(entry.name, root)
-                        os.rmdir(entry.name, dir_fd=root)
-                    else:
-                        os.unlink(entry.name, dir_fd=root)
-        finally:
-            os.close(root)
-        os.rmdir(folder)
-
-
-def _empty(name: str, root: int) -> None:
-    """Removes the files of a folder, and moves its folders to where it is itself."""
-    os.chmod(name, 0o700, dir_fd=root)
-    folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
-    try:
-        for entry in _entries(folder):
-            if entry.is_dir(follow_symlinks=False):
-                os.chmod(entry.name, 0o700, dir_fd=folder)  # or it cannot be moved
-                os.rename(entry.name, uuid.uuid4().hex, src_dir_fd=folder, dst_dir_fd=root)
-            else:
-                os.unlink(entry.name, dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _entries(folder: str | int) -> list[Any]:
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except OSError:
-        return []
