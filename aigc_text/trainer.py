@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -186,11 +187,8 @@ class _Run:
 
     def _interruptible_validation(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
         """The validation; where it is interrupted it is due when the run goes on, and the update is not lost."""
-        if processes.world() > 1:  # all must save together, and the others may be anywhere in it
-            return self._validate(logs)
         try:
-            with interrupts.at_once():
-                found = self._validate(logs)
+            found = self._validate(logs)
         except (KeyboardInterrupt, interrupts.Terminated):
             self.model.train()
             self.state.due = logs
@@ -212,17 +210,7 @@ class _Run:
 
     def _validate(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
         """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
-        assert self.evaluate is not None
-        self.model.eval()
-        with (
-            torch.no_grad(),
-            hardware.autocast(self.accelerator.device, self.options),
-            optimizers.averaged(self._averages()),
-        ):
-            figures = self.evaluate(self._bare())
-            training_state.divide(self._bare())
-        self.model.train()
-        found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in figures.items()}
+        found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in self._measured().items()}
         logs = {**logs, **processes.from_main(found)}  # all must follow the same verdict
         found_best = self._criterion(logs)
         best = found_best < self.state.best
@@ -230,6 +218,20 @@ class _Run:
             self.state.best, self.state.best_step = found_best, self.state.step
         messages = [self._follow(self.objective.after_eval(logs)), self._follow(self._patience(best))]
         return logs, "; ".join(filter(None, messages)), best
+
+    def _measured(self) -> Mapping[str, float]:
+        """The validation's figures. It alone is left where a signal comes: what is around it changes the state."""
+        assert self.evaluate is not None
+        autocast = hardware.autocast(self.accelerator.device, self.options)
+        # Of several processes all must save together, and the others may be anywhere in it.
+        leave = interrupts.at_once() if processes.world() == 1 else nullcontext()
+        self.model.eval()
+        with torch.no_grad(), autocast, optimizers.averaged(self._averages()):
+            with leave:
+                figures = self.evaluate(self._bare())
+            training_state.divide(self._bare())
+        self.model.train()
+        return figures
 
     def _criterion(self, logs: Mapping[str, float]) -> float:
         """What the best validation has the lowest of."""

@@ -147,3 +147,8 @@ def file(folder, name, content):
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def listening():
+    """Tests that run in the background ignore SIGINT, and what they start would as well."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commands import listening
 
 ROOT = Path(__file__).parents[1]
 BASE = """
@@ -224,7 +225,8 @@ def test_a_hang_can_be_ended_like_anything_else(folder, by, code, word):
 
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)]), "AIGC_TEXT_PLUGINS": "hangs"}
     command = [sys.executable, "-v", "-m", "aigc_text", "generate", "--backend", "hangs", "--prompt", "x"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env=env, preexec_fn=listening) as process:
         for line in process.stderr:  # -v tells when the plugin is about to run
             if "plugin_hangs" in line and ("code object" in line or "matches" in line):
                 break

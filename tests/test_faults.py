@@ -59,7 +59,9 @@ def test_what_is_not_finite_stops_before_the_update(started, tmp_path, backend, 
         ):
             list(reports)
         monkeypatch.undo()
-        assert all(torch.equal(p, before[n]) for n, p in made.model.named_parameters())
+        # Of a step with two groups the discriminator was updated before.
+        own = {n: p for n, p in made.model.named_parameters() if not n.startswith("discriminator")}
+        assert all(torch.equal(p, before[n]) for n, p in own.items())
         saved = checkpoint.steps(tmp_path / "out" / "checkpoints") if step > 1 else []
         assert {int(p.name.removeprefix("step-")) for p in saved} <= set(range(step))
         for folder in saved:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import tiny
+from commands import listening
 
 from aigc_text import checkpoint, interrupts
 
@@ -54,11 +55,6 @@ def interrupted(start, words, out, number, after=20, again=False, limit=60):
         finally:
             if run.poll() is None or left_in(run.pid):
                 os.killpg(run.pid, signal.SIGKILL)
-
-
-def listening():
-    """Tests that run in the background ignore SIGINT, and what they start would as well."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def left_in(session):

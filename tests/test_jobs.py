@@ -142,7 +142,7 @@ def test_a_broken_file_of_prompts_leaves_nothing_behind(refused, tmp_path):
 def test_a_failure_before_the_first_record_leaves_nothing_behind(run, plain, tmp_path, kind):
     words = ["generate", "--backend", plain(kind), "--prompt", "stop", "--format", "jsonl"]
     done = run(*words, "--output", tmp_path / "out")
-    assert done.code in (1, 130, 143) and "--resume" not in done.err
+    assert done.code in (2, 130, 143) and "--resume" not in done.err
     assert names(tmp_path) == []
 
 
