@@ -63,7 +63,7 @@ def command(
     if output is not None:
         refuse_taken(Path(output), overwrite)
     texts, prompts = _texts(texts_file, text_column)
-    others = None if held_out is None else [t for _, t, _ in _joined(held_out, text_column, sample_by)]
+    others = None if held_out is None else _whole(held_out, text_column, sample_by)
     if Path(source).is_file() and Path(source).stat().st_size > LARGE:
         notice(f"Sorting the words of {source} …")
     report = copies.report(
@@ -99,16 +99,16 @@ def _texts(file: str, column: str) -> tuple[list[str], list[str]]:
     return [text for _, text, _ in found], [p if isinstance(p, str) else "" for _, _, p in found]
 
 
-def _joined(file: str, column: str, sample_by: str) -> list[tuple[str, str, bool]]:
-    """The texts of a file whole, not in pieces."""
+def _whole(file: str, column: str, sample_by: str) -> list[str]:
+    """The texts of a file, put together from their pieces."""
     from ..copies import pieces
 
-    found: list[tuple[str, str, bool]] = []
-    for place, text, new in pieces(Path(file), column, sample_by):
+    found: list[str] = []
+    for _, text, new in pieces(Path(file), column, sample_by):
         if new or not found:
-            found.append((place, text, new))
+            found.append(text)
         else:
-            found[-1] = (found[-1][0], found[-1][1] + text, new)
+            found[-1] += text
     return found
 
 
