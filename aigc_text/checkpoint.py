@@ -26,7 +26,7 @@ UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the 
 def save(path: Path, write: Callable[[Path], None]) -> None:
     """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.tmp"
+    temporary = beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -86,21 +86,37 @@ def no_room(path: Path, needed: int, why: str) -> TrainingError:
     )
 
 
+def beside(path: Path) -> Path:
+    """The place where a file or folder is made before it is renamed to `path`."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file that is there whole or not at all: the block writes the one that is yielded, which then becomes `path`.
+
+    Raises:
+        OSError: what writing raises; nothing is left beside `path` then, and what was there before is untouched.
+    """
+    temporary = beside(path)
+    try:
+        yield temporary
+        flush(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
-    """Writes a file that is there whole or not at all.
+    """Writes a file of a run, whole or not at all.
 
     Raises:
         TrainingError: there is no room, or it cannot be written for another reason.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with writing(path):
-            temporary.write_text(text, encoding="utf-8")
-            flush(temporary)
-            os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with writing(path), whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _megabytes(count: int) -> str:

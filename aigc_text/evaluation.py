@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from . import figures, frontier
+from . import checkpoint, figures, frontier
 from .errors import BackendError, DataError, MetricError, OptionError
 from .evaluation_options import EvaluationOptions
 from .figures import Texts, Yardstick, evenly
@@ -268,8 +268,8 @@ class Evaluation:
         if self.output is not None:
             folder = self.output / "samples"
             folder.mkdir(exist_ok=True)
-            path = folder / f"{file_name(name)}.jsonl"
-            path.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
+            with checkpoint.whole(folder / f"{file_name(name)}.jsonl") as temporary:
+                temporary.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
 
     def _report(self, rows: Sequence[Row], complete: bool = True) -> Report:
         from . import __version__

@@ -116,7 +116,7 @@ class Job:
 
     def _probe(self) -> None:
         """Finds out before a model is loaded whether files can be made beside the output."""
-        longest = self._beside(".ordered.tmp")
+        longest = checkpoint.beside(self._ordered)
         try:
             os.close(os.open(longest, os.O_WRONLY))
         except FileNotFoundError:
@@ -355,20 +355,11 @@ class Job:
         raise GenerationError(f"{path} lacks records", ANEW)
 
     def _write(self, path: Path, lines: Iterable[bytes]) -> None:
-        """Writes a file that is there whole or not at all."""
-        temporary = path.with_name(f"{path.name}.tmp")
         try:
-            with temporary.open("wb") as stream:
+            with checkpoint.whole(path) as temporary, temporary.open("wb") as stream:
                 stream.writelines(lines)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise unwritable(path, error) from None
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
 
     def _finish(self) -> None:
         """From the ordered file to the output, and nothing beside it."""
@@ -383,7 +374,7 @@ class Job:
             checkpoint.flush(self.output.parent)
         self._run.unlink(missing_ok=True)
         for path in (self._run, self._ordered):  # of a run that was killed while it wrote them
-            path.with_name(f"{path.name}.tmp").unlink(missing_ok=True)
+            checkpoint.beside(path).unlink(missing_ok=True)
 
 
 def _shown(value: Any) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from . import checkpoint
 from .report import COLUMNS, LOWER, Row
 
 SHARES = ("eval_uniqueness", "eval_distinct_2", "eval_self_bleu", "eval_bleu")
@@ -147,11 +148,10 @@ def save(figure: Any, picture: Path) -> None:
     """Writes a picture of the kind that its name ends with, whole or not at all."""
     from matplotlib import pyplot as plt
 
-    temporary = picture.with_name(f".{picture.name}.tmp")
-    # Tight: a legend below axes of fixed proportions may reach out of the figure.
-    figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120, bbox_inches="tight")
+    with checkpoint.whole(picture) as temporary:
+        # Tight: a legend below axes of fixed proportions may reach out of the figure.
+        figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120, bbox_inches="tight")
     plt.close(figure)
-    temporary.replace(picture)
 
 
 def _series(metrics: Path) -> dict[str, tuple[list[int], list[float]]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import checkpoint
 from .errors import DataError
 
 HIGHER, LOWER = "↑", "↓"
@@ -138,12 +138,8 @@ class Report:
     def write(self, folder: Path) -> None:
         """Writes `report.json`, `table.md` and `table.csv`; each appears when it is complete, the first one last."""
         for name, form in (("table.md", "markdown"), ("table.csv", "csv"), ("report.json", "json")):
-            temporary = folder / f".{name}.tmp"
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
-                stream.write(self.text(form))
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(folder / name)
+            with checkpoint.whole(folder / name) as temporary:
+                temporary.write_text(self.text(form), encoding="utf-8", newline="")
 
 
 def _read_row(found: Mapping[str, Any]) -> Row:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Siz
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import lora, processes
+from . import checkpoint, lora, processes
 from .errors import BackendError, OptionError
 from .options import TrainingOptions
 from .results import Progress
@@ -125,7 +125,7 @@ def train_seeds(
     if not processes.is_main():
         return
     summary = summarise(folders)
-    (Path(output) / "seeds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    checkpoint.write_text(Path(output) / "seeds.json", json.dumps(summary, indent=1) + "\n")
     plots.seeds([f / "metrics.jsonl" for f in folders], Path(output) / "curves.png")
     words = "; ".join(f"{k} {v['mean']:.4f} ± {v['sd']:.4f}" for k, v in summary.items() if k.startswith("eval_"))
     yield Progress(step=done, total=done, message=f"{seeds} seeds, mean ± standard deviation: {words}")

@@ -66,6 +66,19 @@ def test_a_failing_write_leaves_nothing(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
 
 
+def test_a_file_is_whole_or_as_it_was(tmp_path):
+    path = tmp_path / "table.md"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), checkpoint.whole(path) as temporary:
+        temporary.write_text("ne")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    with checkpoint.whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
+
+
 def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     order = []
     flush, rename = checkpoint.flush, checkpoint.os.rename

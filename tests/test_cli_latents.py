@@ -102,3 +102,16 @@ def test_a_file_that_is_there_is_kept(run, refused, model, table, tmp_path):
     assert file.read_text() == "mine"
     assert run("latents", table, "--model", model, "--output", file, "--overwrite").code == 0
     assert np.load(file).shape == (5, 3)
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet", "png"])
+def test_a_file_that_cannot_be_finished_is_not_begun(refused, model, table, tmp_path, monkeypatch, kind):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aigc_text.checkpoint.flush", full)
+    before = set(tmp_path.iterdir())
+    file = tmp_path / f"l.{kind}"
+    says = f"{file} cannot be written: No space left"
+    refused("latents", table, "--model", model, "--output", file, says=says)
+    assert set(tmp_path.iterdir()) == before

@@ -188,6 +188,12 @@ def seeds(cases: int):
     return lambda test: how(given(seed=st.integers(0, 2**48))(test))
 
 
+def _note(error: AssertionError, failed: list[str]) -> None:
+    """Shows a failure when it happens (`pytest -s`): a run that is broken off has told what it found."""
+    failed.append(str(error).partition("\nassert ")[0])
+    print(failed[-1], flush=True)
+
+
 def _in_process(kind, originals, tmp_path, monkeypatch, run):
     bench = Bench(kind, originals, tmp_path / "bench")
     monkeypatch.chdir(bench.folder)
@@ -212,7 +218,7 @@ def _in_process(kind, originals, tmp_path, monkeypatch, run):
         try:
             bench.check(seed, code, err)
         except AssertionError as error:  # gone on with, so that one run shows all there is to mend
-            failed.append(str(error).partition("\nassert ")[0])
+            _note(error, failed)
 
     def each(cases: int) -> None:
         seeds(cases)(one)()
@@ -278,7 +284,7 @@ def test_mutants_in_processes_of_their_own(kind, originals, tmp_path):
         try:
             bench.check(seed, code, err)
         except AssertionError as error:
-            failed.append(str(error).partition("\nassert ")[0])
+            _note(error, failed)
 
     seeds(count)(one)()
     print(f"{count} processes of kind {kind}, {len(failed)} failed")

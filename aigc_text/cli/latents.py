@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from .terminal import notice
 if TYPE_CHECKING:
     from ..backend import Backend
 
-KINDS = (".parquet", ".npy", ".json", ".png", ".svg")
+PICTURES = (".png", ".svg")
+KINDS = (".parquet", ".npy", ".json", *PICTURES)
 
 
 @click.command()
@@ -73,15 +74,8 @@ def command(
     loaded: Any = load(name, model, **given({name: values[name] for name in LOADING}))
     found = loaded.posteriors(texts)
     for path in paths:
-        kind = path.suffix.lower()
-        if kind == ".parquet":
-            _write(path, lambda to: _table(to, texts, groups, found, log_variance, loaded))
-        elif kind == ".npy":
-            _write(path, lambda to: _array(to, found))
-        elif kind == ".json":
-            _write(path, lambda to: _difference(to, chosen, groups, found, loaded))
-        else:
-            _write(path, lambda to: _picture(to, texts, groups, found, loaded, seed))
+        with _told(path):
+            _write(path, texts, groups, chosen, found, loaded, log_variance, seed)
         notice(f"{path}: {len(texts)} texts, {found.mean.shape[1]} units")
 
 
@@ -127,14 +121,37 @@ def _groups(difference: str, groups: list[str] | None) -> tuple[str, str]:
     return names[0], names[1]
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
-    """A file that appears when it is complete."""
-    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
     try:
-        write(partial)
+        yield
     except OSError as error:
         raise OptionError(f"{path} cannot be written: {error.strerror}", "Choose another --output.") from None
-    os.replace(partial, path)
+
+
+def _write(
+    path: Path,
+    texts: list[str],
+    groups: list[str] | None,
+    chosen: tuple[str, str] | None,
+    found: Any,
+    loaded: Any,
+    variances: bool,
+    seed: int,
+) -> None:
+    """A file of the kind that its name ends with, which appears when it is complete."""
+    from ..checkpoint import whole
+
+    if path.suffix.lower() in PICTURES:
+        _picture(path, texts, groups, found, loaded, seed)
+        return
+    with whole(path) as temporary:
+        if path.suffix.lower() == ".parquet":
+            _table(temporary, texts, groups, found, variances, loaded)
+        elif path.suffix.lower() == ".npy":
+            _array(temporary, found)
+        else:
+            _difference(temporary, chosen, groups, found, loaded)
 
 
 def _table(
@@ -152,7 +169,8 @@ def _table(
 def _array(path: Path, found: Any) -> None:
     import numpy as np
 
-    np.save(path, found.mean.numpy())
+    with path.open("wb") as stream:  # by its name, numpy would give the file an ending of its own
+        np.save(stream, found.mean.numpy())
 
 
 def _difference(path: Path, chosen: Any, groups: Any, found: Any, loaded: Any) -> None:

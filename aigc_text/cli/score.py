@@ -224,13 +224,12 @@ def _demand_tokens(score: Score, backend: Backend) -> None:
 
 
 def _draw(blocks: list[Block], caption: str, picture: Path) -> None:
-    from .. import surprise, text_plots
+    from .. import checkpoint, surprise, text_plots
 
     caption = visible(caption)
     if picture.suffix.lower() == ".html":
-        temporary = picture.with_name(f".{picture.name}.tmp")
-        temporary.write_text(surprise.page(blocks, caption), encoding="utf-8")
-        temporary.replace(picture)
+        with checkpoint.whole(picture) as temporary:
+            temporary.write_text(surprise.page(blocks, caption), encoding="utf-8")
     else:
         text_plots.draw(blocks, caption, picture)
 
