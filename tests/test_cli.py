@@ -124,6 +124,25 @@ def test_a_closed_pipe_is_quiet(plain):
         assert process.wait(timeout=60) == 0
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_take_nothing_and_give_nothing(plain, tmp_path, closed):
+    """As those of a daemon are; the work is done without them."""
+    words = ["generate", "--backend", plain("Plain"), "--prompt", "ab", "--seed", "1"]
+    for more in ([], ["--output", "text"], ["--format", "jsonl", "--output", "records"]):
+        command = ["bash", "-c", f'"$@" {closed}', "bash", sys.executable, "-m", "aigc_text", *words, *more]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        assert done.stdout == ("" if more or ">&-" in closed.split() else "abba\n")
+    assert (tmp_path / "text").read_text() == "abba\n"
+    assert json.loads((tmp_path / "records").read_text())["text"] == "ba"
+
+
+def test_a_standard_input_that_is_closed_holds_no_text():
+    command = ["bash", "-c", '"$@" <&-', "bash", sys.executable, "-m", "aigc_text", "score", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and done.stderr.startswith("Error: standard input holds no text")
+
+
 def test_a_terminal_gets_control_characters_made_visible(run, plain, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):

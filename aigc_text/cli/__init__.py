@@ -73,6 +73,7 @@ def main() -> None:
     if debug:
         sys.argv.remove("--debug")
     _quiet_libraries()
+    _open_closed()
     _set_encodings()
     if not _together():
         # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code. Several processes are
@@ -163,6 +164,15 @@ def _terminated(*_: Any) -> None:
 
 def _interrupted(*_: Any) -> None:
     raise _Interrupted
+
+
+def _open_closed() -> None:
+    """Opens nothing in place of standard streams that are closed: Python has `None` for them, where all would write."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers, to get those
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
 
 
 def _set_encodings() -> None:

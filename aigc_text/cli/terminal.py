@@ -61,10 +61,9 @@ def guarded() -> Iterator[None]:
     """Guards both streams: standard output on a terminal only, for files and pipes get it byte for byte."""
     out, err = sys.stdout, sys.stderr
     try:
-        if out is not None and out.isatty():
+        if out.isatty():
             sys.stdout = cast(TextIO, Guarded(out, hides=False))
-        if err is not None:
-            sys.stderr = cast(TextIO, Guarded(err, hides=True))
+        sys.stderr = cast(TextIO, Guarded(err, hides=True))
         yield
     finally:
         sys.stdout, sys.stderr = out, err
