@@ -200,6 +200,17 @@ def sound(made: Iterable[T], kind: type[T], name: str) -> Iterator[T]:
         yield item
 
 
+#: What a completion's other fields may hold: records are written of them.
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "prompt": (str,),
+    "finish_reason": (str,),
+    "tokens": (int,),
+    "seed": (int, type(None)),
+    "exact": (bool,),
+    "seconds": (float, int),
+}
+
+
 def _wrong(item: Any, kind: type) -> str:
     if not isinstance(item, kind):
         return f"{item!r}"[:100] + f" where a {kind.__name__} belongs"
@@ -215,6 +226,11 @@ def _wrong(item: Any, kind: type) -> str:
             text.encode()
         except UnicodeEncodeError as error:
             return f"a {kind.__name__} whose text is no Unicode: {error}"[:150]
+    if isinstance(item, Piece):
+        return "" if item.completion is None else _wrong(item.completion, Completion)
+    for name, allowed in _FIELDS.items():
+        if not isinstance(value := getattr(item, name), allowed):
+            return f"a {kind.__name__} with {name} {value!r}"[:150]
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
@@ -68,7 +69,7 @@ def register_backend(name: str, backend: type[Backend]) -> None:
     """Makes a class available under a name for this process.
 
     Raises:
-        BackendError: the name is taken by a built-in backend, or the class is no `Backend`.
+        BackendError: the name is taken by a built-in backend, or the class is no `Backend` or not made as one is.
     """
     if name in _BUILT_IN:
         raise BackendError(f"the name {name!r} belongs to a built-in backend", "Register it under another name.")
@@ -192,11 +193,11 @@ def _load(point: EntryPoint) -> Any:
 
 def _from_file(spec: str) -> type[Backend]:
     file, _, attribute = spec.rpartition(":")
-    path = Path(file).expanduser()
+    path = Path(os.path.expanduser(file))
     what = f"backend file {spec!r}"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise BackendError(f"{what}: there is no file {path}", "Write path/to/file.py:ClassName")
-    loader = importlib.util.spec_from_file_location(f"aigc_text_file_{path.stem}", path)
+    loader = importlib.util.spec_from_file_location(f"aigc_text_file_{path.stem.replace('.', '_')}", path)
     assert loader is not None and loader.loader is not None
     module = importlib.util.module_from_spec(loader)
     sys.modules[loader.name] = module  # dataclasses and pickling look a class's module up
@@ -272,9 +273,35 @@ def check_loaded(loaded: Any, name: str) -> None:
         raise BackendError(f"backend {name!r} is loaded as {loaded!r}"[:150] + ", which is no aigc_text.Backend", cure)
 
 
-def _checked(backend: Any, what: str, cure: str = "Derive it from aigc_text.Backend.") -> type[Backend]:
+def _checked(backend: Any, what: str, cure: str = "") -> type[Backend]:
     from .backend import Backend
 
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
+        cure = cure or "Derive it from aigc_text.Backend."
         raise BackendError(f"{what} is not a subclass of aigc_text.Backend: {backend!r}"[:200], cure)
+    if wrong := _misfit(backend):
+        raise BackendError(f"{what} {wrong}"[:300], cure or "Mend it; docs/plugins.md says what a backend has.")
     return backend
+
+
+#: How the methods that every backend has are called: what goes wrong in a call itself is in none of a plugin's lines.
+_CALLS: dict[str, tuple[Any, ...]] = {"from_pretrained": (None,), "generate": (None, (), None)}
+
+
+def _misfit(backend: type[Backend]) -> str:
+    """What of a class is not as the interface has it, or nothing."""
+    from .backend import Backend, Capabilities
+
+    if not isinstance(backend.capabilities, Capabilities):
+        return f"has capabilities that are no Capabilities: {backend.capabilities!r}"
+    options, takes = backend.Options, backend.takes
+    if not (isinstance(options, type) and issubclass(options, Backend.Options)):
+        return f"has Options that are not derived from GenerationOptions: {options!r}"
+    if takes is not None and not (isinstance(takes, (tuple, list)) and set(takes) <= set(options.fields())):
+        return f"takes what is no option of it: {takes!r}"
+    for name, given in _CALLS.items():
+        try:
+            inspect.signature(getattr(backend, name)).bind(*given)
+        except TypeError as error:
+            return f"has a {name} that cannot be called as Backend has it: {error}"
+    return ""

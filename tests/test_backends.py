@@ -6,10 +6,10 @@ import torch
 from transformers import GenerationConfig
 
 from aigc_text import load
-from aigc_text.backend import Backend, Capabilities
+from aigc_text.backend import Backend, Capabilities, sound
 from aigc_text.engines import Engine, Event
 from aigc_text.errors import BackendError, OptionError
-from aigc_text.results import Completion
+from aigc_text.results import Completion, Piece
 from aigc_text.testing import ContractError, check_backend
 from aigc_text.transformers_backend import TransformersBackend
 
@@ -185,3 +185,25 @@ def test_a_folder_cannot_choose_a_file_of_code_to_run(tmp_path):
     assert refused.value.cure == f"If you trust that file: --backend {code}:Mine"
     code.rename(tmp_path / "moved.py").write_text("from aigc_text.backends.causal_lm import GPT2 as Mine")
     assert load(f"{tmp_path}/moved.py:Mine", str(folder)).name == f"{tmp_path}/moved.py:Mine"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("prompt", None), ("text", b"x"), ("text", "\ud800"), ("index", -1), ("prompt_index", "0")),
+        *(("finish_reason", None), ("tokens", torch.tensor(3)), ("seed", 1.5), ("exact", None), ("seconds", "fast")),
+    ],
+)
+def test_what_no_record_can_hold_is_told_by_its_name(field, value):
+    made = Completion(**{"prompt": "a", "text": "b", field: value})
+    name = "text" if field == "text" else f"{field} "
+    for item, kind in ((made, Completion), (Piece(prompt_index=0, index=0, text="b", completion=made), Piece)):
+        with pytest.raises(BackendError, match=f"'mine' gives a Completion .*{name}"):
+            list(sound([item], kind, "mine"))
+    whole = Completion(prompt="a", text="b", seed=7, tokens=1, seconds=0.5)
+    assert list(sound([whole], Completion, "mine")) == [whole]
+
+
+def test_a_last_piece_without_its_completion_is_told():
+    with pytest.raises(BackendError, match="True where a Completion belongs"):
+        list(sound([Piece(prompt_index=0, index=0, text="b", completion=True)], Piece, "mine"))

@@ -47,6 +47,10 @@ IMPORTED = {
     "syntax": ("def broken(:", "SyntaxError"),
     "classless": ("x = 1", "AttributeError"),
     "other-class": ("class Plugin: pass", "is not a subclass of aigc_text.Backend"),
+    "takes-no-options": (
+        plugin() + "    generate = lambda self, prompts: iter(())\n",
+        "has a generate that cannot be called as Backend has it: too many positional arguments",
+    ),
     "raises": ("raise ValueError('two\\nlines')", "ValueError: two lines"),
     "exits": ("import sys; sys.exit(0)", "SystemExit: 0"),
     "not-utf8": (b"x = '\xff\xfe'\n" + plugin().encode(), "SyntaxError"),
@@ -58,6 +62,7 @@ RUNNING = {
     "yields-text": (plugin("yield 'text'"), "gives 'text' where a Completion belongs"),
     "yields-none": (plugin("yield None"), "gives None where a Completion belongs"),
     "text-is-bytes": (plugin("yield Completion(prompt=prompt, text=b'x', prompt_index=i)"), "a text that is b'x'"),
+    "tokens-are-text": (plugin("yield Completion(prompt=prompt, text='x', prompt_index=i, tokens='2')"), "tokens '2'"),
     "text-is-no-unicode": (plugin("yield Completion(prompt=prompt, text='\\udcff', prompt_index=i)"), "is no Unicode"),
     "elsewhere": (plugin("yield Completion(prompt=prompt, text='x', prompt_index=7)"), "which was not asked for"),
     "before-all": (plugin("yield Completion(prompt=prompt, text='x', prompt_index=-1)"), "prompt_index -1"),

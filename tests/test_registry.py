@@ -73,6 +73,12 @@ def test_listing_names_a_plugin_without_importing_it(install):
         ("", "AttributeError"),
         ("class Backend: pass", "is not a subclass of aigc_text.Backend"),
         ("Backend = 5", "is not a subclass of aigc_text.Backend"),
+        (GOOD + "\nclass Backend(Good):\n    capabilities = None", "capabilities that are no Capabilities: None"),
+        (GOOD + "\nclass Backend(Good):\n    Options = dict", "not derived from GenerationOptions: <class 'dict'>"),
+        (GOOD + "\nclass Backend(Good):\n    takes = 'seed'", "takes what is no option of it: 'seed'"),
+        (GOOD + "\nclass Backend(Good):\n    takes = ('sed',)", "takes what is no option of it: ('sed',)"),
+        (GOOD + "\nclass Backend(Good):\n    def from_pretrained(): pass", "a from_pretrained that cannot be called"),
+        (GOOD + "\nclass Backend(Good):\n    def generate(self, prompts): pass", "a generate that cannot be called"),
     ],
 )
 def test_a_broken_plugin_hurts_only_whoever_picks_it(install, source, cause):
@@ -189,10 +195,20 @@ def test_a_bad_file_is_refused_in_two_lines(tmp_path, source, attribute, message
     assert refused.value.cure in ("Found: Good", "Found: none", "Mend the file.", "Derive it from aigc_text.Backend.")
 
 
-def test_a_missing_file_is_refused_with_the_form():
+def test_a_fault_in_a_file_whose_name_has_dots_is_its_own(tmp_path):
+    (tmp_path / "my.plugin.py").write_text(GOOD.replace("yield from ()", "yield 1 / 0"))
+    made = get_backend(f"{tmp_path}/my.plugin.py:Good").from_pretrained()
+    with pytest.raises(ZeroDivisionError) as raised:
+        next(made.generate([]))
+    told = registry.failed_plugin(raised.value)
+    assert told is not None and "my.plugin.py:Good' failed: ZeroDivisionError" in told.message
+
+
+@pytest.mark.parametrize("file", ["no/such.py", "~nobody-of-that-name/such.py", "x" * 300 + ".py"])
+def test_a_missing_file_is_refused_with_the_form(file):
     with pytest.raises(BackendError) as refused:
-        get_backend("no/such.py:Class")
-    assert "there is no file no/such.py" in refused.value.message
+        get_backend(f"{file}:Class")
+    assert f"there is no file {file}" in refused.value.message
     assert refused.value.cure == "Write path/to/file.py:ClassName"
 
 
