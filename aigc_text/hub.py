@@ -68,7 +68,7 @@ def folder_of(model: str) -> Path:
                 f"there is no bundled model {name!r}.{nearest(name, known)}", f"Bundled: {', '.join(known)}"
             )
         return BUNDLED / name
-    return Path(model).expanduser()
+    return Path(os.path.expanduser(model))  # Path's own method raises for a user who is not there
 
 
 def is_folder(model: str) -> bool:

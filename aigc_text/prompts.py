@@ -26,7 +26,7 @@ def read_prompts(path: str | Path, template: str | None = None) -> Iterator[str]
         DataError: missing, empty, not UTF-8, broken JSON, a field that is not there (`file:line`).
     """
     path, found = Path(path), False
-    for where, record in read_jsonl(path) if path.suffix in (".jsonl", ".ndjson") else _lines(path):
+    for where, record in read_jsonl(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _lines(path):
         found = True
         if template:
             yield fill(template, record, where)

@@ -193,7 +193,7 @@ def _load(point: EntryPoint) -> Any:
 
 def _from_file(spec: str) -> type[Backend]:
     file, _, attribute = spec.rpartition(":")
-    path = Path(os.path.expanduser(file))
+    path = Path(os.path.expanduser(file))  # not the methods of Path: they raise for unknown users and long names
     what = f"backend file {spec!r}"
     if not os.path.isfile(path):
         raise BackendError(f"{what}: there is no file {path}", "Write path/to/file.py:ClassName")

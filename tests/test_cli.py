@@ -70,6 +70,21 @@ def test_without_a_command_the_help_is_shown(run):
     assert run("--version").out.startswith("aigc-text, version ")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["generate", "--prompts", "LONG", "--format", "jsonl", "--output", "o"], "cannot be read: File name too long"),
+        (["generate", "--backend", "LONG.py:C", "--prompt", "a"], "there is no file"),
+        (["generate", "--model", "~nobody-of-that-name/m", "--prompt", "a"], "there is no folder"),
+        (["copies", "LONG", "--source", "LONG"], "cannot be read: File name too long"),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_a_name_that_no_file_can_have_is_told_like_a_missing_file(refused, tmp_path, monkeypatch, words, says):
+    monkeypatch.chdir(tmp_path)
+    refused(*(word.replace("LONG", "x" * 300) for word in words), says=[says])
+
+
 def test_debug_shows_the_traceback(run):
     told = run("--debug", "backends", "show", "gtp2")
     assert told.code == 2

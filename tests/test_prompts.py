@@ -24,6 +24,10 @@ def test_jsonl_holds_prompts_and_the_empty_one_is_a_prompt(tmp_path):
     assert list(read_prompts(path)) == ["one\ntwo", ""]
 
 
+def test_an_ending_is_known_in_capitals_too(tmp_path):
+    assert list(read_prompts(_file(tmp_path, "P.JSONL", '{"prompt": "one"}\n'))) == ["one"]
+
+
 def test_a_template_is_filled_from_fields(tmp_path):
     path = _file(tmp_path, "p.ndjson", '{"topic": "loops", "n": 3}\n{"topic": "循环", "n": 4}\n')
     assert list(read_prompts(path, "{n} on {topic}")) == ["3 on loops", "4 on 循环"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -58,13 +59,13 @@ def command(
     from .. import copies
 
     for path in (texts_file, source, *([held_out] if held_out else [])):
-        if Path(path).is_dir():
+        if os.path.isdir(path):
             raise OptionError(f"{path} is a folder", "Name a file.")
     if output is not None:
         refuse_taken(Path(output), overwrite)
     texts, prompts = _texts(texts_file, text_column)
     others = None if held_out is None else _whole(held_out, text_column, sample_by)
-    if Path(source).is_file() and Path(source).stat().st_size > LARGE:
+    if os.path.isfile(source) and os.path.getsize(source) > LARGE:
         notice(f"Sorting the words of {source} …")
     report = copies.report(
         texts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -166,9 +167,9 @@ def _read_twice(prompt: tuple[str, ...], file: str | None, template: str | None)
     """Prompts that stay in their file; those of the command line, or of a pipe, are held."""
     from ..prompts import Prompts, read_prompts
 
-    if file is not None and not prompt and Path(file).is_file():
+    if file is not None and not prompt and os.path.isfile(file):
         return Prompts(lambda: read_prompts(file, template))
-    if processes.world() > 1 and not prompt and (file is None or Path(file).is_fifo()):
+    if processes.world() > 1 and not prompt and (file is None or os.path.exists(file) and Path(file).is_fifo()):
         raise OptionError("several processes cannot share prompts from a pipe", "Give them a file with --prompts.")
     found = _prompts(prompt, file, template)
     return Prompts(lambda: found)
