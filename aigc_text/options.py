@@ -98,7 +98,7 @@ def _inside(m: Mapping[str, Any], item: Any) -> bool:
     if m["choices"] and item not in m["choices"]:
         return False
     if isinstance(item, str):
-        return bool(item)
+        return bool(item) and not any("\ud800" <= c <= "\udfff" for c in item)  # half a character fits in no file
     return (
         (m["low"] is None or item >= m["low"])
         and (m["above"] is None or item > m["above"])

@@ -62,6 +62,7 @@ def test_not_a_number_and_infinity_are_refused(name, value):
         ("stop_strings", 5),
         ("stop_strings", ("ok", 5)),
         ("stop_strings", ("",)),
+        ("stop_strings", ("\udcff",)),
     ],
 )
 def test_a_value_of_another_type_is_refused(name, value):

@@ -19,7 +19,7 @@ from ..options import GenerationOptions, drawn_seed
 from ..results import Piece
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
 from .streams import destination, standard_input
-from .terminal import bar, begun, notice, visible, write
+from .terminal import bar, begun, notice, write
 
 if TYPE_CHECKING:
     from ..backend import Backend
@@ -77,6 +77,7 @@ def command(
     from ..api import load
 
     _check_ways(output, form, resume)
+    _check_text(prompt, template)
     if (max_copy is None) != (copy_source is None):
         raise OptionError("--max-copy and --copy-source go together", "E.g. --max-copy 12 --copy-source train.txt")
     # Everything that can be wrong in the input is found before a model is loaded.
@@ -160,6 +161,14 @@ def _check_ways(output: str | None, form: str, resume: bool) -> None:
         )
 
 
+def _check_text(prompts: tuple[str, ...], template: str | None) -> None:
+    for what, text in (*(("prompt", p) for p in prompts), ("template", template or "")):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise OptionError(f"the {what} {ascii(text)[:60]} is not UTF-8", "Give it in UTF-8.") from None
+
+
 # A file of records
 
 
@@ -235,16 +244,7 @@ def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) ->
             raise OptionError("--prompt and --prompts exclude each other", "Put all prompts into the file.")
         return list(read_prompts(file, template))
     found = list(prompt) or [_piped()]
-    if template:
-        found = [fill(template, {"prompt": p}, "the prompt") for p in found]
-    for p in found:
-        try:
-            p.encode()
-        except UnicodeEncodeError:
-            raise OptionError(
-                f"the prompt {visible(ascii(p)[:60])} is not UTF-8", "Put it into a UTF-8 file."
-            ) from None
-    return found
+    return [fill(template, {"prompt": p}, "the prompt") for p in found] if template else found
 
 
 def _piped() -> str:
