@@ -88,6 +88,7 @@ def test_principal_components_are_those_of_the_covariance():
         (["--output", "l.npy", "--group-column", "subject"], ["subject", "topic"]),
         (["--output", "l.npy", "--backend", "gpt2"], ["gpt2", "vae"]),
         (["--output", "none/l.npy"], ["there is no folder none"]),
+        (["--output", "l.png", "--seed", "-1"], ["--seed", "-1"]),
     ],
 )
 def test_what_is_refused(refused, model, table, tmp_path, monkeypatch, words, says):

@@ -256,3 +256,10 @@ def test_max_copy_needs_its_source(refused, train):
         "generate", "--backend", "rnn", "--prompt", "", "--max-copy", "3", "--copy-source", "gone.txt",
         says=["gone.txt does not exist"],
     )  # fmt: skip
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_read(refused, tmp_path):
+    says = ["no/such.json.partial cannot be written", "--output"]
+    refused("copies", "gone.txt", "--source", "gone.txt", "--output", "no/such.json", says=says)
+    refused("copies", "gone.txt", "--source", "gone.txt", "--output", tmp_path / "o", says=["gone.txt does not exist"])
+    assert list(tmp_path.iterdir()) == []

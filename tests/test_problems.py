@@ -214,6 +214,8 @@ def test_a_model_writes(run, problems, tiny_gpt2, tmp_path):
         (["--run-untrusted-code", "--samples", "missing.jsonl"], ["missing.jsonl"]),
         (["--run-untrusted-code", "--memory", "1", "--samples", "solutions"], ["memory cannot be 1"]),
         (["--run-untrusted-code", "-n", "2", "--k", "5"], ["k '5' with 2 completions"]),
+        (["--syntax-only", "--samples", "solutions", "--batch-size", "2"], ["--batch-size", "--samples"]),
+        (["--syntax-only", "--model", "not/needed", "--output", "no/such/out"], ["no/such/out.partial cannot be"]),
     ],
 )
 def test_refusals(refused, problems, words, says):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ..errors import DataError, OptionError
-from .streams import destination, refuse_taken
+from .streams import destination
 from .terminal import notice, visible, write
 
 LARGE = 5_000_000  # bytes of a source that take more than a second
@@ -61,24 +62,22 @@ def command(
     for path in (texts_file, source, *([held_out] if held_out else [])):
         if os.path.isdir(path):
             raise OptionError(f"{path} is a folder", "Name a file.")
-    if output is not None:
-        refuse_taken(Path(output), overwrite)
-    texts, prompts = _texts(texts_file, text_column)
-    others = None if held_out is None else _whole(held_out, text_column, sample_by)
-    if os.path.isfile(source) and os.path.getsize(source) > LARGE:
-        notice(f"Sorting the words of {source} …")
-    report = copies.report(
-        texts,
-        copies.Source(source, text_column, sample_by),
-        prompts=prompts,
-        held_out=others,
-        threshold=threshold,
-        label=label or Path(texts_file).stem,
-    )
-    if held_out and report["held_out"] is None:
-        notice(f"{held_out} holds no text as long as those of {texts_file}; nothing is compared.")
-    if output is not None:
-        with destination(output, overwrite) as stream:
+    with nullcontext() if output is None else destination(output, overwrite) as stream:
+        texts, prompts = _texts(texts_file, text_column)
+        others = None if held_out is None else _whole(held_out, text_column, sample_by)
+        if os.path.isfile(source) and os.path.getsize(source) > LARGE:
+            notice(f"Sorting the words of {source} …")
+        report = copies.report(
+            texts,
+            copies.Source(source, text_column, sample_by),
+            prompts=prompts,
+            held_out=others,
+            threshold=threshold,
+            label=label or Path(texts_file).stem,
+        )
+        if held_out and report["held_out"] is None:
+            notice(f"{held_out} holds no text as long as those of {texts_file}; nothing is compared.")
+        if stream is not None:
             stream.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     write(sys.stdout, json.dumps(report, ensure_ascii=False) + "\n" if form == "json" else _table(report, show))
 

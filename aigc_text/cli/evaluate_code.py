@@ -7,7 +7,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -16,7 +15,7 @@ from ..errors import DataError, OptionError
 from ..options import GenerationOptions, drawn_seed
 from ..sandbox import Limits
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
-from .streams import destination, refuse_taken
+from .streams import destination
 from .terminal import bar, begun, notice, write
 
 if TYPE_CHECKING:
@@ -84,11 +83,9 @@ def command(
     problems = read_problems(problems_file)
     if run_untrusted_code and not run_unconfined:
         check_support()
-    if output is not None:
-        refuse_taken(Path(output), overwrite)
-        refuse_taken(Path(f"{output}.partial"), overwrite)
+    sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
     if samples is not None:
-        _check_alone(backend, model, {**values, **loading}, extra)
+        _check_alone(backend, model, {**values, **loading, **sizes}, extra)
         completions = list(code.read_completions(samples, problems))
         tries = _tries(completions, problems, samples)
     else:
@@ -96,15 +93,14 @@ def command(
         tries = GenerationOptions.parse({"num_return_sequences": values.get("num_return_sequences") or 1})
         tries = tries.num_return_sequences
     wanted = code.parse_ks(ks, tries)
-    if samples is None:
-        sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
-        options = {**values, **key_values(extra)}
-        completions = _written(backend or (None if model else "code"), model, loading, problems, options, sizes)
-    found = code.attempts(
-        problems, completions, None if syntax_only else limits, confined=not run_unconfined, workers=workers
-    )
     attempts = []
-    with destination(output, overwrite) if output else nullcontext() as stream:
+    with nullcontext() if output is None else destination(output, overwrite) as stream:
+        if samples is None:
+            options = {**values, **key_values(extra)}
+            completions = _written(backend or (None if model else "code"), model, loading, problems, options, sizes)
+        found = code.attempts(
+            problems, completions, None if syntax_only else limits, confined=not run_unconfined, workers=workers
+        )
         for attempt in _barred(found, len(completions), "reading" if syntax_only else "running"):
             attempts.append(attempt)
             if stream is not None:

@@ -34,7 +34,9 @@ KINDS = (".parquet", ".npy", ".json", *PICTURES)
 @click.option(
     "--difference", metavar="ONE,OTHER", help="The groups of a .json file: the mean of ONE less that of OTHER."
 )
-@click.option("--seed", default=0, show_default=True, help="Pictures: seed of the draws from the prior.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Pictures: seed of the draws from the prior."
+)
 @click.option("--overwrite", is_flag=True, help="Replace these files if they exist.")
 @loading_options
 def command(
