@@ -177,12 +177,16 @@ def _within_memory(
             if not out_of_memory(error):
                 raise
             if len(rows) == 1:
-                raise GenerationError(
-                    f"out of memory with a text of up to {_width(rows[0])} tokens",
-                    "Lower --max-new-tokens, shorten the prompt, or choose a smaller model or --dtype bf16.",
-                ) from error
+                raise _too_long(rows[0]) from error
             budget.halve(rows)
         waiting = [*left.values(), *waiting]
+
+
+def _too_long(request: Request) -> GenerationError:
+    return GenerationError(
+        f"out of memory with a text of up to {_width(request)} tokens",
+        "Lower --max-new-tokens, shorten the prompt, or choose a smaller model or --dtype bf16.",
+    )
 
 
 def _batch(
@@ -223,7 +227,12 @@ def _beam_batches(batch: list[Request]) -> Iterator[list[Request]]:
 
 def _beams(engine: Engine, tokenizer: PreTrainedTokenizerBase, wanted: list[Request], how: Decoding) -> Iterator[Piece]:
     """Beam search from one prompt. The best sequences come first, so completion j is the j-th best."""
-    found = engine.beams(wanted[0].row, how.config)
+    try:
+        found = engine.beams(wanted[0].row, how.config)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise _too_long(wanted[0]) from error
     for request in wanted:
         text = _Text(tokenizer, request, how)
         for event in found[request.index]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 BLOCK = 256  # tokens whose probabilities are added up before one of them is looked for
+COLDEST = 1e-30  # temperature: colder ones would make scores infinite, and the likeliest token is taken long before
 FIRST_NUCLEUS = 512  # likeliest tokens among which a nucleus is looked for first; then among eight times as many
 
 
@@ -60,7 +61,7 @@ class Sampler:
             (B,) tokens.
         """
         if self.temperature != 1.0:
-            scores = scores / self.temperature
+            scores = scores / max(self.temperature, COLDEST)
         if self.top_k is None and self.top_p >= 1:
             return draw(self._likely(scores, scores.amax(1, keepdim=True)), uniform(keys, step))
         if self.top_k is not None:

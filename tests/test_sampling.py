@@ -145,3 +145,11 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it(how):
     assert together.tolist() == [int(how(scores[n : n + 1], keys(n), 5)) for n in range(40)]
     noisy = scores + torch.randn(40, 3000, generator=torch.Generator().manual_seed(3)) * 1e-6
     assert how(noisy, keys(*range(40)), 5).equal(together)
+
+
+@pytest.mark.parametrize("how", [{}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}], ids=str)
+@pytest.mark.parametrize("temperature", [1e-300, 1e-40, 1e-20])
+def test_the_coldest_sample_is_the_likeliest_token(temperature, how):
+    scores = torch.randn(50, 2000, generator=torch.Generator().manual_seed(0)) * 30
+    drawn = Sampler(temperature=temperature, **how)(scores, keys(*range(50)), 0)
+    assert drawn.equal(scores.argmax(1))

@@ -158,6 +158,27 @@ def test_too_little_memory_for_one_text_is_said(folders, monkeypatch):
     assert "--max-new-tokens" in error.value.cure
 
 
+def test_too_little_memory_for_a_beam_search_is_said(folders, monkeypatch):
+    backend = load("gpt2", str(folders["gpt2"]))
+    engine = backend.engine()
+    monkeypatch.setattr(backend, "engine", lambda: engine)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine, "beams", full)
+    with pytest.raises(GenerationError, match="out of memory with a text of up to"):
+        list(backend.generate(["the cat"], max_new_tokens=5, num_beams=2, do_sample=False))
+
+
+@pytest.mark.parametrize("options", [{"top_p": 1.0, "top_k": 0}, {"top_p": 0.9}, {"do_sample": False}], ids=str)
+def test_scores_that_are_not_numbers_are_said(folders, options):
+    backend = load("gpt2", str(folders["gpt2"]))
+    backend.model.transformer.ln_f.weight.data[0] = torch.nan
+    with pytest.raises(GenerationError, match="scores that are not numbers"):
+        list(backend.generate(["the cat"], max_new_tokens=5, seed=1, **options))
+
+
 def test_batches_keep_to_their_budget(folders, monkeypatch):
     backend = load("gpt2", str(folders["gpt2"]))
     small = Small(backend.engine(), 99, 0)

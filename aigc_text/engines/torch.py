@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from ..errors import GenerationError
 from ..sampling import Sampler
 from . import Engine, Event, Row, batch_size, ends_of, merged
 from .packed import packed
@@ -147,6 +148,11 @@ def _loop(
         # Not for the prompts: oneDNN keeps something for each number of rows, and theirs is seldom the same twice.
         with layers.in_use() if made else nullcontext():
             scores = steps.scores(known)  # (B, V)
+        if not made and not bool(scores.amax(1).isfinite().all()):
+            raise GenerationError(
+                "the model gives scores that are not numbers",
+                "Try another --dtype, such as fp32, or options less extreme; else its weights are broken.",
+            )
         if allowed:
             _rule_out(scores, rows, known[:, start:].tolist(), allowed)
         for process in processors:
