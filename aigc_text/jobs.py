@@ -162,7 +162,7 @@ class Job:
     def _read_run(self) -> dict[str, Any] | None:
         try:
             found = json.loads(self._run.read_text(encoding="utf-8"))
-            if found["form"] != FORM or not isinstance(found["options"], dict):
+            if found["form"] != FORM or not isinstance(found["options"], dict) or not isinstance(found["seed"], int):
                 raise ValueError
         except FileNotFoundError:
             return None

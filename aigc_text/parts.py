@@ -31,7 +31,7 @@ class Share:
     @property
     def chunk(self) -> int:
         """Texts of a stretch: few where there are few, so that no process is left without any."""
-        return min(CHUNK, -(-self.total // self.world))
+        return max(1, min(CHUNK, -(-self.total // self.world)))
 
     def owner(self, place: int) -> int:
         """The process that makes a text."""
@@ -154,7 +154,7 @@ def records(path: Path, per_prompt: int) -> Iterator[tuple[int, bytes]]:
             try:
                 found = json.loads(line)
                 place = int(found["prompt_index"]) * per_prompt + int(found["index"])
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 raise _foreign(path, number) from None
             yield place, line
 

@@ -118,6 +118,12 @@ def test_a_backend_that_leaves_texts_out_is_told(tmp_path):
         list(Job(Prompts(lambda: ["a", "b"]), tmp_path / "out").run(Lazy(), GenerationOptions(seed=1)))
 
 
+def test_no_prompts_make_an_empty_file(tmp_path):
+    job = Job(Prompts(list), tmp_path / "out")
+    assert list(job.run(Shuffled(), GenerationOptions(seed=1))) == [(0, 0)]
+    assert names(tmp_path) == ["out"] and (tmp_path / "out").read_bytes() == b""
+
+
 def test_prompts_come_from_a_pipe_too(run, plain, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -261,7 +267,14 @@ def test_a_line_that_was_cut_off_is_made_again(run, broken):
 
 
 @pytest.mark.parametrize(
-    "line", ["{}", "nonsense", '{"prompt_index": 0, "index": 0}', '{"prompt_index": 3, "index": 0}']
+    "line",
+    [
+        "{}",
+        "nonsense",
+        '{"prompt_index": 1e999, "index": 0}',
+        '{"prompt_index": 0, "index": 0}',
+        '{"prompt_index": 3, "index": 0}',
+    ],
 )
 def test_a_line_of_something_else_is_refused_with_its_number(refused, broken, line):
     words, folder = broken
@@ -272,8 +285,10 @@ def test_a_line_of_something_else_is_refused_with_its_number(refused, broken, li
 
 def test_files_that_are_not_of_such_a_run_are_refused(refused, broken):
     words, folder = broken
-    (folder / "out.jsonl.partial.run").write_text("{")
-    refused(*words, "--resume", says=["out.jsonl.partial.run is damaged", "--overwrite"])
+    about = json.loads((folder / "out.jsonl.partial.run").read_text())
+    for damaged in ("{", "[]", json.dumps({k: v for k, v in about.items() if k != "seed"})):
+        (folder / "out.jsonl.partial.run").write_text(damaged)
+        refused(*words, "--resume", says=["out.jsonl.partial.run is damaged", "--overwrite"])
     (folder / "out.jsonl.partial.run").unlink()
     refused(*words, "--resume", says=["out.jsonl.partial exists already, and nothing says what it was made from"])
     (folder / "out.jsonl").write_text("mine")
@@ -358,7 +373,7 @@ def test_runs_killed_at_a_hundred_moments_go_on_without_repeating_or_losing_a_li
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
-@pytest.mark.parametrize("total", [1, 2, 5, 255, 256, 257, 2000])
+@pytest.mark.parametrize("total", [0, 1, 2, 5, 255, 256, 257, 2000])
 def test_the_shares_are_the_whole_in_their_order(world, total):
     shares = [Share(rank, world, total) for rank in range(world)]
     owned = [[p for p in range(total) if shares[0].owner(p) == rank] for rank in range(world)]
