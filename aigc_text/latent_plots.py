@@ -58,9 +58,11 @@ def draw(means: np.ndarray, again: np.ndarray, prior: np.ndarray, groups: Sequen
     _pairs(right, flat[0], flat[1], groups)
     for axes, wide in ((left, 2.5), (right, 1.5)):
         axes.set_aspect("equal")
-        axes.legend(
+        legend = axes.legend(
             frameon=False, fontsize=8, markerscale=wide, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3
         )
+        for label in legend.get_texts():
+            label.set_parse_math(False)  # a group may be called "$5 to $9"
         axes.set_xlabel(f"component 1 ({shares[0]:.0%} of the means' variance)", fontsize=9)
         axes.set_ylabel(f"component 2 ({shares[1]:.0%})", fontsize=9)
         axes.tick_params(labelsize=8)

@@ -70,6 +70,12 @@ def test_a_picture(run, model, table, tmp_path, kind):
     assert {p.name for p in tmp_path.iterdir()} == {"texts.csv", file.name}
 
 
+def test_a_group_may_have_any_name(run, model, table, tmp_path):
+    table.write_text(table.read_text("utf-8").replace(",cat", r",$\frac$ _^").replace(",dog", ",_dog"), "utf-8")
+    done = run("latents", table, "--model", model, "--group-column", "topic", "--output", tmp_path / "l.svg")
+    assert done.code == 0, done.err
+
+
 def test_principal_components_are_those_of_the_covariance():
     x = np.random.default_rng(0).standard_normal((200, 4)) * [1, 5, 0.5, 3] + 7
     mean, directions, shares = latent_plots.principal(x)
