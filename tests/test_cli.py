@@ -8,6 +8,9 @@ import sys
 import pytest
 from commands import MARKOV
 
+from aigc_text.cli.streams import destination
+from aigc_text.errors import OptionError
+
 
 @pytest.mark.parametrize(
     ("words", "says"),
@@ -156,6 +159,18 @@ def test_a_standard_input_that_is_closed_holds_no_text():
     command = ["bash", "-c", '"$@" <&-', "bash", sys.executable, "-m", "aigc_text", "score", "-"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stderr.startswith("Error: standard input holds no text")
+
+
+def test_an_output_that_somebody_removes_meanwhile_is_told(tmp_path):
+    out = tmp_path / "out"
+    for error, says in ((None, "out cannot be written: No such file"), (OptionError("of the work", ""), "of the work")):
+        with pytest.raises(OptionError, match=says), destination(str(out), False) as stream:
+            stream.write("text")
+            (tmp_path / "out.partial").unlink()
+            if error:
+                raise error
+    with pytest.raises(OptionError, match="out cannot be written: Is a directory"), destination(str(out), False):
+        out.mkdir()
 
 
 def test_a_terminal_gets_control_characters_made_visible(run, plain, monkeypatch):

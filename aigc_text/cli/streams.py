@@ -31,7 +31,11 @@ def standard_input() -> str:
 
 @contextmanager
 def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
-    """Standard output, or `FILE.partial` that becomes FILE at the end."""
+    """Standard output, or `FILE.partial` that becomes FILE at the end.
+
+    Raises:
+        OptionError: either is there already, or cannot be written.
+    """
     if output is None:
         yield sys.stdout
         return
@@ -49,17 +53,21 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
     except BaseException as error:
         with suppress(OSError):
             stream.close()
-        if not partial.stat().st_size:
-            partial.unlink()
-        else:
-            notice(f"What was finished is in {partial}")
+        with suppress(FileNotFoundError):  # somebody may have removed it
+            if partial.stat().st_size:
+                notice(f"What was finished is in {partial}")
+            else:
+                partial.unlink()
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise OptionError(
                 f"{partial} cannot be written: {error.strerror}", "Make room, or choose another --output."
             ) from error
         raise
     stream.close()
-    os.replace(partial, path)
+    try:
+        os.replace(partial, path)
+    except OSError as error:
+        raise OptionError(f"{path} cannot be written: {error.strerror}", "Choose another --output.") from None
 
 
 def refuse_taken(path: Path, overwrite: bool, option: str = "--output") -> None:
