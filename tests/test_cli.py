@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import subprocess
 import sys
 
@@ -171,6 +172,20 @@ def test_an_output_that_somebody_removes_meanwhile_is_told(tmp_path):
                 raise error
     with pytest.raises(OptionError, match="out cannot be written: Is a directory"), destination(str(out), False):
         out.mkdir()
+
+
+def test_work_goes_on_when_the_reader_of_what_is_said_has_gone(plain, tmp_path):
+    words = ["generate", "--backend", plain("Plain"), "--prompt", "ab", "--seed", "1"]
+    records = ["--format", "jsonl", "--output", tmp_path / "records"]
+    for more, code in (([], 0), (["--output", tmp_path / "text"], 0), (records, 0), (["--nonsense"], 2)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "aigc_text", *words, *more]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=writer, text=True, timeout=60)
+        os.close(writer)
+        assert (done.returncode, done.stdout) == (code, "" if more else "abba\n")
+    assert (tmp_path / "text").read_text() == "abba\n"
+    assert json.loads((tmp_path / "records").read_text())["text"] == "ba"
 
 
 def test_a_terminal_gets_control_characters_made_visible(run, plain, monkeypatch):

@@ -17,7 +17,7 @@ from .. import processes, registry
 from ..errors import UserError, nearest, one_line
 from ..interrupts import Terminated
 from .streams import NO_ROOM
-from .terminal import Guarded, guarded, visible
+from .terminal import error_stream, guarded, visible
 
 COMMANDS = {
     "backends": "List, show and check backends.",
@@ -135,7 +135,7 @@ def _run(debug: bool) -> int:
 def _fail(message: str, cure: str, code: int, debug: bool) -> int:
     stream = sys.stderr
     if _together():
-        message, stream = processes.last_word(message), cast(TextIO, Guarded(cast(TextIO, sys.__stderr__), hides=True))
+        message, stream = processes.last_word(message), error_stream(cast(TextIO, sys.__stderr__))
     if debug:
         stream.write(traceback.format_exc())  # whole, so that a secret in it is seen whole
     click.echo(f"Error: {visible(message)}", file=stream)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -49,6 +50,36 @@ class Guarded:
             self.write(line)
 
 
+class _Lasting:
+    """Standard error whose reader may go: what is said then goes nowhere, and the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        return int(self._tried(self.stream.write, text))
+
+    def flush(self) -> None:
+        self._tried(self.stream.flush)
+
+    def _tried(self, do: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return do(*given)
+        except BrokenPipeError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.stream.fileno())  # for whatever else writes there too
+            os.close(null)
+            return 0
+
+
+def error_stream(stream: TextIO) -> TextIO:
+    """Standard error as a command has it."""
+    return cast(TextIO, Guarded(cast(TextIO, _Lasting(stream)), hides=True))
+
+
 _MOVES = re.compile(r"(?:\r|\n|\x1b\[A)*")
 
 
@@ -63,7 +94,7 @@ def guarded() -> Iterator[None]:
     try:
         if out.isatty():
             sys.stdout = cast(TextIO, Guarded(out, hides=False))
-        sys.stderr = cast(TextIO, Guarded(err, hides=True))
+        sys.stderr = error_stream(err)
         yield
     finally:
         sys.stdout, sys.stderr = out, err
