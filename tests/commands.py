@@ -83,6 +83,13 @@ class Result(NamedTuple):
         return [json.loads(line) for line in self.out.splitlines()]
 
 
+class Terminal(io.StringIO):
+    """A screen that keeps what is written to it."""
+
+    def isatty(self):
+        return True
+
+
 @pytest.fixture
 def run(monkeypatch, capfd):
     """Runs a command as the console script does, in this process."""

@@ -1,13 +1,12 @@
 """The command line: other commands, exit codes, and what goes where."""
 
-import io
 import json
 import os
 import subprocess
 import sys
 
 import pytest
-from commands import MARKOV
+from commands import MARKOV, Terminal
 
 from aigc_text.cli.streams import destination
 from aigc_text.errors import OptionError
@@ -189,10 +188,6 @@ def test_work_goes_on_when_the_reader_of_what_is_said_has_gone(plain, tmp_path):
 
 
 def test_a_terminal_gets_control_characters_made_visible(run, plain, monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
     monkeypatch.setattr(sys, "stdout", Terminal())
     run("generate", "--backend", plain("Plain"), "--prompt", "\x1b[2J", "--seed", "1")
     assert sys.stdout.getvalue() == "␛[2JJ2[␛\n"

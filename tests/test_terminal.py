@@ -1,8 +1,7 @@
 """Text on a terminal cannot move the cursor or hide itself; files get it byte for byte."""
 
-import io
-
 import pytest
+from commands import Terminal
 
 from aigc_text.cli.terminal import visible, write
 
@@ -30,11 +29,6 @@ def test_control_characters_are_made_visible(text, shown):
 )
 def test_text_stays_as_it_is(text):
     assert visible(text) == text
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def test_a_terminal_gets_pictures():

@@ -1,6 +1,5 @@
 """No raw control byte reaches a terminal, whoever wrote it: models, data, names of files and plugins, libraries."""
 
-import io
 import json
 import os
 import pty
@@ -13,6 +12,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from commands import Terminal
 
 from aigc_text.cli.terminal import guarded, visible
 
@@ -47,11 +47,6 @@ def wild(draw, length):
         lambda: draw.choice(["word ", "\r\n", "\u200b"]),
     ]
     return "".join(draw.choice(parts)() for _ in range(length))
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 WILD = f"""
