@@ -8,15 +8,22 @@ colour is never the only thing that tells two apart. The markup is XML, for HTML
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from .chart_labels import Box, labels
 from .markup import element, escaped
 
 WIDTH, HEIGHT = 460, 300  # units of the drawing; it is scaled to the column's width
 TOP, RIGHT, BOTTOM = 14, 16, 46
 COLOURS = 6
 FEW = 60  # points that have a marker and a title each
+MARKER, STAR = 3.6, 8.0  # half the width of a marker
+MOST, LEAST = 1e150, 1e-150  # so that quotients of values are numbers too
+SAME = 1e-9  # values this near to each other, relatively, are one to a scale
+
+Places = Sequence[tuple[float, float]]  # of points on the drawing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,12 +100,14 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten in [low, high]; with twice and five times as much where there are fewer than three."""
+    """Powers of ten in [low, high]; multiples of them where there are fewer than three, at last any round values."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1,), (1, 2, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9)):
         found = [float(f"{d}e{e}") for e in exponents for d in digits if low <= float(f"{d}e{e}") <= high]
         if len(found) > 2:
             break
+    if len(found) < 2:
+        found = [t for t in nice_ticks(low, high) if low <= t <= high]
     every = math.ceil(len(found) / 7)
     return found[::every]
 
@@ -115,17 +124,20 @@ def number(value: float) -> str:
 def chart(title: str, series: Iterable[Series], x: Axis, y: Axis, caption: str = "") -> str:
     """A figure: heading, drawing, legend, caption. Empty if no point can be drawn.
 
-    Points that are not finite, or not positive on a logarithmic axis, are left out.
+    Points that are not finite or beyond `MOST`, or not positive on a logarithmic axis, are left out; so are the notes
+    that would cover something else.
     """
     drawn = [s for s in (_drawable(s, x, y) for s in series) if s.points]
     if not drawn:
         return ""
     down = _scale(drawn, 1, y, HEIGHT - BOTTOM, TOP)
-    labels = [number(t) for t in down.ticks()]
-    left = 30 + 7.5 * max(map(len, labels), default=1)
+    left = 30 + 7.5 * max((len(number(t)) for t in down.ticks()), default=1)
     across = _scale(drawn, 0, x, left, WIDTH - RIGHT)
     says = f"{title}: {y.label} by {x.label}, of {', '.join(s.label for s in drawn)}"
-    body = [_grid(across, down, x, y, left), *(_series(s, across, down) for s in drawn)]
+    places = [[(across.place(a), down.place(b)) for a, b in s.points] for s in drawn]
+    body = [_grid(across, down, x, y, left)]
+    body += [_series(s, each, across, down) for s, each in zip(drawn, places, strict=True)]
+    body += _notes(drawn, places)
     svg = element(
         "svg", *body, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=says, xmlns="http://www.w3.org/2000/svg"
     )
@@ -136,7 +148,7 @@ def chart(title: str, series: Iterable[Series], x: Axis, y: Axis, caption: str =
 
 def _drawable(series: Series, x: Axis, y: Axis) -> Series:
     def fits(value: float, axis: Axis) -> bool:
-        return math.isfinite(value) and (value > 0 or not axis.log)
+        return math.isfinite(value) and (LEAST <= value <= MOST if axis.log else abs(value) <= MOST)
 
     kept = [n for n, (a, b) in enumerate(series.points) if fits(a, x) and fits(b, y)]
     return Series(
@@ -154,8 +166,9 @@ def _scale(series: Sequence[Series], part: int, axis: Axis, begin: float, end: f
     if axis.start is not None:
         values.append(axis.start)
     low, high = min(values), max(values)
-    if low == high:
-        low, high = (low / 2, high * 2) if axis.log else (low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2)
+    if high - low <= SAME * max(abs(low), abs(high), LEAST):
+        half = abs(low) / 2 if abs(low) > LEAST else 0.5
+        low, high = (low / 2, high * 2) if axis.log else (low - half, high + half)
     if axis.log:
         room = (high / low) ** 0.03
         low, high = low / room, high * room
@@ -192,19 +205,39 @@ def _sorted_ticks(scale: Scale) -> list[float]:
     return Scale(ends[0], ends[1], 0, 1, scale.log).ticks()
 
 
-def _series(series: Series, across: Scale, down: Scale) -> str:
-    places = [(across.place(a), down.place(b)) for a, b in series.points]
+def _notes(series: Sequence[Series], places: Sequence[Places]) -> Iterator[str]:
+    """The notes of each series, over all that is drawn: placed together, around the markers."""
+    marks = [
+        Box(a - r, b - r, a + r, b + r)
+        for s, each in zip(series, places, strict=True)
+        for r in [STAR if s.form == "star" else 1.4 * MARKER]
+        for a, b in (each if _has_marks(s) else ())
+    ]
+    points = [place for each in places for place in each]
+    texts = [n for s in series for n in s.notes or [""] * len(s.points)]
+    found = iter(labels(points, texts, marks, Box(0, 0, WIDTH, HEIGHT - BOTTOM)))
+    for s in series:
+        own = [
+            f'<text class="note" x="{n.x:.1f}" y="{n.y:.1f}" text-anchor="{n.anchor}">{escaped(n.text)}</text>'
+            for n in islice(found, len(s.points))
+            if n
+        ]
+        yield f'<g class="{classes(s)}">{"".join(own)}</g>' if own else ""
+
+
+def _has_marks(series: Series) -> bool:
+    return series.form in ("points", "star") or len(series.points) == 1
+
+
+def _series(series: Series, places: Places, across: Scale, down: Scale) -> str:
     last = ", ".join(number(float(f"{v:.4g}")) for v in series.points[-1])
     parts = [f"<title>{escaped(series.label)}: {len(places)} points, the last at {last}</title>"]
     if series.form != "star" and len(places) > 1:
         path = _stairs(places) if series.form == "steps" else places
         parts.append(f'<polyline class="line" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in path)}"/>')
     parts += [_bars(p, e, across, down) for p, e in zip(series.points, series.errors)]  # noqa: B905
-    if series.form in ("points", "star") or len(places) == 1:
+    if _has_marks(series):
         parts += [_mark(series, n, a, b, len(places) <= FEW) for n, (a, b) in enumerate(places)]
-    for (a, b), note in zip(places, series.notes):  # noqa: B905
-        if note:
-            parts.append(f'<text class="note" x="{a + 6:.1f}" y="{b - 5:.1f}">{escaped(note)}</text>')
     return f'<g class="series {classes(series)}">{"".join(parts)}</g>'
 
 
@@ -226,7 +259,7 @@ def classes(series: Series) -> str:
     return f"c{series.colour % COLOURS} d{series.colour // COLOURS % 3}"
 
 
-def _stairs(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+def _stairs(places: Places) -> list[tuple[float, float]]:
     found = [places[0]]
     for (_, before), (a, b) in zip(places, places[1:]):  # noqa: B905
         found += [(a, before), (a, b)]
@@ -243,7 +276,7 @@ def _bars(point: tuple[float, float], error: tuple[float, float], across: Scale,
     return f'<path class="error" d="{found}"/>' if found else ""
 
 
-def _marker(colour: int, a: float, b: float, r: float = 3.6) -> str:
+def _marker(colour: int, a: float, b: float, r: float = MARKER) -> str:
     """A circle, square, triangle, diamond, or triangle on its head."""
     corners = {
         1: [(-r, -r), (r, -r), (r, r), (-r, r)],
@@ -257,7 +290,7 @@ def _marker(colour: int, a: float, b: float, r: float = 3.6) -> str:
     return _closed(a, b, corners)
 
 
-def _star(a: float, b: float, r: float = 8.0) -> str:
+def _star(a: float, b: float, r: float = STAR) -> str:
     turns = [(r if n % 2 == 0 else 0.4 * r, math.pi * n / 5 - math.pi / 2) for n in range(10)]
     return _closed(a, b, [(length * math.cos(t), length * math.sin(t)) for length, t in turns])
 

@@ -83,9 +83,57 @@ def test_each_series_has_a_title_a_legend_and_its_points_their_figures():
         "large: 2 points, the last at 20, 2.5",
     ]
     assert [t.text for t in groups[0].iter(f"{SVG}title")][1:] == ["small at 0.5: 10, 4", "small at 1: 20, 3"]
-    assert [t.text for t in groups[0].iter(f"{SVG}text")] == ["0.5", "1"]
+    assert [t.text for t in notes(figure)] == ["0.5", "1"]
     assert ["".join(item.itertext()) for item in figure.find("ul")] == ["small", "large"]
     assert figure.find(f"{SVG}svg").get("aria-label") == "Loss: nats by update, of small, large"
+
+
+def notes(figure):
+    return [t for t in figure.iter(f"{SVG}text") if t.get("class") == "note"]
+
+
+def covered(note):
+    """What a note covers at least, in the larger of the two types that the style sheet has for it."""
+    x, y, width = float(note.get("x")), float(note.get("y")), 7.4 * len(note.text)
+    left = x - {"start": 0, "middle": width / 2, "end": width}[note.get("text-anchor")]
+    return left, y - 9.5, left + width, y
+
+
+def meet(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def test_notes_of_near_points_cover_neither_each_other_nor_a_marker():
+    series = [
+        Series(
+            label=str(n),
+            points=[(0.3 + k / 20 + n / 500, 0.5 - k / 20 - n / 400) for k in range(8)],
+            colour=n,
+            form="points",
+            notes=[f"0.{k}5" for k in range(8)],
+        )
+        for n in range(3)
+    ]
+    figure = drawn(*series)
+    boxes = [covered(note) for note in notes(figure)]
+    assert len(boxes) == 24
+    assert not [(one, other) for n, one in enumerate(boxes) for other in boxes[:n] if meet(one, other)]
+    for left, top, right, bottom in boxes:
+        assert left >= 0 and top >= 0 and right <= charts.WIDTH and bottom <= charts.HEIGHT - charts.BOTTOM
+    marks = [tuple(map(float, re.match(r"M(\S+) (\S+?)[aL]", p.get("d")).groups())) for p in marked(figure)]
+    assert len(marks) == 24
+    assert not [(box, (x, y)) for box in boxes for x, y in marks if meet(box, (x, y, x, y))]
+
+
+def marked(figure):
+    svg = figure.find(f"{SVG}svg")  # without the legend
+    return [p for p in svg.iter(f"{SVG}path") if p.get("class") == "mark"]
+
+
+def test_where_there_is_no_room_for_a_note_it_is_left_out():
+    crowd = Series(label="a", points=[(1, 1)] * 200 + [(2, 2)], form="points", notes=["1"] * 200 + ["alone"])
+    shown = notes(drawn(crowd))
+    assert 5 < len(shown) < 40 and shown[-1].text == "alone"
 
 
 def test_errors_are_bars_of_one_standard_error():
@@ -103,6 +151,26 @@ def test_what_cannot_be_drawn_is_left_out():
     assert [round(a) for a, _ in found] == [3, 4]
     assert chart("t", [Series(label="a", points=[(0, -1)])], Axis(label="x", log=True), Axis(label="y")) == ""
     assert chart("t", [], Axis(label="x"), Axis(label="y")) == ""
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (0.3, 0.30000000000000004),
+        (0.31, 0.345),  # of three words that are about as frequent; no multiple of a power of ten is between
+        (5e-324, 1e-320),
+        (1e308, -1e308),
+        (1e-300, 1e300),
+        (1e16, 1e16 + 2),
+    ],
+)
+@pytest.mark.parametrize("log", [False, True])
+def test_any_values_can_be_drawn(values, log):
+    points = [(n, value) for n, value in enumerate(values, 1)]
+    made = chart("t", [Series(label="a", points=points)], Axis(label="x"), Axis(label="y", log=log))
+    assert not re.search(r'"[^"]*\b(nan|inf)', made)
+    if 1e-150 <= min(values) <= max(values) <= 1e150:
+        assert '<text class="tick y"' in made and '<polyline class="line"' in made
 
 
 def test_one_point_is_drawn_with_a_marker_inside_its_frame():
