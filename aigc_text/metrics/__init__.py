@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import evaluate
@@ -22,10 +22,12 @@ class TextMetric(evaluate.Metric):
     The base class would write both lists into an Arrow file in the user's cache, side by side, so they would have to
     be equally long. References here are a set that all predictions are compared with, unless a metric says otherwise.
 
-    A subclass has a docstring (description, a worked example), a `citation`, and `_compute`. One whose figures are
-    means over texts also has `scores`, which takes the same and gives the name of each figure an array of one score a
-    text.
+    A subclass has a docstring (description, a worked example), a `citation`, and `_compute`; or, if its figures are
+    means over texts, `scores`, which takes the same and gives the name of each figure an array of one score a text.
     """
+
+    #: Gives the scores of each text, where there are any.
+    scores: Callable[..., Mapping[str, Any]]
 
     #: BibTeX of the paper that defines the figure.
     citation: str = ""
@@ -85,6 +87,12 @@ class TextMetric(evaluate.Metric):
             kwargs["references"] = others
         found: dict[str, Any] = self._compute(predictions=texts, **kwargs)
         return found
+
+    def _compute(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The means of `scores`."""
+        if not self.needs_references:
+            kwargs.pop("references", None)
+        return {name: float(each.mean()) for name, each in self.scores(*args, **kwargs).items()}
 
     def _checked(
         self, predictions: Iterable[str] | None, references: Iterable[str] | None = None

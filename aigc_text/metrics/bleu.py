@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -82,9 +81,6 @@ class Bleu(TextMetric):
             clipped = np.minimum(found.count, highest(found, ~ours)[found.ngram])[ours]
             matches.append(np.bincount(found.text[ours], clipped, len(texts)))
         return combine("bleu", matches, length, closest(length, other_lengths))
-
-    def _compute(self, predictions: list[str], references: list[str], **kwargs: Any) -> dict[str, float]:
-        return {name: float(each.mean()) for name, each in self.scores(predictions, references, **kwargs).items()}
 
 
 def check_order(max_order: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -52,6 +51,3 @@ class Novelty(TextMetric):
         texts, others = self._checked(predictions, references)
         known = set(map(tuple, all_words(others, tokenize)))
         return {"novelty": np.array([tuple(text) not in known for text in all_words(texts, tokenize)], float)}
-
-    def _compute(self, predictions: list[str], references: list[str], **kwargs: Any) -> dict[str, float]:
-        return {name: float(each.mean()) for name, each in self.scores(predictions, references, **kwargs).items()}

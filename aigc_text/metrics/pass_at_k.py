@@ -32,9 +32,6 @@ class Syntax(TextMetric):
         texts, _ = self._checked(predictions)
         return {"syntax": np.array([parses(text) for text in texts], float)}
 
-    def _compute(self, predictions: list[str]) -> dict[str, float]:
-        return {name: float(each.mean()) for name, each in self.scores(predictions).items()}
-
 
 class PassAtK(TextMetric):
     """The chance that of k completions of a problem at least one passes its tests (Chen et al. 2021, equation 1).

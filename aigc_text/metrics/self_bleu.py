@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -61,9 +60,6 @@ class SelfBleu(TextMetric):
             for found in ngrams(tokens, check_order(max_order))
         ]
         return combine("self-bleu", matches, length, closest_other(length))
-
-    def _compute(self, predictions: list[str], references: Any = None, **kwargs: Any) -> dict[str, float]:
-        return {name: float(each.mean()) for name, each in self.scores(predictions, **kwargs).items()}
 
 
 def closest_other(length: Ints) -> Ints:
