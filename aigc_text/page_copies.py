@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+MOST = 1 << 40  # words of a copy, or texts: no file has as many
+
 
 class Copy(NamedTuple):
     """A text and the longest part of it that stands in the training text too: characters [start, end)."""
@@ -72,4 +74,6 @@ def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
     figures: dict[str, Any] = {name: float(found[name]) for name in ("mean", "median", "p95", "share_over")}
     figures |= {name: int(found[name]) for name in ("texts", "max")}
     figures["histogram"] = {int(length): int(count) for length, count in found["histogram"]}
+    if not all(0 <= n <= MOST for pair in figures["histogram"].items() for n in pair):
+        raise ValueError("a length or a number of texts that cannot be")
     return figures

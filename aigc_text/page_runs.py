@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,13 +189,13 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
         try:
             record = json.loads(line)
             last = float(record["step"])
-        except (ValueError, LookupError, TypeError, RecursionError):
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             if number == len(lines) and not line.endswith("\n"):
                 break
             cure = "It is written by aigc-text train; each line is one JSON object with a step."
             raise DataError(f"{path}:{number} is no line of metrics: {line.strip()[:60]}", cure) from None
         for name, value in record.items():
-            if name != "step" and isinstance(value, (int, float)) and math.isfinite(value):
+            if name != "step" and isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:  # not NaN
                 found.setdefault(name, []).append((last, float(value)))
     if not found:
         raise DataError(f"{path} holds no figure yet", "Wait for the run's first update, or leave the run out.")

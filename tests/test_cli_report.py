@@ -73,6 +73,12 @@ def broken(folder):
     found = json.loads((folder / "copied.json").read_text())
     found["texts"][0]["end"] = 10_000
     (folder / "outside.json").write_text(json.dumps(found))
+    found["texts"][0]["end"] = 1
+    for name, pair in (("negative", [-(10**20), 1]), ("huge", [1, 10**400])):
+        found["outputs"]["histogram"] = [pair, [2, 1]]
+        (folder / f"{name}.json").write_text(json.dumps(found))
+    (folder / "far").mkdir()
+    (folder / "far" / "metrics.jsonl").write_text(f'{{"step": {10**400}, "loss": 2}}\n{{"step": 2, "loss": 2}}\n')
     (folder / "numbers.jsonl").write_text('{"text": 3}\n')
     (folder / "nothing.jsonl").write_text("\n")
     (folder / "latin.jsonl").write_bytes(b'{"text": "caf\xe9"}\n')
@@ -97,6 +103,9 @@ def broken(folder):
         (["list.json"], ["list.json is not a JSON object"]),
         (["other.json"], ["other.json is no file of copies"]),
         (["outside.json"], ["outside.json is a broken file of copies", "10000"]),
+        (["negative.json"], ["negative.json is a broken file of copies"]),
+        (["huge.json"], ["huge.json is a broken file of copies"]),
+        (["far"], ["far/metrics.jsonl:1 is no line of metrics"]),
         (["numbers.jsonl"], ["numbers.jsonl:1 holds no text", '{"text": "…"}']),
         (["nothing.jsonl"], ["nothing.jsonl holds no text"]),
         (["latin.jsonl"], ["latin.jsonl:1 is not UTF-8"]),

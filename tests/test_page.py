@@ -93,6 +93,22 @@ def test_long_curves_are_means_of_neighbours():
     assert page_figures.thinned(points[:3], 300) == (points[:3], 1)
 
 
+def test_figures_that_no_chart_can_show_are_left_out(tmp_path):
+    folder = pages.training(tmp_path / "run")
+    with (folder / "metrics.jsonl").open("a") as stream:
+        stream.write(
+            f'{{"step": 31, "loss": {10**400}}}\n{{"step": 32, "loss": NaN}}\n{{"step": 33, "loss": -Infinity}}\n'
+        )
+    [run] = read_all([folder])
+    assert len(run.curves["loss"]) == 30
+    assert "Training loss" in page.build([folder]).html
+
+
+def test_three_words_that_are_about_as_frequent_have_a_chart(tmp_path):
+    file = pages.records(tmp_path / "a.jsonl", ["a b c"] * 9 + ["a b"])
+    assert "Frequency by rank" in page.build([file]).html
+
+
 def test_the_frontier_has_a_curve_a_model_and_the_real_data(runs):
     html = page_figures.evaluation(read_all(runs[2:3]), page_figures.Colours())
     for title in ("rnn at 0.5: 0.7, 0.6", "rnn at 1: 0.5, 0.4", "gan at 1: 0.5, 0.3", "real data: 0.6, 0.5"):
