@@ -22,6 +22,7 @@ CURE = (
 )
 #: Where a completion ends that is a whole program rather than the rest of a function (as for MBPP in common harnesses).
 PROGRAM_END = ("\nclass Test", "\nassert", '\n"""', "\nprint", "\nif __name__", "\n```")
+NO_PYTHON = (SyntaxError, ValueError, MemoryError, RecursionError)  # what the parser says of what it cannot take
 LONG = 20_000  # characters; nested as deep as more of them allow, a program ends the parser of Python 3.10
 PARSE = "import ast, sys; ast.parse(sys.stdin.buffer.read().decode('utf-8', 'surrogatepass'))"
 
@@ -158,7 +159,7 @@ def _task_id(place: str, record: Mapping[str, Any]) -> str:
 def _parsed(place: str, name: str, code: str) -> ast.Module:
     try:
         return ast.parse(code)
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except NO_PYTHON as error:
         where = f" at its line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         raise DataError(f"{place}: {name} is no Python{where}: {_reason(error)}", "Mend the problem.") from None
 
@@ -177,29 +178,28 @@ def parses(code: str) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the escapes in it, which are a model's
             ast.parse(code)
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    except NO_PYTHON:
         return False
     return True
 
 
 def _without(prompt: str, entry: str) -> str:
     """What a prompt defines besides the function that is asked for, so that the tests need not take it from a model."""
-    try:
-        tree = ast.parse(prompt)
-    except SyntaxError:
+    for text in (prompt, f"{prompt}\n    pass\n"):  # a head without a body is no Python yet
         try:
-            tree = ast.parse(f"{prompt}\n    pass\n")
-        except SyntaxError:
-            return ""
-    body = [node for node in tree.body if not (isinstance(node, ast.FunctionDef) and node.name == entry)]
-    return ast.unparse(ast.Module(body, []))
+            body = ast.parse(text).body
+            others = [node for node in body if not (isinstance(node, ast.FunctionDef) and node.name == entry)]
+            return ast.unparse(ast.Module(others, []))
+        except NO_PYTHON:
+            continue
+    return ""
 
 
 def _defined(code: str | None) -> set[str]:
     """The functions and classes of a program."""
     try:
         body = ast.parse(code or "").body
-    except (SyntaxError, ValueError):
+    except NO_PYTHON:
         return set()
     return {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
 

@@ -112,6 +112,12 @@ def test_bad_problems(tmp_path, record, says):
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize("prefix", ["deep = " + "+".join(["1"] * 3000) + "\n", "zero = '\0'\n", "deep = " + "(" * 300])
+def test_a_prompt_that_the_parser_cannot_take_is_a_problem_all_the_same(tmp_path, prefix):
+    [problem] = read_problems(file(tmp_path, {**UP, "prompt": prefix + UP["prompt"]}))
+    assert problem.names == ("up",) and "def up" not in problem.given
+
+
 def test_no_problem(tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(DataError, match="holds no problem"):
