@@ -136,13 +136,10 @@ class _Store:
             whole = data[: data.rfind(b"\n") + 1]
             if whole != data:
                 self.file.write_bytes(whole)
-        found = []
-        for line, prompt in zip(whole.decode("utf-8").split("\n")[:-1], prompts, strict=False):
-            try:
-                found.append(Sample(prompt=prompt, **json.loads(line)))
-            except (ValueError, TypeError):
-                raise OptionError(f"{self.file} is damaged", f"Remove it: rm -r {self.file.parent}") from None
-        return found
+        try:
+            return [_read(line, prompt) for line, prompt in zip(whole.split(b"\n")[:-1], prompts, strict=False)]
+        except (ValueError, TypeError, RecursionError):
+            raise OptionError(f"{self.file} is damaged", f"Remove it: rm -r {self.file.parent}") from None
 
     def add(self, sample: Sample) -> None:
         if self.stream is None:
@@ -161,6 +158,14 @@ def line_of(sample: Sample, prompt: bool = False) -> str:
     """A sample as a line of JSONL."""
     found = {k: v for k, v in vars(sample).items() if prompt or k != "prompt"}
     return json.dumps(found, ensure_ascii=False) + "\n"
+
+
+def _read(line: bytes, prompt: str) -> Sample:
+    """Raises ValueError, TypeError, RecursionError: it is not what `line_of` wrote."""
+    sample = Sample(prompt=prompt, **json.loads(line))
+    if not isinstance(sample.text, str):
+        raise TypeError(sample.text)
+    return sample
 
 
 def _sample(completion: Completion) -> Sample:

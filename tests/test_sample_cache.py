@@ -128,10 +128,11 @@ def test_a_folder_that_cannot_be_made_is_told_before_any_work(tmp_path):
         cache(tmp_path / "file" / "samples", Counting(), 1).check()
 
 
-def test_a_damaged_file_is_told_with_its_cure(tmp_path):
+@pytest.mark.parametrize("line", [b"nonsense", b"\xff", b'{"text": 5}', b'{"word": ""}', b"[" * 100_000])
+def test_a_damaged_file_is_told_with_its_cure(tmp_path, line):
     texts(tmp_path, Counting(), 2)
     path = next(tmp_path.glob("*/samples.jsonl"))
-    path.write_text("nonsense\n")
+    path.write_bytes(line + b"\n")
     with pytest.raises(OptionError, match="is damaged") as caught:
         texts(tmp_path, Counting(), 2)
     assert str(path.parent) in caught.value.cure
