@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .backend import Backend
 
 REAL = "real data"
+SAMPLES = "samples"  # the folder of them in that of a report
+LONGEST = 150  # bytes of a file's name that a label may take; of 255 the rest is for the point of a sweep
 #: Texts or pairs, or where they are: a file, folder, glob or dataset.
 Data = str | Path | Iterable[str | Pair]
 #: One model or several by their labels.
@@ -127,6 +129,8 @@ class Evaluation:
         self._check_measures()
         folder = Path(cache).expanduser() if cache is not None else default_folder()
         self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
+        if self.output is not None:
+            _make_samples(self.output, [system.label for system in systems])
         self._likelihoods: dict[str, Mapping[str, float | str] | str] = {}
         self._unknown: dict[str, list[str]] = {}
 
@@ -266,9 +270,7 @@ class Evaluation:
 
     def _keep(self, name: str, samples: Sequence[Sample]) -> None:
         if self.output is not None:
-            folder = self.output / "samples"
-            folder.mkdir(exist_ok=True)
-            with checkpoint.whole(folder / f"{file_name(name)}.jsonl") as temporary:
+            with checkpoint.whole(self.output / SAMPLES / f"{file_name(name)}.jsonl") as temporary:
                 temporary.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
 
     def _report(self, rows: Sequence[Row], complete: bool = True) -> Report:
@@ -293,7 +295,6 @@ class Evaluation:
             "date": datetime.date.today().isoformat(),
             "complete": complete,
         }
-        protocol["data"] = str(protocol["data"])
         return Report(
             protocol=protocol, rows=rows, findings=frontier.findings(rows, options.quality, options.diversity)
         )
@@ -358,6 +359,28 @@ def _folder(output: str | Path | None, overwrite: bool) -> Path | None:
     if not os.access(path, os.W_OK):
         raise OptionError(f"{path} cannot be written", "Choose another --output.")
     return path
+
+
+def _make_samples(output: Path, labels: Sequence[str]) -> None:
+    """Makes the folder of the samples, whose files are named after the labels.
+
+    Raises:
+        OptionError: two labels make the same name, one makes too long a name, or the folder cannot be made.
+    """
+    cure = "Name it: --compare small=runs/a large=runs/b"
+    seen: dict[str, str] = {}
+    for label in labels:
+        name = file_name(label)
+        if len(name.encode()) > LONGEST:
+            raise OptionError(f"the label {label[:60]!r} … is too long for the file of its samples", cure)
+        if name in seen:
+            raise OptionError(f"the samples of {seen[name]!r} and of {label!r} would be one file, {name}.jsonl", cure)
+        seen[name] = label
+    try:
+        (output / SAMPLES).mkdir(exist_ok=True)
+    except OSError as error:
+        cause = f"{output / SAMPLES} cannot be made: {error.strerror}"
+        raise OptionError(cause, "Choose another --output.") from None
 
 
 def _finished(report: Path) -> bool:

@@ -100,7 +100,7 @@ class Systems:
         self.sweep = sweep_of(options.sweep)
         self._loaded: tuple[str, Backend] | None = None
         self._check_labels(reserved)
-        self._texts = {s.label: _texts(s.samples, options) for s in self.systems if s.samples is not None}
+        self._texts = {s.label: self._read(s.samples) for s in self.systems if s.samples is not None}
         self._check_models()
 
     def __iter__(self) -> Iterator[Job]:
@@ -175,25 +175,27 @@ class Systems:
             notes=[f"backend {backend.name!r} does not take {name}, so it is one point" for name in fixed],
         )
 
+    def _read(self, path: str | Path) -> list[str]:
+        """The texts of a file of samples, empty ones too: of as many as are asked for the first, if each belongs to a
+        prompt, or else evenly taken ones."""
+        options = self.options
+        source = Source(str(path), text_column=options.text_column, sample_by=options.sample_by, blank=True)
+        texts = [str(example) for example in source]
+        return texts[: len(self.prompts)] if any(self.prompts) else evenly(texts, options.num_samples)
+
     def _options(self, backend: Backend, at: Mapping[str, Any]) -> GenerationOptions:
         """The options of a row: the sweep's over the user's over the protocol's, as far as the backend takes these."""
         for name in NOT_FOR_SAMPLES:
             if name in self.generation:
                 raise OptionError(f"{name} is not an option of a sample", "Number and seed: --num-samples and --seed.")
-        pure = PURE if self.options.sampling == "pure" else {}
-        if self.generation.get("do_sample") is False or self.generation.get("num_beams"):
-            pure = {}  # nothing is drawn
+        given = {**self.generation, **at}
+        drawn = given.get("do_sample") is not False and (given.get("num_beams") or 1) == 1
+        pure = PURE if drawn and self.options.sampling == "pure" else {}
         own = {**pure, "seed": self.options.seed}
         own = {k: v for k, v in own.items() if k in _known(backend)}
-        return backend.resolve(None, {**own, **self.generation, **at})
+        return backend.resolve(None, {**own, **given})
 
 
 def _known(backend: Backend) -> set[str]:
     """The names of the options that it takes."""
     return set(backend.takes or backend.Options.fields())
-
-
-def _texts(path: str | Path, options: EvaluationOptions) -> list[str]:
-    """The texts of a file of samples: empty ones too, evenly as many as are asked for."""
-    source = Source(str(path), text_column=options.text_column, sample_by=options.sample_by, blank=True)
-    return evenly([str(example) for example in source], options.num_samples)

@@ -211,6 +211,17 @@ def test_pairs_are_completed_and_have_corpus_bleu(cache, tmp_path):
     assert "sacrebleu" in report.rows[0].missing
 
 
+def test_texts_from_elsewhere_are_held_against_the_completions_of_their_own_prompts(cache, tmp_path):
+    pytest.importorskip("sacrebleu")
+    pairs, theirs = tmp_path / "pairs.jsonl", tmp_path / "theirs.txt"
+    pairs.write_text("".join(json.dumps({"q": f"question {n}", "a": text}) + "\n" for n, text in enumerate(DATA)))
+    theirs.write_text("".join(f"{text}\n" for text in DATA))
+    columns = {"prompt_column": "q", "completion_column": "a"}
+    systems = [System(label="theirs", samples=theirs)]
+    report = evaluate(systems, pairs, num_samples=3, metrics=("sacrebleu",), **columns)
+    assert report.rows[1].samples == 3 and report.rows[1].values["sacrebleu"] == pytest.approx(100)
+
+
 def test_without_its_package_corpus_bleu_is_missing_and_refused_if_asked_for(cache, tmp_path, monkeypatch):
     import sys
 
@@ -238,6 +249,19 @@ def test_pure_sampling_is_the_same_for_all_and_own_is_the_models(cache, tiny_gpt
     pure, own = (evaluate(backend, DATA, sampling=s, **given).rows[1].about["options"] for s in ("pure", "own"))
     assert (pure["top_p"], pure["temperature"], pure["do_sample"]) == (1.0, 1.0, True)
     assert own["top_p"] == 0.95
+
+
+@pytest.mark.parametrize(("beams", "pure"), [(1, True), (2, False)])
+def test_one_beam_is_drawn_as_purely_as_none(cache, tiny_gpt2, beams, pure):
+    given = {"num_samples": 2, "metrics": ("uniqueness",)}
+    backend = load("gpt2", str(tiny_gpt2))
+    found = [
+        evaluate(backend, DATA, generation={"max_new_tokens": 3, "num_beams": beams}, **given),
+        evaluate(backend, DATA, generation={"max_new_tokens": 3}, sweep=f"num_beams={beams}", **given),
+    ]
+    for report in found:
+        options = report.rows[1].about["options"]
+        assert options["do_sample"] is pure and (options.get("top_p") == 1.0) is pure
 
 
 def test_words_unknown_to_the_model_are_told(cache, tmp_path):
@@ -287,6 +311,23 @@ def test_a_finished_report_is_not_overwritten_unasked(cache, tmp_path):
 def test_labels_must_be_there_and_differ(cache, systems):
     with pytest.raises(OptionError):
         evaluate(systems, DATA, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"), [(("a b", "a_b"), "would be one file, a_b.jsonl"), (("字" * 60,), "too long for the file")]
+)
+def test_samples_have_a_file_each_and_it_can_be_made(cache, tmp_path, labels, says):
+    with pytest.raises(OptionError, match=says):
+        evaluate({label: Fixed() for label in labels}, DATA, output=tmp_path / "out", **QUICK)
+    assert Fixed.made == 0
+    assert len(evaluate({label: Fixed() for label in labels}, DATA, **QUICK).rows) == 1 + len(labels)
+
+
+def test_a_file_in_the_place_of_the_samples_is_told_before_the_first_text(cache, tmp_path):
+    (tmp_path / "samples").write_text("mine")
+    with pytest.raises(OptionError, match="samples cannot be made: File exists"):
+        evaluate({"fixed": Fixed()}, DATA, output=tmp_path, **QUICK)
+    assert Fixed.made == 0
 
 
 @pytest.mark.parametrize(
