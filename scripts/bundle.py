@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +61,34 @@ def main() -> None:
     given = parser.parse_args()
     backend: Any = load(str(given.run))
     sampling = backend.Options.parse({"do_sample": True, **key_values(given.option)}).given()
-    for name, value in sampling.items():
-        setattr(backend.model.generation_config, name, value)
-
-    def write(folder: Path) -> None:
-        backend.model.config.aigc_text_backend = backend.name
-        backend.model.half().save_pretrained(folder)
-        backend.tokenizer.save_pretrained(folder)
-        shorten(folder / "tokenizer.json")
-        backend.model.float()
-        (folder / "README.md").write_text(card(given, backend, sampling), encoding="utf-8")
-
-    checkpoint.save(given.folder / given.name, write)
+    pack(backend, given.folder / given.name, sampling, lambda: card(given, backend, sampling))
     size = sum(f.stat().st_size for f in (given.folder / given.name).iterdir())
     print(f"{given.folder / given.name}: {size:,} bytes{'' if size <= LIMIT else f', more than {LIMIT:,}'}")
 
 
-def shorten(tokenizer: Path) -> None:
-    """Without its indentation it is half as large."""
-    held = json.loads(tokenizer.read_text("utf-8"))
-    tokenizer.write_text(json.dumps(held, ensure_ascii=False, separators=(",", ":")), "utf-8")
+def pack(backend: Any, folder: Path, sampling: Mapping[str, Any], card: Callable[[], str]) -> None:
+    """Makes the folder of a model that ships: fp16 weights, generation defaults, tokenizer, card and manifest.
+
+    Args:
+        backend: the trained model.
+        folder: what appears when it is complete.
+        sampling: generation defaults.
+        card: writes the card when the backend holds what ships, weights that went through fp16.
+    """
+    for name, value in sampling.items():
+        setattr(backend.model.generation_config, name, value)
+
+    def write(scratch: Path) -> None:
+        backend.model.config.aigc_text_backend = backend.name
+        backend.model.half().save_pretrained(scratch)
+        backend.tokenizer.save_pretrained(scratch)
+        path = scratch / "tokenizer.json"  # without its indentation it is half as large
+        held = json.loads(path.read_text("utf-8"))
+        path.write_text(json.dumps(held, ensure_ascii=False, separators=(",", ":")), "utf-8")
+        backend.model.float()
+        (scratch / "README.md").write_text(card(), encoding="utf-8")
+
+    checkpoint.save(folder, write)
 
 
 def card(given: argparse.Namespace, backend: Any, sampling: dict[str, Any]) -> str:

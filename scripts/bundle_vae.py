@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from bundle import pack
 from vae_estimates import measured, some
 
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 48}
@@ -23,25 +24,15 @@ WALK = ("a large airplane flying through the air.", "a bathroom with a white toi
 @click.option("--samples", default=500, show_default=True, help="Draws of z for each sentence.")
 @click.option("--sentences", default=1000, show_default=True, help="At most so many of them, evenly spread.")
 def main(run: str, folder: str, held_out: str, samples: int, sentences: int) -> None:
-    from aigc_text import checkpoint, load
+    from aigc_text import load
 
     backend: Any = load(run)
-    for name, value in SAMPLING.items():
-        setattr(backend.model.generation_config, name, value)
+    options = json.loads((Path(run) / "options.json").read_text("utf-8"))
 
-    def write(scratch: Path) -> None:
-        backend.model.config.aigc_text_backend = "vae"
-        backend.model.half().save_pretrained(scratch)
-        backend.tokenizer.save_pretrained(scratch)
-        path = scratch / "tokenizer.json"  # without its indentation it is half as large
-        compact = json.dumps(json.loads(path.read_text("utf-8")), ensure_ascii=False, separators=(",", ":"))
-        path.write_text(compact, encoding="utf-8")
-        backend.model.float()  # what is measured is what ships: weights that went through fp16
-        found = measured(backend, some(held_out, sentences), samples)
-        options = json.loads((Path(run) / "options.json").read_text("utf-8"))
-        (scratch / "README.md").write_text(card(backend, found, options), encoding="utf-8")
+    def written() -> str:
+        return card(backend, measured(backend, some(held_out, sentences), samples), options)
 
-    checkpoint.save(Path(folder), write)
+    pack(backend, Path(folder), SAMPLING, written)
 
 
 def card(backend: Any, found: dict[str, Any], options: dict[str, Any]) -> str:

@@ -92,7 +92,7 @@ def call(*words: Any, seconds: float | None = None) -> None:
 def outcome(metrics: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     seen = [line for line in lines if "eval_bleu_ha" in line]
-    start, later = seen[0], seen[1:]
+    start, later = seen[0], seen[1:] or seen[:1]  # a run that took too long may have got no further
     best = max(later, key=lambda line: line["eval_bleu_ha"])
     told = [line["message"].split(":")[0] for line in lines if "mode collapse" in line.get("message", "")]
     return {

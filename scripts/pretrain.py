@@ -22,7 +22,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from aigc_text import TrainingOptions, checkpoint, from_scratch, load, train
+from bundle import pack
+
+from aigc_text import TrainingOptions, from_scratch, load, train
 from aigc_text.formats import read_jsonl
 from aigc_text.likelihood import total
 from aigc_text.sources import Source
@@ -168,24 +170,8 @@ def bundle(recipe: Recipe, output: Path, folder: Path, files: list[Path], valid:
     import torch
 
     backend = load(str(output))
-    model, tokenizer = backend.model, backend.tokenizer
-    for name, value in recipe.sampling.items():
-        setattr(model.generation_config, name, value)
-
-    def write(scratch: Path) -> None:
-        model.config.aigc_text_backend = recipe.backend
-        model.half().save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        # Without its indentation the tokenizer is half as large.
-        path = scratch / "tokenizer.json"
-        path.write_text(
-            json.dumps(json.loads(path.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")), "utf-8"
-        )
-        model.float()  # what is measured is what ships: weights that went through fp16
-        (scratch / "README.md").write_text(card(recipe, backend, output, files, valid), encoding="utf-8")
-
     torch.manual_seed(0)
-    checkpoint.save(folder, write)
+    pack(backend, folder, recipe.sampling, lambda: card(recipe, backend, output, files, valid))
     if words is not None:
         found = sorted({w for t in Source(files) for w in re.findall(r"[a-z]+(?:'[a-z]+)?", t.lower())})
         words.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,12 @@ import tiny
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
+@pytest.fixture(autouse=True)
+def beside(monkeypatch):
+    """Scripts import others that lie beside them."""
+    monkeypatch.syspath_prepend(SCRIPTS)
+
+
 def script(name):
     spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -59,6 +65,23 @@ def test_text_that_was_seen_costs_little_with_a_primed_compressor(tmp_path):
     known = pretrain.primed_xz([tmp_path / "seen.txt"], [seen[:5000]])
     new = pretrain.primed_xz([tmp_path / "seen.txt"], [" ".join(str(n**3) for n in range(900))])
     assert known < 0.1 < new
+
+
+def test_what_ships_is_measured_as_it_ships(tmp_path):
+    import torch
+
+    from aigc_text import load
+
+    backend = load("gpt2", str(tiny.save("gpt2", tmp_path / "model")))
+    weight = backend.model.transformer.wte.weight
+    card = lambda: f"{weight.dtype} {bool((weight.half().float() == weight).all())}"  # noqa: E731
+    script("bundle").pack(backend, tmp_path / "out", {"do_sample": True, "top_p": 0.5}, card)
+    assert (tmp_path / "out" / "README.md").read_text() == "torch.float32 True"
+    assert "\n" not in (tmp_path / "out" / "tokenizer.json").read_text().strip()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float16"
+    again = load(str(tmp_path / "out"))
+    assert again.name == "gpt2" and again.model.generation_config.top_p == 0.5
+    assert torch.equal(again.model.transformer.wte.weight.float(), weight)
 
 
 @pytest.mark.parametrize("backend", ["gpt2", "vae", "gan"])
@@ -250,6 +273,8 @@ def test_an_ablation_tells_collapse_and_the_best_of_the_adversarial_phase(tmp_pa
     (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     found = ablation.outcome(tmp_path / "metrics.jsonl")
     assert (found["collapse"], found["start"], found["best"], found["at"]) == ("yes", 0.9, 0.34, 100)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(lines[0]))  # ended before its second validation
+    assert ablation.outcome(tmp_path / "metrics.jsonl")["best"] == 0.9
     row = ablation.table([{"cell": "lstm", "loss": "hinge", "stabiliser": "R1", **found}])
     assert "| lstm | hinge | R1 | yes | 0.340 (100) | 3.000 |" in row
 
