@@ -95,7 +95,7 @@ def sweep_of(text: str | None) -> list[dict[str, Any]]:
         raise OptionError(f"sweep {text!r}: {name} cannot be swept", example)
     try:
         numbers = _span(values) if ":" in values else [Decimal(v) for v in values.split(",")]
-        found = [int(v) if v == int(v) and _is_int(name) else float(v) for v in numbers]
+        found = [int(v) if v == int(v) and _may_be_whole(name) else float(v) for v in numbers]
     except (ArithmeticError, ValueError):
         raise OptionError(
             f"sweep {text!r}: {values!r} is not first:last:step, nor values with commas", example
@@ -106,8 +106,9 @@ def sweep_of(text: str | None) -> list[dict[str, Any]]:
     return [{name: value} for value in dict.fromkeys(found)]
 
 
-def _is_int(name: str) -> bool:
-    return name in GenerationOptions.fields() and value_type(GenerationOptions, name)[0] is int
+def _may_be_whole(name: str) -> bool:
+    """A backend's own option may, whose kind is not known here: one that takes any number takes a whole one too."""
+    return name not in GenerationOptions.fields() or value_type(GenerationOptions, name)[0] is int
 
 
 def _span(values: str) -> list[Decimal]:

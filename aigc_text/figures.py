@@ -112,7 +112,7 @@ def _self_bleu(to: Yardstick, row: Texts) -> Found:
 
 
 def _mauve(to: Yardstick, row: Texts) -> Found:
-    from .metrics.mauve import compare
+    from .metrics.mauve import compare, demand_texts
 
     others: Sequence[str] = to.references
     texts, notes = row.texts, []
@@ -122,6 +122,7 @@ def _mauve(to: Yardstick, row: Texts) -> Found:
         if len(others) < len(texts):
             texts, others = row.texts[::2], row.texts[1::2]
         notes.append("MAUVE of some of the data against others, for want of --train")
+    demand_texts(len(texts), len(others))  # before the features are found, of which there may be none
     size = min(len(texts), len(others))
     found = compare(*(to.features(evenly(each, size)) for each in (others, texts)))
     notes += [found["note"]] if "note" in found else []

@@ -5,8 +5,8 @@
 Measures what a step and a prompt cost for batches of 1 to 128 rows (GPT-2's geometry, random weights), then adds up the
 costs of two ways through the same file of prompts, 8 to 200 tokens, whose texts end after 4 to 128 tokens, once in 60:
 ours, which drops rows when an eighth has finished, and one that fills their places when an eighth is free. The second
-is charged for nothing but its steps and prompts: not for copying keys and values, not for longer rows. So the gain is an
-upper bound.
+is charged for nothing but its steps and prompts: not for copying keys and values, not for longer rows. So the gain is
+an upper bound.
 """
 
 from __future__ import annotations

@@ -134,6 +134,11 @@ def test_one_sample_has_no_self_bleu_and_says_so(cache):
     assert "undefined" in rows(report)["fixed"].missing["self-bleu-2"].lower()
 
 
+def test_one_real_text_has_no_mauve_and_says_so(cache):
+    report = evaluate({"fixed": Fixed()}, DATA[:1], num_samples=2, metrics=("mauve",))
+    assert all("they make one cluster only" in row.missing["mauve"] for row in report.rows)
+
+
 def test_a_sweep_draws_a_curve_and_a_backend_without_the_option_is_a_point(cache, tmp_path):
     class Plain(Fixed):
         takes = ("seed",)
@@ -336,6 +341,8 @@ def test_a_file_in_the_place_of_the_samples_is_told_before_the_first_text(cache,
         ("temperature=0.5:1.2:0.1", [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2]),
         ("top-p=0.8,1", [0.8, 1.0]),
         ("top_k=1:9:4", [1, 5, 9]),
+        ("steps=3,4.0", [3, 4]),  # of a backend's own
+        ("z_temperature=0.5,1", [0.5, 1]),
     ],
 )
 def test_a_sweep_has_the_points_that_it_names(text, points):

@@ -69,7 +69,7 @@ and Choi, Yejin and Harchaoui, Zaid}, journal={JMLR}, year={2023}}"""
         """
         if not references:
             raise MetricError(f"{self.name} compares texts with references", "Give references, a list of texts.")
-        _demand_texts(len(predictions), len(references))
+        demand_texts(len(predictions), len(references))
         backend = loaded(REFERENCE_MODEL if feature_model is None else feature_model)
         found = compare(*(features(texts, backend, max_length) for texts in (predictions, references)), seed=seed)
         return {**found, "feature_model": backend.source or backend.name, "max_length": float(max_length)}
@@ -125,7 +125,12 @@ def _last_states(backend: Any, rows: Sequence[Sequence[int]]) -> np.ndarray:
     return found
 
 
-def _demand_texts(predictions: int, references: int) -> None:
+def demand_texts(predictions: int, references: int) -> None:
+    """Refuses numbers of texts for which MAUVE is not defined.
+
+    Raises:
+        MetricError: too few on a side.
+    """
     least = next(n for n in range(1000) if _clusters(n) > 1)
     if min(predictions, references) < least:
         raise MetricError(
@@ -167,7 +172,7 @@ def compare(p: np.ndarray, q: np.ndarray, *, seed: int = 0) -> dict[str, Any]:
     Raises:
         MetricError: too few texts, or features that are not finite.
     """
-    _demand_texts(len(p), len(q))
+    demand_texts(len(p), len(q))
     if not (np.isfinite(p).all() and np.isfinite(q).all()):
         raise MetricError("the features of the texts are not finite numbers", "Take another feature model, or fp32.")
     # Rows that are sorted and distinct: the clustering cannot depend on the order, and equal texts stay together.
