@@ -66,12 +66,13 @@ def bullets(texts: Iterable[object]) -> str:
     return element("ul", *items, class_="notes") if items else ""
 
 
-def table(rows: Sequence[Sequence[object]], caption: str = "") -> str:
+def table(rows: Sequence[Sequence[object]], caption: str = "", class_: str = "wide") -> str:
     """A table of texts in a box of its own, so that a wide one scrolls and the page does not.
 
     Args:
         rows: the heading first; in each row the first cell names it.
-        caption: what the table is, for those who hear the page.
+        caption: what the table is.
+        class_: of the box; `words` beside `wide` for a table of texts, whose lines are broken.
     """
     head = element("tr", *(element("th", escaped(cell), scope="col") for cell in rows[0]))
     body = [
@@ -79,4 +80,4 @@ def table(rows: Sequence[Sequence[object]], caption: str = "") -> str:
         for row in rows[1:]
     ]
     title = element("caption", escaped(caption)) if caption else ""
-    return element("div", element("table", title, element("thead", head), element("tbody", *body)), class_="wide")
+    return element("div", element("table", title, element("thead", head), element("tbody", *body)), class_=class_)

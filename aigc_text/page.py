@@ -108,7 +108,7 @@ def _document(
     parts = [
         element("h1", escaped(title)),
         element("nav", element("ul", *contents), aria_label="Sections"),
-        table(overview).replace('class="wide"', 'class="wide words"', 1),
+        table(overview, class_="wide words"),
         element("div", bullets(notices), class_="notices") if notices else "",
         *(element("section", element("h2", escaped(name)), content, id=id_) for id_, name, content in sections),
         element("footer", f"Made by aigc-text {escaped(__version__)}."),
