@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import keyword
 import subprocess
 import sys
 import warnings
@@ -82,7 +83,7 @@ def _problem(place: str, record: Mapping[str, Any]) -> Problem:
 def _humaneval(place: str, record: Mapping[str, Any]) -> Problem:
     """A function's head with its docstring, and `check(candidate)` (Chen et al. 2021)."""
     prompt, entry, test = (_text(place, record, name) for name in ("prompt", "entry_point", "test"))
-    if not entry.isidentifier():
+    if not entry.isidentifier() or keyword.iskeyword(entry):
         raise DataError(f"{place}: entry_point {entry!r} is no name of a function", CURE)
     tree = _parsed(place, "test", test)
     if not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):

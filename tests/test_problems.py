@@ -95,6 +95,7 @@ def test_mbpp_whose_setup_needs_the_program(tmp_path):
         ({k: v for k, v in ADD.items() if k != "test"}, ":2 has no field 'test'"),
         ({**ADD, "tast": "", "task_id": "x", "entry_point": 3}, ":2: entry_point is no text: 3"),
         ({**ADD, "entry_point": "a b"}, "entry_point 'a b' is no name"),
+        ({**ADD, "entry_point": "class"}, "entry_point 'class' is no name"),
         ({**ADD, "test": "def check(candidate):\n  assert ("}, ":2: test is no Python at its line 2"),
         ({**ADD, "test": "assert add(1, 2) == 3"}, ":2: test defines no function 'check'"),
         ({**ADD, "task_id": "T/1"}, "has the task_id 'T/1' of an earlier problem"),
