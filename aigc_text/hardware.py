@@ -86,12 +86,29 @@ def _all_seen(count: int) -> None:
         )
 
 
-def autocast(device: torch.device, options: TrainingOptions) -> torch.autocast:
+@contextmanager
+def autocast(device: torch.device, options: TrainingOptions) -> Iterator[None]:
     """Within it the model computes in the precision of the options.
 
     In place of Accelerate's own, which turns all that the model returns to fp32, the table of logits included.
     """
-    return torch.autocast(device.type, torch.bfloat16, enabled=_bf16(options.precision))
+    bf16 = _bf16(options.precision)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16), _own_kernels(bf16 and device.type == "cpu"):
+        yield
+
+
+@contextmanager
+def _own_kernels(bf16_on_cpu: bool) -> Iterator[None]:
+    """Computes without oneDNN where it fails: it has no bf16 LSTM for a CPU without AVX-512, torch itself has one."""
+    onednn: Any = torch.backends.mkldnn
+    if not bf16_on_cpu or not onednn.enabled or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        yield
+        return
+    onednn.enabled = False
+    try:
+        yield
+    finally:
+        onednn.enabled = True
 
 
 def _refuse_other_ways() -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from aigc_text import hardware
 from aigc_text.backends.gan import GAN
 from aigc_text.backends.gan_discriminator import WIDTHS, Discriminator, highest, padded
 from aigc_text.backends.gan_losses import (
@@ -23,6 +24,7 @@ from aigc_text.backends.gan_memory import RelationalMemory
 from aigc_text.backends.gan_objective import GANTraining
 from aigc_text.backends.rnn_model import RecurrentState
 from aigc_text.errors import OptionError
+from aigc_text.options import TrainingOptions
 from aigc_text.testing import check_backend
 
 SIZES = {
@@ -297,7 +299,7 @@ def test_gumbel_softmax_stays_finite_at_every_temperature(precision, penalty):
         backend.model.output.bias.normal_(0, 30)  # scores as far apart as a long training may drive them
     batch = batch_of(backend)
     for beta in (1.0, 10.0, 100.0, 1000.0, 1e6):
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with hardware.autocast(torch.device("cpu"), TrainingOptions(precision=precision)):
             out = backend.model(**batch, phase="discriminator", inverse_temperature=beta, length=8, penalty=penalty)
             loss = discriminator_loss("relativistic", out.real, out.fake)
             loss = loss if penalty is None else loss + out.squared.mean()
