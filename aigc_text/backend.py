@@ -160,6 +160,27 @@ class Backend(ABC):
         result: GenerationOptions = self.Options.parse({**base, **overrides})
         return result
 
+    def check_prompts(self, prompts: Iterable[str], first: int = 0) -> None:
+        """Refuses prompts where the backend takes none; none are read where it takes them.
+
+        A backend that may not look at a prompt would pass over it, and what was asked for is never ignored.
+
+        Args:
+            prompts: as the user gave them; empty ones ask for unconditional generation.
+            first: the place of the first of them among all prompts, from 0.
+
+        Raises:
+            OptionError: naming the first prompt that is not empty.
+        """
+        if self.capabilities.prompts:
+            return
+        for place, prompt in enumerate(prompts, first + 1):
+            if prompt:
+                raise OptionError(
+                    f"backend {self.name!r} takes no prompts, prompt {place} is {prompt[:40]!r}",
+                    "Leave it out, for unconditional generation: --prompt ''",
+                )
+
     def goes_on(self, options: GenerationOptions) -> bool:
         """Whether texts go on from their prompts under these options; else the prompt is not printed before them."""
         return self.capabilities.continues

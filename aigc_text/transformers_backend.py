@@ -368,11 +368,7 @@ class TransformersBackend(PretrainedBackend):
         from .engines import Row, stream_key
 
         prompt_index, index, prompt = place
-        if prompt and not self.capabilities.prompts:
-            raise OptionError(
-                f"backend {self.name!r} takes no prompts, prompt {prompt_index + 1} is {prompt[:40]!r}",
-                "Leave it out, for unconditional generation: --prompt ''",
-            )
+        self.check_prompts([prompt], prompt_index)
         white = self.held_back(prompt, options)
         tokens = self.prompt_tokens(prompt[: len(prompt) - len(white)], options)
         limit, room = config.max_new_tokens, engine.context()

@@ -168,6 +168,17 @@ def test_several_texts_without_sampling_are_refused(tmp_path):
         list(load("gpt2", str(folder)).generate(["a"], num_return_sequences=3))
 
 
+def test_prompts_are_refused_by_their_place_where_none_are_taken(tmp_path):
+    backend = load("gpt2", str(tiny.save("gpt2", tmp_path / "m")))
+    backend.capabilities = Capabilities(prompts=False)
+    backend.check_prompts(["", ""])
+    for refuse in (backend.check_prompts, lambda prompts: list(backend.generate(prompts, max_new_tokens=2))):
+        with pytest.raises(OptionError, match="backend 'gpt2' takes no prompts, prompt 2 is 'a cat'"):
+            refuse(["", "a cat", "a dog"])
+    backend.capabilities = Capabilities()
+    backend.check_prompts(iter(lambda: pytest.fail("a prompt was read"), None))
+
+
 def test_a_folder_knows_its_backend(tmp_path):
     folder = tmp_path / "saved"
     load("code", str(tiny.save("gpt2", tmp_path / "plain"))).save_pretrained(folder)

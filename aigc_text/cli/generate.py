@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -92,14 +92,14 @@ def command(
 
         job = Job(_read_twice(prompt, prompts_file, template), output, resume=resume, overwrite=overwrite)
         loaded = guarded(load(backend, model, **loading))
-        _check_prompts(loaded, job.prompts)
+        loaded.check_prompts(job.prompts)
         _run(job, loaded, loaded.resolve(None, wanted), sizes)
         _tell_of_copies(loaded)
         return
     prompts = _prompts(prompt, prompts_file, template)
     with destination(output, overwrite) as stream:
         loaded = guarded(load(backend, model, **loading))
-        _check_prompts(loaded, prompts)
+        loaded.check_prompts(prompts)
         options = loaded.resolve(None, wanted)
         if options.seed is None:
             options = loaded.resolve(options, {"seed": drawn_seed()})
@@ -113,18 +113,6 @@ def command(
         else:
             _write_records(stream, pieces, form, loaded, options)
     _tell_of_copies(loaded)
-
-
-def _check_prompts(backend: Backend, prompts: Iterable[str]) -> None:
-    """A backend that takes no prompts may not look at them; they are refused, never ignored."""
-    if backend.capabilities.prompts:
-        return
-    for place, prompt in enumerate(prompts, 1):
-        if prompt:
-            raise OptionError(
-                f"backend {backend.name!r} takes no prompts, prompt {place} is {prompt[:40]!r}",
-                "Leave it out, for unconditional generation: --prompt ''",
-            )
 
 
 def _without_copies(most: int | None, source: str | None) -> Callable[[Backend], Backend]:
