@@ -127,7 +127,7 @@ class Evaluation:
         self.output = _folder(output, overwrite)
         prompts, self.yardstick = self._read(data, train)
         self._check_measures()
-        folder = Path(cache).expanduser() if cache is not None else default_folder()
+        folder = Path(os.path.expanduser(cache)) if cache is not None else default_folder()
         self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
         if self.output is not None:
             _make_samples(self.output, [system.label for system in systems])

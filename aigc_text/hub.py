@@ -44,7 +44,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} is a file, not a model's folder", "Give the folder that holds config.json.")
     if not folder.exists():
         raise ModelError(f"there is no folder {folder}", "Give a hub id (owner/name) or a folder with config.json.")
-    if not path.exists():
+    if not path.is_file():  # a pipe of that name would never end
         raise ModelError(f"{folder} holds no model: no config.json", _runs_in(folder))
     if (folder / checkpoint.MANIFEST).is_file():  # a damaged name of a backend would be no backend's
         checkpoint.verify(folder, only="config.json")
@@ -68,7 +68,12 @@ def folder_of(model: str) -> Path:
                 f"there is no bundled model {name!r}.{nearest(name, known)}", f"Bundled: {', '.join(known)}"
             )
         return BUNDLED / name
-    return Path(os.path.expanduser(model))  # Path's own method raises for a user who is not there
+    return expanded(model)
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with the user's home for its `~`; that of an unknown user stays as it is, as in a shell."""
+    return Path(os.path.expanduser(path))
 
 
 def is_folder(model: str) -> bool:
@@ -115,14 +120,14 @@ def cache_folder() -> Path:
     """`$AIGC_TEXT_CACHE`, else `aigc-text` in the user's cache folder."""
     own = os.environ.get("AIGC_TEXT_CACHE")
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    return Path(own or os.path.join(base, "aigc-text")).expanduser()
+    return expanded(own or os.path.join(base, "aigc-text"))
 
 
 def datasets_cache() -> Path:
     """Where the package `datasets` keeps what it has prepared."""
     from huggingface_hub import constants
 
-    return Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets")).expanduser()
+    return expanded(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME, "datasets"))
 
 
 def is_reachable() -> bool:
@@ -131,14 +136,15 @@ def is_reachable() -> bool:
 
     if constants.HF_HUB_OFFLINE:
         return False
-    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
-    address = urlsplit(proxy or constants.ENDPOINT)
-    port = address.port or (443 if address.scheme == "https" else 80)
+    try:
+        door = _door(constants.ENDPOINT)
+    except ValueError:  # an address that is none
+        return False
     answered = threading.Event()
 
     def knock() -> None:
         try:
-            socket.create_connection((address.hostname or "", port), timeout=WAIT).close()
+            socket.create_connection(door, timeout=WAIT).close()
             answered.set()
         except OSError:
             pass
@@ -148,6 +154,21 @@ def is_reachable() -> bool:
     knocking.start()
     knocking.join(WAIT)
     return answered.is_set()
+
+
+def _door(endpoint: str) -> tuple[str, int]:
+    """Host and port to which a request goes first: the hub's, or those of the proxy before it, as httpx chooses it.
+
+    Raises:
+        ValueError: one of the two is no address.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    address, proxies = urlsplit(endpoint), getproxies()
+    proxy = proxies.get(address.scheme) or proxies.get("all")
+    if proxy and not proxy_bypass(address.netloc):
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    return address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
 
 
 def locate(model: str, revision: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Finding and loading models: exactly what was asked for or a clear error, and no waiting for a dead network."""
 
 import json
+import os
 import shutil
 import socket
 
@@ -132,6 +133,48 @@ def test_a_network_that_does_not_answer_costs_seconds(monkeypatch):
     monkeypatch.setattr(socket, "create_connection", hang)
     assert not hub.is_reachable()
     assert asked == [hub.WAIT] and hub.WAIT <= 3
+
+
+@pytest.mark.parametrize(
+    ("proxies", "door"),
+    [
+        ({}, ("hub.example", 443)),
+        ({"HTTPS_PROXY": "http://proxy.example:3128"}, ("proxy.example", 3128)),
+        ({"https_proxy": "proxy.example:3128"}, ("proxy.example", 3128)),
+        ({"ALL_PROXY": "http://proxy.example"}, ("proxy.example", 80)),
+        ({"HTTPS_PROXY": "http://proxy.example", "NO_PROXY": "hub.example"}, ("hub.example", 443)),
+        ({"HTTPS_PROXY": "http://proxy.example:port"}, None),
+        ({"HTTPS_PROXY": "http://[::1"}, None),
+    ],
+)
+def test_the_proxy_before_the_hub_is_knocked_at(monkeypatch, proxies, door):
+    asked = []
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        for spelling in (name, name.upper()):
+            monkeypatch.delenv(spelling, raising=False)
+    for name, value in proxies.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example")
+    monkeypatch.setattr(socket, "create_connection", lambda address, timeout: asked.append(address) or socket.socket())
+    assert hub.is_reachable() is (door is not None)
+    assert asked == ([door] if door else [])
+
+
+def test_the_home_of_nobody_is_a_folder_that_is_not_there(monkeypatch, tmp_path):
+    with pytest.raises(ModelError, match="there is no folder ~no-such-user/model"):
+        load("gpt2", "~no-such-user/model")
+    with pytest.raises(BackendError, match="there is no file ~no-such-user/mine.py"):
+        load("~no-such-user/mine.py:Mine")
+    monkeypatch.setenv("AIGC_TEXT_CACHE", "~no-such-user/cache")
+    assert str(hub.cache_folder()) == "~no-such-user/cache"
+
+
+def test_a_pipe_is_no_config(folder):
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    with pytest.raises(ModelError, match="holds no model: no config.json"):
+        load("gpt2", str(folder))
 
 
 def test_offline_is_honoured(monkeypatch):
