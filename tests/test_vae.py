@@ -426,10 +426,12 @@ def test_a_difference_is_added_to_z_and_another_models_is_refused(backend, tmp_p
     plain = backend.latent(PROMPTS[0], VAEOptions(mode="reconstruct"), None)
     assert torch.allclose(moved - plain, -2.0 * torch.arange(8.0), atol=1e-5)
     Difference("abc", ("one", 3), ("other", 4), tuple(range(8))).write(file)
-    for content, says in ((None, "is of another model"), ("{}", "holds no difference"), ("[", "holds no difference")):
-        if content is not None:
-            file.write_text(content)
-        with pytest.raises((OptionError, DataError), match=says):
+    with pytest.raises(OptionError, match="is of another model"):
+        texts(backend, ["a"], z_add=str(file))
+    huge = json.dumps({"model": backend.revision, "plus": ["a", 1], "minus": ["b", 1], "vector": [10**400] * 8})
+    for content in ("{}", "[", "[" * 100_000, huge):
+        file.write_text(content)
+        with pytest.raises(DataError, match="holds no difference"):
             texts(backend, ["a"], z_add=str(file))
     with pytest.raises(DataError, match="cannot be read"):
         texts(backend, ["a"], z_add=str(tmp_path / "none.json"))

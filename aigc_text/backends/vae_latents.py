@@ -70,7 +70,7 @@ class Difference:
             made = cls(str(found["model"]), tuple(found["plus"]), tuple(found["minus"]), vector)
         except OSError as error:
             raise DataError(f"z_add: {path} cannot be read: {error.strerror}", cure) from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             raise DataError(f"z_add: {path} holds no difference of latents", cure) from None
         if made.model != model or len(vector) != size or not all(map(math.isfinite, vector)):
             raise OptionError(f"z_add: {path} is of another model ({len(vector)} units, {made.model[:12]})", cure)
