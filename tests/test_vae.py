@@ -263,6 +263,8 @@ def test_pre_training_counts_no_kl_and_ends_at_a_validation():
     assert weights == [0, 0, 1, 1]
     with pytest.raises(OptionError, match="pretrain_steps 30 does not end at a validation"):
         VAETraining(pretrain_steps=30, eval_every=20)
+    with pytest.raises(OptionError, match="pretrain_steps 40 leaves nothing of max_steps 40"):
+        VAETraining(pretrain_steps=40, max_steps=40, eval_every=20)
 
 
 def test_a_resumed_run_is_the_unbroken_one(tmp_path):
@@ -448,12 +450,18 @@ def test_a_difference_is_added_to_z_and_another_models_is_refused(backend, tmp_p
         ({"path": "linear"}, "path belongs to interpolate_to"),
         ({"z_scale": 2.0}, "z_scale belongs to z_add"),
         ({"posterior": "mean"}, "posterior belongs to mode=reconstruct, z_of or interpolate_to"),
+        ({"interpolate_to": "a", "num_beams": 3}, "interpolate_to and num_beams do not go together"),
         ({"interpolate_to": "a", "num_return_sequences": 2}, "num_return_sequences=2 with interpolate_to"),
     ],
 )
 def test_options_that_contradict_each_other(backend, options, says):
     with pytest.raises(OptionError, match=says):
         texts(backend, ["the cat"], **options)
+
+
+def test_a_z_that_is_not_finite_is_refused(backend):
+    with pytest.raises(OptionError, match="z is beyond the numbers that there are"):
+        texts(backend, [""], z_temperature=1e300, seed=1)
 
 
 @pytest.mark.parametrize("option", [{"interpolate_to": "a cat"}, {"mode": "reconstruct"}])

@@ -69,6 +69,7 @@ class VAEOptions(GenerationOptions):
         self._exclude(walks and self.z_of is not None, "interpolate_to", "z_of")
         self._exclude(rewrites and self.z_of is not None, "mode=reconstruct", "z_of")
         self._exclude(walks and self.posterior == "sample", "interpolate_to", "posterior=sample")
+        self._exclude(walks and (self.num_beams or 1) > 1, "interpolate_to", "num_beams")  # beams are of one z
         self._need(self.steps is not None and not walks, "steps", "interpolate_to")
         self._need(self.path is not None and not walks, "path", "interpolate_to")
         self._need(self.z_scale is not None and self.z_add is None, "z_scale", "z_add")
@@ -197,7 +198,7 @@ class VAE(TransformersBackend):
             index: which of the prompt's completions it is: the place on a walk.
 
         Raises:
-            OptionError: a sentence is to be read, and there is none.
+            OptionError: a sentence is to be read, and there is none; or z is not finite.
         """
         assert isinstance(options, VAEOptions)
         if options.encodes and not prompt.strip():
@@ -218,6 +219,8 @@ class VAE(TransformersBackend):
         if options.z_add is not None:
             scale = 1.0 if options.z_scale is None else options.z_scale
             z = z + scale * torch.tensor(Difference.read(Path(options.z_add), self.revision, len(z)).vector)
+        if not bool(z.isfinite().all()):
+            raise OptionError("z is beyond the numbers that there are", "Lower z_temperature or z_scale.")
         return z
 
     # Latents and estimates
