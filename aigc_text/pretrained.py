@@ -186,7 +186,7 @@ class PretrainedBackend(Backend):
 
     @classmethod
     def _default(cls, revision: str | None, load: Callable[[dict[str, Any]], Self]) -> Self:
-        """The hub model, or the bundled one and a notice that says why."""
+        """The hub model, or the bundled one, if there is one, and a notice that says why."""
         if not cls.hub_id and not cls.bundled:
             raise ModelError(f"{cls.__name__} has no model of its own", "Give one with --model.")
         if not cls.hub_id:
@@ -194,6 +194,8 @@ class PretrainedBackend(Backend):
         try:
             return load(hub.locate(cls.hub_id, revision))
         except ModelError as error:
+            if not cls.bundled:
+                raise
             reason = error.message
         print(
             f"Notice: the small bundled model {cls.bundled!r} speaks: {reason}.\n"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from aigc_text import hub, load
 from aigc_text.errors import BackendError, ModelError, OptionError
+from aigc_text.transformers_backend import TransformersBackend
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -115,6 +116,15 @@ def test_else_the_bundled_model_speaks_and_one_notice_says_so(cache, capsys, nam
     told = capsys.readouterr()
     assert told.out == "" and told.err.count("Notice") == 1
     assert bundled in told.err and f"hf download {real}" in told.err
+
+
+def test_without_a_bundled_model_a_missing_one_is_an_error(cache, capsys):
+    class Paragraph(TransformersBackend):
+        hub_id = "owner/name"
+
+    with pytest.raises(ModelError, match="'owner/name' is neither a folder nor in the cache"):
+        Paragraph.from_pretrained()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_model_that_was_asked_for_is_never_replaced(cache):
