@@ -24,12 +24,16 @@ def end_of(prompt: str) -> str:
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase) -> list[str] | None:
-    """The text of each token, or `None` if tokens have no text of their own (not byte-level)."""
+    """The text of each token, or `None` where no beginning can be made of them.
+
+    So it is where tokens have no text of their own (not byte-level), or some white space is no token.
+    """
     core = getattr(tokenizer, "backend_tokenizer", None)
     if core is None or "ByteLevel" not in repr(core.decoder):
         return None
     special = set(tokenizer.all_special_ids)
-    return ["" if i in special else str(tokenizer.decode([i])) for i in range(len(tokenizer))]
+    texts = ["" if i in special else str(tokenizer.decode([i])) for i in range(len(tokenizer))]
+    return texts if set(WHITE) <= set(texts) else None
 
 
 class Beginning:

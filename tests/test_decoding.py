@@ -8,8 +8,11 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from aigc_text import load
+from aigc_text.backends.causal_lm import GPT2
 from aigc_text.characters import Detokenizer, StopMatcher
 from aigc_text.decoding import Budget, in_order
 from aigc_text.errors import OptionError
@@ -241,6 +244,18 @@ def test_a_text_goes_on_after_the_prompts_white_space(backend, white, options):
     assert healed.prompt == f"the cat{white}"
     allowed = row.allowed([])
     assert allowed.any() and not allowed.all()
+
+
+@pytest.mark.parametrize("options", [{"do_sample": False}, {"num_beams": 2}], ids=str)
+def test_white_space_that_is_no_token_is_not_held_back(options):
+    """Nothing could begin with it, so beams failed and a text lost its first character."""
+    core = Tokenizer(models.BPE({"<end>": 0, "a": 1, "b": 2, "Ġb": 3}, []))
+    core.decoder, core.pre_tokenizer = decoders.ByteLevel(), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokens = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>")
+    backend = GPT2(tiny.model("gpt2", tokens), tokens)
+    assert backend.held_back("a b\t", backend.Options()) == ""
+    [made] = backend.generate(["a b\t"], max_new_tokens=4, min_new_tokens=4, **options)
+    assert len(made.text) >= 4
 
 
 def test_a_tokenizers_seam_does_not_show():
