@@ -87,6 +87,11 @@ def value_type(cls: type[Options], name: str) -> tuple[type, bool]:
 def _check(f: dataclasses.Field[Any], item: Any, kind: type) -> None:
     allowed = {float: (int, float), int: (int,), bool: (bool,), str: (str,)}[kind]
     right = isinstance(item, allowed) and (kind is bool or not isinstance(item, bool))
+    if isinstance(item, str):
+        try:
+            item.encode()
+        except UnicodeEncodeError:  # the command line makes halves of characters of bytes that are not UTF-8
+            raise OptionError(f"{f.name} is not UTF-8: {ascii(item)[:60]}", "Write it in UTF-8.") from None
     if not right or not _inside(f.metadata, item):
         close = nearest(item, f.metadata["choices"]) if isinstance(item, str) else ""
         raise OptionError(

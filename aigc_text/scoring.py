@@ -53,14 +53,19 @@ def encoded(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], begin: Seq
     from .encoding import CHUNK, chunks
 
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    for chunk in chunks(map(_whole, texts), CHUNK):
+    for chunk in chunks(map(whole, texts), CHUNK):
         made = tokenizer(chunk, add_special_tokens=False, verbose=False, return_offsets_mapping=tokenizer.is_fast)
         for n, (text, ids) in enumerate(zip(chunk, made["input_ids"], strict=True)):
             spans = _spans(made["offset_mapping"][n]) if tokenizer.is_fast else _found_spans(tokenizer, text, ids)
             yield Encoded(text, [*begin, *ids, *end], len(begin), spans + [(len(text), len(text))] * len(end))
 
 
-def _whole(text: str) -> str:
+def whole(text: str) -> str:
+    """The same text.
+
+    Raises:
+        DataError: it holds half of a character, which no tokenizer takes.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -23,7 +23,7 @@ from aigc_text.backends.gan_losses import (
 from aigc_text.backends.gan_memory import RelationalMemory
 from aigc_text.backends.gan_objective import GANTraining
 from aigc_text.backends.rnn_model import RecurrentState
-from aigc_text.errors import OptionError
+from aigc_text.errors import DataError, OptionError
 from aigc_text.options import TrainingOptions
 from aigc_text.testing import check_backend
 
@@ -332,6 +332,8 @@ def test_scores_are_exact_and_with_noise_an_estimate():
     assert next(iter(noisy.score(["the cat sat"]))).nll == pytest.approx(exact, rel=1e-5)
     with pytest.raises(OptionError, match="context 8"):
         noisy.score(["a"], context=8)
+    with pytest.raises(DataError, match="holds half of a character at position 2"):
+        list(noisy.score(["a \ud800"]))
 
 
 def test_noise_alone_makes_texts_differ():

@@ -70,6 +70,12 @@ def test_a_value_of_another_type_is_refused(name, value):
         GenerationOptions(**{name: value})
 
 
+@pytest.mark.parametrize("value", ["a\udcff", ("ok", "\ud800")])
+def test_text_with_half_of_a_character_is_refused(value):
+    with pytest.raises(OptionError, match="stop_strings is not UTF-8"):
+        GenerationOptions(stop_strings=value)
+
+
 def test_a_whole_number_serves_as_a_number():
     assert GenerationOptions(temperature=1).temperature == 1
 

@@ -499,6 +499,8 @@ def test_scores_are_named_bounds_or_estimates(backend):
     assert sum(s.nll for s in weighted) < sum(s.nll for s in bound)  # the more draws, the nearer to the likelihood
     assert [s.tokens for s in bound] == [len(s.ids) - 1 for s in backend.sentences(TEXTS)]
     assert bound == list(backend.score(TEXTS))
+    with pytest.raises(DataError, match="holds half of a character at position 2"):
+        list(backend.score(["a \ud800"]))
     for given in ({"context": 32}, {"samples": 0}):
         with pytest.raises(OptionError, match=next(iter(given))):
             backend.score(TEXTS, **given)

@@ -142,6 +142,7 @@ class GAN(TransformersBackend):
 
         Raises:
             OptionError: `context` for a model with noise.
+            DataError: a text with half of a character.
         """
         if not self.model.config.noise_size:
             return super().score(texts, batch_size=batch_size, context=context or UNLIMITED)
@@ -152,10 +153,11 @@ class GAN(TransformersBackend):
     @torch.no_grad()
     def _estimates(self, texts: Iterable[str]) -> Iterator[Score]:
         from ..losses import token_nll
+        from ..scoring import whole
 
         begin = self.prompt_tokens("", self.Options())
         for n, text in enumerate(texts):
-            own = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+            own = self.tokenizer(whole(text), add_special_tokens=False, verbose=False)["input_ids"]
             ids = torch.tensor([*begin, *own, self.tokenizer.eos_token_id], device=self.model.device)
             keys = torch.tensor([stream_key(0, n, k) for k in range(NOISE_SAMPLES)])
             noise = normal(keys, self.model.config.noise_size).to(self.model.device)  # (K, D)

@@ -226,9 +226,16 @@ class VAE(TransformersBackend):
     # Latents and estimates
 
     def sentences(self, texts: Iterable[str]) -> list[estimates.Sentence]:
-        """The rows that the encoder reads of texts."""
+        """The rows that the encoder reads of texts.
+
+        Raises:
+            DataError: a text holds half of a character, which no tokenizer takes.
+        """
+        from ..scoring import whole
+
         begin, end = self.prompt_tokens("", self.Options()), self.tokenizer.eos_token_id
-        ids = self.tokenizer([text.strip() for text in texts], add_special_tokens=False, verbose=False)["input_ids"]
+        plain = [whole(text).strip() for text in texts]
+        ids = self.tokenizer(plain, add_special_tokens=False, verbose=False)["input_ids"]
         return [estimates.Sentence([*begin, *row, end], len(begin)) for row in ids]
 
     def posteriors(self, texts: Iterable[str]) -> estimates.Posteriors:
@@ -266,6 +273,7 @@ class VAE(TransformersBackend):
 
         Raises:
             OptionError: `context`, or no samples.
+            DataError: a text with half of a character.
         """
         if context is not None:
             raise OptionError(f"context {context}: a VAE has none, it reads a sentence whole", "Leave it out.")
