@@ -47,8 +47,9 @@ def fresh(
     for name in fields:
         if name not in known:
             raise OptionError(f"{kind.__name__} has no field {name!r}.{nearest(name, known)}", cure)
-    end = tokenizer.eos_token_id
-    ids = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    # A text begins with the same token wherever it is read; see `TransformersBackend.prompt_tokens`.
+    ids = {"bos_token_id": end if begin is None else begin, "eos_token_id": end, "pad_token_id": end}
     given = {k: hub.typed(v, known[k]) for k, v in fields.items()}
     preflight.check_counts(given, kind.__name__, OptionError)
     values = {**ids, **defaults, **given}

@@ -219,6 +219,14 @@ def test_sentences_are_drawn_from_the_model(backend):
     assert torch.allclose(counts[top], chances[top], atol=0.03)
 
 
+def test_what_is_drawn_begins_with_the_token_that_begins_a_text():
+    tokens = tiny.tokenizer()
+    tokens.add_special_tokens({"bos_token": "<s>"})
+    backend = GAN.from_scratch(tokens, **SIZES)
+    assert [backend.model.config.bos_token_id] == backend.prompt_tokens("", backend.Options())
+    assert backend.model.config.eos_token_id == tokens.eos_token_id != tokens.bos_token_id
+
+
 def test_after_its_end_a_sentence_is_filled_up(backend):
     torch.manual_seed(0)
     end = backend.tokenizer.eos_token_id

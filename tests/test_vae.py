@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from test_run import command
+from tokenizers.processors import TemplateProcessing
 from torch import distributions
 from transformers import AutoModelForCausalLM
 
@@ -390,6 +391,15 @@ def test_a_reconstruction_is_decoded_from_the_posterior(backend):
     assert texts(backend, PROMPTS, mode="reconstruct") == [texts(backend, [p], mode="reconstruct")[0] for p in PROMPTS]
     begin = backend.prompt_tokens("", options)
     assert backend.prompt_tokens("a cat", options) == begin != backend.prompt_tokens("a cat", VAEOptions())
+
+
+def test_a_tokenizer_that_begins_a_text_itself_begins_it_once():
+    tokens = tiny.tokenizer()
+    tokens.add_special_tokens({"bos_token": "<s>"})
+    begin = tokens.bos_token_id
+    tokens.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    backend = VAE.from_scratch(tokens, **SIZES)
+    assert backend.prompt_tokens("a cat", VAEOptions()) == [begin, *tokens("a cat", add_special_tokens=False).input_ids]
 
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])

@@ -159,8 +159,10 @@ class VAE(TransformersBackend):
     def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
         """What begins a sentence, and the prompt if the text is to go on from it."""
         begin = super().prompt_tokens("", options)
-        goes_on = prompt and not (isinstance(options, VAEOptions) and options.encodes)
-        return [*begin, *super().prompt_tokens(prompt, options)] if goes_on else begin
+        if not (prompt and self.goes_on(options)):
+            return begin
+        ids = super().prompt_tokens(prompt, options)
+        return ids if ids[: len(begin)] == begin else [*begin, *ids]  # some tokenizers put it there themselves
 
     def held_back(self, prompt: str, options: GenerationOptions) -> str:
         return super().held_back(prompt, options) if self.goes_on(options) else ""
