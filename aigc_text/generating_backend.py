@@ -1,0 +1,283 @@
+"""`GeneratingBackend`: a model of transformers that generates, whatever family it is of."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from . import decoding, healing
+from .errors import ModelError, OptionError, UserError
+from .options import GenerationOptions, drawn_seed
+from .pretrained import PretrainedBackend
+from .results import Completion, Piece
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GenerationConfig
+
+    from .engines import Engine, Row
+
+FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
+WRONG = "Its config.json does not go with its weights; download or save the model again."
+
+
+class GeneratingBackend(PretrainedBackend):
+    """From prompts to completions through an engine; see `TransformersBackend`, which families subclass."""
+
+    #: Generation options used where neither the user nor the model says anything.
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    # What a family may change
+
+    def engine(self) -> Engine:
+        """What produces the next token."""
+        if self.converted is not None:
+            from .engines.ctranslate2 import CTranslate2Engine
+
+            return CTranslate2Engine(self.converted, self.own_config)
+        from .engines.torch import TorchEngine
+
+        return TorchEngine(self.model, self.pad())
+
+    def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
+        """The ids that the model sees for a prompt; for an empty one the token that begins a text."""
+        ids = list(self.tokenizer(prompt, verbose=False)["input_ids"]) if prompt else []
+        if ids:
+            return ids
+        starts = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.pad())
+        return [next(i for i in starts if i is not None)]
+
+    def held_back(self, prompt: str, options: GenerationOptions) -> str:
+        """White space at the prompt's end that the text must begin with instead; see `healing`."""
+        white = healing.end_of(prompt) if self.capabilities.continues else ""
+        return white if white and self._token_texts is not None else ""
+
+    @cached_property
+    def _token_texts(self) -> list[str] | None:
+        return healing.token_texts(self.tokenizer)
+
+    def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
+        """Where a prompt's text ends."""
+        return options.stop_strings or ()
+
+    def draws(self, config: GenerationConfig, options: GenerationOptions) -> bool:
+        """Whether anything is drawn, so that a seed decides the texts."""
+        return bool(config.do_sample)
+
+    def row_inputs(
+        self, prompt: str, options: GenerationOptions, key: int | None, index: int = 0
+    ) -> dict[str, torch.Tensor]:
+        """Further inputs of the model for one completion (a latent, a prefix), without the batch dimension.
+
+        Args:
+            prompt: as the user gave it.
+            options: of the request.
+            key: the completion's random stream, or `None` where nothing is drawn.
+            index: which of the prompt's completions it is.
+        """
+        return {}
+
+    # What is the same for all
+
+    def generate(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions | None = None,
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        **overrides: Any,
+    ) -> Iterator[Completion]:
+        """Yields the completions of each prompt, in the order of the prompts; see `Backend.generate`.
+
+        Args:
+            prompts: plain strings.
+            options: how.
+            batch_size: most rows at once (default 128). It never changes the text where `Completion.exact` is true.
+            batch_tokens: most tokens at once, of prompts and of texts at their longest (default 8192). Where memory
+                runs out all the same, what was unfinished is done again in batches of half the size.
+
+        Raises:
+            GenerationError: there is not enough memory for one text.
+        """
+        budget = decoding.Budget(batch_size, batch_tokens)
+        for piece in self._pieces(prompts, self.resolve(options, overrides), budget, streamed=False):
+            if piece.completion is not None:
+                yield piece.completion
+
+    def pieces(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions | None = None,
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        **overrides: Any,
+    ) -> Iterator[Piece]:
+        budget = decoding.Budget(batch_size, batch_tokens)
+        return self._pieces(prompts, self.resolve(options, overrides), budget, streamed=True)
+
+    def _pieces(
+        self, prompts: Iterable[str], options: GenerationOptions, budget: decoding.Budget, streamed: bool
+    ) -> Iterator[Piece]:
+        n = options.num_return_sequences or 1
+        places = ((i, j, prompt) for i, prompt in enumerate(prompts) for j in range(n))
+        return decoding.in_order(self.decode(places, options, budget, streamed), n)
+
+    def generate_some(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions,
+        wanted: Callable[[int, int], bool],
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> Iterator[Completion]:
+        """See `Backend.generate_some`; only what is wanted is made."""
+        options = self.resolve(options, {})
+        n = options.num_return_sequences or 1
+        places = ((i, j, prompt) for i, prompt in enumerate(prompts) for j in range(n) if wanted(i, j))
+        for piece in self.decode(places, options, decoding.Budget(batch_size, batch_tokens)):
+            if piece.completion is not None:
+                yield piece.completion
+
+    def decode(
+        self,
+        places: Iterable[tuple[int, int, str]],
+        options: GenerationOptions,
+        budget: decoding.Budget | None = None,
+        streamed: bool = False,
+    ) -> Iterator[Piece]:
+        """Yields pieces of completions named by (prompt_index, index, prompt), in whatever order they come.
+
+        A completion's text follows from its place and the seed, so a share of a larger job can be done alone.
+        """
+        engine = self.engine()
+        config = self.generation_config(engine, options)
+        drawn = self.draws(config, options)
+        seed = options.seed if options.seed is not None else drawn_seed()
+        how = decoding.Decoding(
+            config=config,
+            seed=seed if drawn else None,
+            equal_lengths=engine.seeded and self._equal_lengths(config),
+            exact=engine.seeded and self._exact(),
+            continues=engine.prompt_counts() and self.capabilities.continues,
+            streamed=streamed,
+        )
+        requests = (self._request(engine, config, options, place, seed if drawn else None) for place in places)
+        try:
+            yield from decoding.decode(engine, self.tokenizer, requests, how, budget or decoding.Budget())
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:
+            if (cause := self.fault()) is None:
+                raise
+            raise ModelError(f"the model {self.source!r} fails when it is run: {cause}", WRONG) from error
+
+    def generation_config(self, engine: Engine, options: GenerationOptions) -> GenerationConfig:
+        """The effective configuration: the user's options over the model's own over the backend's defaults."""
+        from transformers import GenerationConfig
+
+        known = GenerationConfig().to_dict()
+        given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+        given = {k: v for k, v in given.items() if k in known and v is not None and k != "stop_strings"}
+        own = self.own_config
+        if own.do_sample is None and options.do_sample is None:
+            # Sampling options that the user gave ask for sampling; beams ask for none.
+            sampling = any(given.get(k) is not None for k in ("temperature", "top_k", "top_p", "min_p"))
+            given["do_sample"] = (options.num_beams or 1) == 1 and (sampling or self.defaults.get("do_sample", False))
+        for k, v in self.defaults.items():
+            if getattr(own, k, None) is None:
+                given.setdefault(k, v)
+        if getattr(own, "max_new_tokens", None) is None:
+            given.setdefault("max_new_tokens", FALLBACK_NEW_TOKENS)
+        config = engine.config(**given)
+        one_text = not config.do_sample and (config.num_beams or 1) == 1 and not options.greedy_varies
+        if (options.num_return_sequences or 1) > 1 and one_text:
+            raise OptionError(
+                f"num_return_sequences={options.num_return_sequences} without sampling would repeat one text",
+                "Turn sampling on (--do-sample) or use as many beams (--num-beams).",
+            )
+        if config.pad_token_id is None:
+            config.pad_token_id = self.pad()
+        return config
+
+    def effective(self, options: GenerationOptions) -> dict[str, Any]:
+        config = self.generation_config(self.engine(), options)
+        names = [n for n in self.Options.fields() if n != "seed"]
+        values = {n: getattr(config, n, None) for n in names}
+        own = {n: getattr(options, n) for n in names if not hasattr(config, n) or n == "stop_strings"}
+        sampling = ("temperature", "top_k", "top_p", "min_p")
+        return {
+            k: list(v) if isinstance(v, tuple) else v
+            for k, v in {**values, **own}.items()
+            if v is not None and (config.do_sample or k not in sampling)
+        }
+
+    def pad(self) -> int:
+        """The id that fills up short rows; masked, so any will do."""
+        choices = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, self.tokenizer.bos_token_id, 0)
+        return next(i for i in choices if i is not None)
+
+    def _request(
+        self,
+        engine: Engine,
+        config: GenerationConfig,
+        options: GenerationOptions,
+        place: tuple[int, int, str],
+        seed: int | None,
+    ) -> decoding.Request:
+        prompt_index, index, prompt = place
+        return decoding.Request(
+            prompt=prompt,
+            prompt_index=prompt_index,
+            index=index,
+            row=self._row(engine, config, options, place, seed),
+            stop_strings=self.stop_strings(prompt, options),
+            skip=len(self.held_back(prompt, options)),
+        )
+
+    def _row(
+        self,
+        engine: Engine,
+        config: GenerationConfig,
+        options: GenerationOptions,
+        place: tuple[int, int, str],
+        seed: int | None,
+    ) -> Row:
+        from .engines import Row, stream_key
+
+        prompt_index, index, prompt = place
+        self.check_prompts([prompt], prompt_index)
+        white = self.held_back(prompt, options)
+        tokens = self.prompt_tokens(prompt[: len(prompt) - len(white)], options)
+        limit, room = config.max_new_tokens, engine.context()
+        if room is not None and engine.prompt_counts():
+            if len(tokens) >= room:
+                tokens = self._truncated(tokens, room, limit, options, prompt_index)
+            limit = min(limit, room - len(tokens))
+        # Beams of a prompt are one search, so its completions share a stream.
+        key = stream_key(seed, prompt_index, 0 if (config.num_beams or 1) > 1 else index) if seed is not None else None
+        allowed = healing.Beginning(self._token_texts or [], white) if white else None
+        return Row(tokens, key, limit, self.row_inputs(prompt, options, key, index), allowed)
+
+    def _truncated(
+        self, tokens: list[int], room: int, limit: int, options: GenerationOptions, prompt_index: int
+    ) -> list[int]:
+        if not options.truncate_prompt:
+            raise OptionError(
+                f"prompt {prompt_index + 1} has {len(tokens)} tokens, the context is {room} for prompt and text",
+                "Shorten it, or cut it on the left with --truncate-prompt.",
+            )
+        return tokens[-max(room - limit, room // 2, 1) :]
+
+    def _exact(self) -> bool:
+        """fp32 on the CPU is tested to be the same in every batch, bf16 there in batches of one length."""
+        return self.model.device.type == "cpu" and self.precision in ("float32", "bfloat16")
+
+    def _equal_lengths(self, config: GenerationConfig) -> bool:
+        """Padding changes bf16 sums, and processors that look back take it for history."""
+        looks_back = (config.no_repeat_ngram_size or 0) > 0 or (config.repetition_penalty or 1.0) != 1.0
+        return self.precision != "float32" or looks_back
