@@ -15,6 +15,7 @@ PACKAGE = ROOT / "aigc_text"
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "pyarrow", "evaluate", "matplotlib"}
 MAY_BE_HEAVY = (
     "caches",
+    "own_models",
     "sampling",
     "losses",
     "optimizers",

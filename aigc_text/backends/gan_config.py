@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-from transformers import PreTrainedConfig
-
-from ..caches import CACHE
+from ..own_models import OwnConfig
 
 CELLS, DISCRIMINATORS = ("lstm", "memory"), ("representations", "cnn", "none")
 
 
-class GANConfig(PreTrainedConfig):
+class GANConfig(OwnConfig):
     """Sizes of a text GAN; `-o name=value` on the command line."""
 
     model_type = "aigc_text_gan"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
+    counts = (
+        "vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "memory_slots", "filters",
+        "num_attention_heads", "representations", "discriminator_size",
+    )  # fmt: skip
+    shares = ("input_dropout", "output_dropout", "discriminator_dropout")
 
     vocab_size: int = 10_000
     cell: str = "lstm"  # of the generator, or memory: relational memory, as in RelGAN
@@ -24,7 +26,6 @@ class GANConfig(PreTrainedConfig):
     num_hidden_layers: int = 1  # of LSTMs
     memory_slots: int = 1
     num_attention_heads: int = 2  # of the memory
-    tie_word_embeddings: bool = True  # the output layer's weights are those of the embedding
     # Noise in the first state. Its likelihood is then an estimate only; a draw of words is random without it.
     noise_size: int = 0
     noise_at_every_step: bool = False  # the same noise is read beside every word
@@ -36,23 +37,12 @@ class GANConfig(PreTrainedConfig):
     filters: int = 300  # of each width
     discriminator_dropout: float = 0.25
     spectral_norm: bool = False
-    use_cache: bool = True
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **more: Any) -> None:
         super().__post_init__(**more)
         for name, allowed in (("cell", CELLS), ("discriminator", DISCRIMINATORS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are {', '.join(allowed)}")
-        sizes = ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "memory_slots", "filters")
-        for name in (*sizes, "num_attention_heads", "representations", "discriminator_size"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are whole numbers from 1")
-        for name in ("input_dropout", "output_dropout", "discriminator_dropout"):
-            if not isinstance(getattr(self, name), (int, float)) or not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are numbers from 0 and below 1")
         if not isinstance(self.noise_size, int) or self.noise_size < 0:
             raise ValueError(f"noise_size cannot be {self.noise_size!r}, allowed are whole numbers from 0")
         if self.noise_at_every_step and not self.noise_size:

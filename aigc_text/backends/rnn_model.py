@@ -12,26 +12,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 from transformers import initialization as init
 
-from ..caches import CACHE, CachedOutput
+from ..caches import CachedOutput
+from ..own_models import OwnConfig, OwnModel
 
 # Configuration
 
 
-class RNNConfig(PreTrainedConfig):
+class RNNConfig(OwnConfig):
     """Sizes and dropout of a recurrent language model; `-o name=value` on the command line."""
 
     model_type = "aigc_text_rnn"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
+    counts = ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers")
+    shares = ("embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout")
 
     vocab_size: int = 10_000
     cell: str = "lstm"  # or gru
@@ -47,21 +49,11 @@ class RNNConfig(PreTrainedConfig):
     hidden_dropout: float = 0.0  # between layers
     output_dropout: float = 0.0  # after the last layer
     weight_dropout: float = 0.0  # of the hidden-to-hidden weights
-    use_cache: bool = True
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **more: Any) -> None:
         super().__post_init__(**more)
         if self.cell not in CELLS:
             raise ValueError(f"cell cannot be {self.cell!r}, allowed are {' and '.join(CELLS)}")
-        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are whole numbers from 1")
-        for name in ("embedding_dropout", "input_dropout", "hidden_dropout", "output_dropout", "weight_dropout"):
-            if not isinstance(getattr(self, name), (int, float)) or not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are numbers from 0 and below 1")
 
     @property
     def sizes(self) -> list[int]:
@@ -223,26 +215,10 @@ class RNNOutput(CachedOutput):
     dropped: torch.Tensor | None = None
 
 
-class RecurrentModel(PreTrainedModel):
+class RecurrentModel(OwnModel):
     """What models with an embedding, recurrent layers and an output layer share, beside their `forward`."""
 
-    main_input_name = "input_ids"
     carries_state = True  # from step to step, in what `forward` gives as its cache
-    _tied_weights_keys = {"output.weight": "embedding.weight"}
-    embedding: nn.Embedding
-    output: nn.Linear
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embedding
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.add_module("embedding", value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.output
-
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        self.add_module("output", value)
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

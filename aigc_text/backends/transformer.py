@@ -16,17 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    DynamicCache,
-    GenerationMixin,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GenerationMixin
 from transformers import initialization as init
 
-from ..caches import CACHE, CachedOutput
+from ..caches import CachedOutput
+from ..own_models import OwnConfig, OwnModel
 from ..pretrained import fresh
 from ..transformers_backend import TransformersBackend
 
@@ -38,11 +32,12 @@ if TYPE_CHECKING:
 # Configuration
 
 
-class TransformerConfig(PreTrainedConfig):
+class TransformerConfig(OwnConfig):
     """Sizes of a GPT; `-o name=value` on the command line."""
 
     model_type = "aigc_text_transformer"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
+    counts = ("vocab_size", "max_position_embeddings", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    shares = ("dropout",)
 
     vocab_size: int = 4096
     max_position_embeddings: int = 256  # most tokens of prompt and text together
@@ -50,25 +45,9 @@ class TransformerConfig(PreTrainedConfig):
     num_hidden_layers: int = 6
     num_attention_heads: int = 4  # h
     dropout: float = 0.0  # of embeddings, attention weights, and what each half of a block adds
-    tie_word_embeddings: bool = True
-    use_cache: bool = True
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **more: Any) -> None:
         super().__post_init__(**more)
-        for name in (
-            "vocab_size",
-            "max_position_embeddings",
-            "hidden_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-        ):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are whole numbers from 1")
-        if not isinstance(self.dropout, (int, float)) or not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout cannot be {self.dropout!r}, allowed are numbers from 0 and below 1")
         if self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"hidden_size {self.hidden_size} is no multiple of twice the {self.num_attention_heads} attention heads"
@@ -148,14 +127,12 @@ class Block(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-class TransformerForCausalLM(PreTrainedModel, GenerationMixin):
+class TransformerForCausalLM(OwnModel, GenerationMixin):
     """Embedding, blocks, and an output layer that shares the embedding's weights."""
 
     config_class = TransformerConfig
     base_model_prefix = "blocks"
-    main_input_name = "input_ids"
     _supports_sdpa = True
-    _tied_weights_keys = {"output.weight": "embedding.weight"}
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__(config)
@@ -214,18 +191,6 @@ class TransformerForCausalLM(PreTrainedModel, GenerationMixin):
         speed = 10_000.0 ** -(torch.arange(pairs, device=places.device) / pairs)  # (d / 2,)
         angles = places[:, None, None] * speed
         return torch.polar(torch.ones_like(angles), angles)
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embedding
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.add_module("embedding", value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.output
-
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        self.add_module("output", value)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Embedding):

@@ -16,24 +16,26 @@ z is drawn as mu + sigma * epsilon with epsilon from N(0, I), so that gradients 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 
-from ..caches import CACHE, CachedOutput
+from ..caches import CachedOutput
+from ..own_models import OwnConfig
 from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState
 
 # Configuration
 
 
-class VAEConfig(PreTrainedConfig):
+class VAEConfig(OwnConfig):
     """Sizes and dropout of a sequence VAE; `-o name=value` on the command line."""
 
     model_type = "aigc_text_vae"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["cache", CACHE]
+    counts = ("vocab_size", "embedding_size", "encoder_size", "hidden_size", "num_hidden_layers", "latent_size")
+    shares = ("input_dropout", "output_dropout", "batch_norm_scale")
 
     vocab_size: int = 10_000
     embedding_size: int = 256
@@ -49,20 +51,9 @@ class VAEConfig(PreTrainedConfig):
     batch_norm_scale: float = 0.0
     input_dropout: float = 0.0  # of the decoder's embeddings
     output_dropout: float = 0.0  # of the decoder's outputs
-    use_cache: bool = True
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **more: Any) -> None:
         super().__post_init__(**more)
-        sizes = ("vocab_size", "embedding_size", "encoder_size", "hidden_size", "num_hidden_layers", "latent_size")
-        for name in sizes:
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are whole numbers from 1")
-        for name in ("input_dropout", "output_dropout", "batch_norm_scale"):
-            if not isinstance(getattr(self, name), (int, float)) or not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}, allowed are numbers from 0 and below 1")
         if not (self.latent_at_start or self.latent_at_every_step):
             raise ValueError("latent_at_start or latent_at_every_step must be true, or the decoder never sees z")
 
