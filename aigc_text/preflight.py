@@ -22,16 +22,8 @@ from .errors import ModelError, OptionError, UserError, one_line
 
 GENERATION = "generation_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-READ = (
-    ".json",
-    ".safetensors",
-    ".txt",
-    ".model",
-    ".jinja",
-    ".py",
-    ".bin",
-    ".tiktoken",
-)  # by suffix: what loading reads
+# What loading reads, by suffix.
+READ = (".json", ".safetensors", ".txt", ".model", ".jinja", ".py", ".bin", ".tiktoken")
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8}
 BITS |= {"F8_E5M2FNUZ": 8, "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32}
 BITS |= {"I32": 32, "F32": 32, "U64": 64, "I64": 64, "F64": 64, "C64": 64}
@@ -48,7 +40,10 @@ SQUARES = 1 << 28  # entries of masks and the like, which are in no file
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a model may have: tensors, entries of them, and entries of buffers; `cure` is what an error says."""
+    """How much a model may have: tensors, entries of parameters, and entries of buffers.
+
+    `refusal` makes the error of what is more, from words such as `more tensors`.
+    """
 
     tensors: int
     entries: int

@@ -108,7 +108,7 @@ def test_embedding_dropout_drops_whole_words():
     torch.manual_seed(0)
     table = torch.nn.Embedding(500, 3)
     ids = torch.arange(500).repeat(2, 1)
-    found = rnn_model.word_dropout(table, ids, 0.3, True)
+    found = rnn_model.embedding_dropout(table, ids, 0.3, True)
     gone = (found == 0).all(-1)
     assert gone[0].equal(gone[1]) and gone.float().mean().item() == pytest.approx(0.3, abs=0.06)
     assert torch.allclose(found[~gone], table(ids)[~gone] / 0.7)

@@ -35,10 +35,6 @@ class RelationalMemory(nn.Module):
         self.norms = nn.ModuleList([nn.LayerNorm(size), nn.LayerNorm(size)])
         self.input_gates, self.memory_gates = nn.Linear(size, 2 * size), nn.Linear(size, 2 * size, bias=False)
 
-    @property
-    def state_size(self) -> int:
-        return self.slots * self.size
-
     def forward(
         self,
         x: torch.Tensor,
@@ -50,7 +46,7 @@ class RelationalMemory(nn.Module):
         b, t, _ = x.shape
         read = self.input(x)  # (B, T, H)
         of_input, gates = self.attention(read), self.input_gates(read)  # (B, T, 3 H), (B, T, 2 H)
-        memory = state.layers[0][0][0].view(b, self.slots, self.size) if state is not None else self._first(x)
+        memory = state.layers[0][0][0].view(b, self.slots, self.size) if state is not None else self.first(x)
         outputs = []
         for n in range(t):
             after = self._step(memory, of_input[:, n], gates[:, n])
@@ -60,7 +56,7 @@ class RelationalMemory(nn.Module):
         after_all = RecurrentState([(memory.flatten(1)[None],)], seen) if use_cache else None
         return torch.stack(outputs, 1), after_all
 
-    def _first(self, x: torch.Tensor) -> torch.Tensor:
+    def first(self, x: torch.Tensor) -> torch.Tensor:
         """The memory before the first token: slot s is the s-th unit vector, so that slots differ."""
         return torch.eye(self.slots, self.size, device=x.device, dtype=x.dtype).expand(len(x), -1, -1)
 

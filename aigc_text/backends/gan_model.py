@@ -227,7 +227,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         assert self.first_state is not None
         found = self.first_state(noise.to(self.first_state.weight.dtype))  # (B, states)
         if self.config.cell == "memory":
-            first = self.recurrent._first(found).flatten(1) + found  # type: ignore[operator]
+            first = self.recurrent.first(found).flatten(1) + found  # type: ignore[operator]
             return RecurrentState([(first[None],)])
         cells = found[None].chunk(self.config.num_hidden_layers, 2)
         return RecurrentState([(cell.tanh().contiguous(), cell.contiguous()) for cell in cells])

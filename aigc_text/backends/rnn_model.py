@@ -104,7 +104,7 @@ def locked_dropout(x: torch.Tensor, rate: float, training: bool) -> torch.Tensor
     return x * F.dropout(torch.ones_like(x[:, :1]), rate)  # (B, 1, H)
 
 
-def word_dropout(embedding: nn.Embedding, ids: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
+def embedding_dropout(embedding: nn.Embedding, ids: torch.Tensor, rate: float, training: bool) -> torch.Tensor:
     """Embeddings (B, T, E) of ids (B, T), those of a share of the vocabulary all zero (Gal and Ghahramani 2016)."""
     if not training or not rate:
         return embedding(ids)
@@ -292,7 +292,7 @@ class RNNForCausalLM(RecurrentModel, GenerationMixin):
         """
         c = self.config
         mask = attention_mask[:, -input_ids.shape[1] :] if attention_mask is not None else None  # (B, T)
-        x = word_dropout(self.embedding, input_ids, c.embedding_dropout, self.training)  # (B, T, E)
+        x = embedding_dropout(self.embedding, input_ids, c.embedding_dropout, self.training)  # (B, T, E)
         x = locked_dropout(x, c.input_dropout, self.training)
         wanted = c.use_cache if use_cache is None else use_cache
         outputs, state = self.recurrent(x, cache or past_key_values, mask, wanted)  # (B, T, H)
