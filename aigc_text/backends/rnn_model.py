@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,23 +181,14 @@ class RecurrentLayers(nn.Module):
         weights = {}
         if self.training and self.weight_dropout:
             weights = {"weight_hh_l0": F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)}
-        if before is not None:
-            before = tuple(s.to(x.dtype) for s in before)
         at_first: Any = before if before is None or len(before) == 2 else before[0]
         inputs: Any = x
         if lengths is not None:
             inputs = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        with autocast_of_cells(x.device):
-            out, found = functional_call(layer, weights, (inputs, at_first)) if weights else layer(inputs, at_first)
+        out, found = functional_call(layer, weights, (inputs, at_first)) if weights else layer(inputs, at_first)
         if lengths is not None:
             out, _ = pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])
         return out, found if isinstance(found, tuple) else (found,)
-
-
-def autocast_of_cells(device: torch.device) -> AbstractContextManager[object]:
-    """Leaves autocast as it is, but on a CPU without AVX-512: there oneDNN has no LSTM that is trained in bf16."""
-    able = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return nullcontext() if able else torch.autocast(device.type, enabled=False)
 
 
 def _single(x: torch.Tensor) -> bool:
