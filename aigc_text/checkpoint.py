@@ -139,7 +139,7 @@ def verify(folder: Path, only: str | None = None) -> None:
     """Compares every file with the manifest, or `only` one if it is listed there.
 
     Raises:
-        DamagedError: naming the first file that is missing or differs, with both sums.
+        DamagedError: naming the first file that is missing, cannot be read, or differs, with both sums.
     """
     try:
         sums = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -157,7 +157,11 @@ def verify(folder: Path, only: str | None = None) -> None:
             raise DamagedError(f"{folder / MANIFEST} names {name[:100]!r}, which is not in its folder", _cure(folder))
         if not os.path.isfile(f):
             raise DamagedError(f"{f} is missing, which {MANIFEST} lists", _cure(folder))
-        if (found := sha256(f)) != expected:
+        try:
+            found = sha256(f)
+        except OSError as error:  # a disk that fails
+            raise DamagedError(f"{f} cannot be read: {error.strerror}", _cure(folder)) from None
+        if found != expected:
             what = f"{f} is damaged: SHA-256 is {found}, was {expected} when it was saved"
             raise DamagedError(what, _cure(folder))
 
@@ -238,13 +242,15 @@ class Lock:
     """Holds a run's folder for one process; the system lets go of it when the process dies.
 
     Raises:
-        TrainingError: another process holds it.
+        TrainingError: another process holds it, or it cannot be made or locked.
     """
+
+    TRIES = 100  # against holders that remove their folder just then; a place that cannot be is never there
 
     def __init__(self, folder: Path) -> None:
         self.folder, self._file = folder, folder / ".lock"
-        while not self._take():
-            continue
+        if not any(self._take() for _ in range(self.TRIES)):
+            raise TrainingError(f"{folder} cannot be written: it vanishes or cannot be made", "Choose another --output.")
 
     def _take(self) -> bool:
         """Takes the lock; false if its file was removed by the one who held it, so that it must be taken anew."""
@@ -264,11 +270,15 @@ class Lock:
                 return True
         except FileNotFoundError:
             pass
-        except OSError:
+        except BlockingIOError:
             self._stream.close()
             raise TrainingError(
                 f"another run is writing to {self.folder}", "Wait for it, or choose another folder with --output."
             ) from None
+        except OSError as error:  # a file system without locks
+            self._stream.close()
+            cause = f"{self.folder} cannot be locked: {error.strerror}"
+            raise TrainingError(cause, "Choose an --output on another file system.") from None
         self._stream.close()
         return False
 

@@ -1,6 +1,10 @@
 """Folders are whole or not there, and a byte that changed is noticed."""
 
+import errno
+import fcntl
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +101,17 @@ def test_latest_passes_over_damage_and_says_so(tmp_path):
     assert len(said) == 1 and "step-10/a.bin is damaged" in said[0]
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="a file that fails to be read")
+def test_a_file_that_cannot_be_read_is_damage(tmp_path):
+    for n in (1, 2):
+        checkpoint.save(tmp_path / f"step-{n}", write)
+    (tmp_path / "step-2" / "a.bin").unlink()
+    (tmp_path / "step-2" / "a.bin").symlink_to("/proc/self/mem")
+    said = []
+    assert checkpoint.latest(tmp_path, said.append) == tmp_path / "step-1"
+    assert "step-2/a.bin cannot be read: Input/output error" in said[0]
+
+
 def test_prune_keeps_the_newest_and_the_named(tmp_path):
     for n in range(1, 6):
         checkpoint.save(tmp_path / f"step-{n}", write)
@@ -116,3 +131,20 @@ def test_a_folder_is_locked_once(tmp_path):
     with checkpoint.Lock(tmp_path / "run"), pytest.raises(TrainingError, match="another run"):
         checkpoint.Lock(tmp_path / "run")
     checkpoint.Lock(tmp_path / "run").__exit__()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(TrainingError, match="out cannot be written"):
+        checkpoint.Lock(Path("out"))
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_run(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(TrainingError, match="cannot be locked: No locks available"):
+        checkpoint.Lock(tmp_path / "run")
