@@ -156,7 +156,7 @@ def save(figure: Any, picture: Path) -> None:
 
 def _series(metrics: Path) -> dict[str, tuple[list[int], list[float]]]:
     found: dict[str, tuple[list[int], list[float]]] = {}
-    for line in metrics.read_text(encoding="utf-8").splitlines():
+    for line in metrics.read_bytes().splitlines():
         record = json.loads(line)
         for name, value in record.items():
             if name != "step" and isinstance(value, (int, float)):

@@ -11,6 +11,7 @@ out/checkpoints/     step-N folders for --resume
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 class RunFolder:
     """A run's folder, held by this process until `close`. Needs no torch, so a second run is told at once.
 
+    A new run that ends before its first update leaves the folder as it was, so that it can be tried again.
+
     Of several processes the main one alone holds it, reads it and writes to it; for the others nothing is checked.
 
     Raises:
@@ -38,7 +41,7 @@ class RunFolder:
     def __init__(self, path: str | Path, resume: bool = False) -> None:
         if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
             raise TrainingError("the run's folder has an empty name", "Name one with --output.")
-        self.path, self.resume = Path(path), resume
+        self.path, self.resume, self._new = Path(path), resume, False
         self.lock: checkpoint.Lock | None = None
         if not processes.is_main():
             return
@@ -85,6 +88,7 @@ class RunFolder:
                     "Resume with the options that it was started with, or begin another run with --output.",
                 )
             return
+        self._new = True
         checkpoint.write_text(path, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
 
     def deliver(self, backend: TransformersBackend, card: str, merge: bool = False) -> None:
@@ -110,8 +114,20 @@ class RunFolder:
             checkpoint.save(self.path / "merged", backend.write)
 
     def close(self) -> None:
-        if self.lock is not None:
-            self.lock.__exit__()
+        """Lets go of the folder; nothing stays in it of a new run that has no update and no checkpoint to show."""
+        if self.lock is None:
+            return
+        if self._new and not checkpoint.steps(self.checkpoints) and not _size(self.metrics):
+            (self.path / "options.json").unlink(missing_ok=True)
+            self.metrics.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is not there, or somebody else's
+                self.checkpoints.rmdir()
+        self._new = False
+        self.lock.__exit__()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _started_with(path: Path) -> dict[str, Any]:
@@ -148,7 +164,7 @@ def _step(line: bytes) -> float:
 
 def delivered_figures(metrics: Path, options: TrainingOptions) -> dict[str, float]:
     """The figures that go with the delivered weights: the newest of each, or those of the best validation."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in metrics.read_bytes().splitlines()]  # of text it breaks at U+2028 too
     if options.delivers_best:
         name, sign = options.criterion()
         found_best = [(sign * line[name], n) for n, line in enumerate(lines) if name in line]

@@ -10,11 +10,13 @@ import pytest
 import tiny
 import torch
 
-from aigc_text import checkpoint, load, train
+from aigc_text import checkpoint, load, plots, train
 from aigc_text.api import from_scratch
 from aigc_text.cli import main
 from aigc_text.errors import BackendError, DamagedError, DataError, ModelError, OptionError, TrainingError
+from aigc_text.options import TrainingOptions
 from aigc_text.run import hold_out, train_seeds
+from aigc_text.run_folder import delivered_figures
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
 
@@ -86,6 +88,34 @@ def test_a_folder_of_a_run_that_never_began_stays_free(tmp_path, model):
         list(train(load("gpt2", model), tmp_path / "short.txt", tmp_path / "out", max_steps=2, **SMALL))
     (tmp_path / "long.txt").write_text("long enough " * 300, encoding="utf-8")
     list(train(load("gpt2", model), tmp_path / "long.txt", tmp_path / "out", max_steps=2, **SMALL))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("own", [(), ("notes.txt",)])
+def test_a_run_that_ends_before_its_first_update_leaves_the_folder_as_it_was(tmp_path, data, model, resume, own):
+    out = tmp_path / "out"
+    for name in own:
+        out.mkdir()
+        (out / name).write_text("mine")
+    with pytest.raises(OptionError, match="no group 'modle'"):
+        list(train(load("gpt2", model), data, out, resume=resume, group=("modle.learning_rate=1",), **SMALL))
+    assert {p.name for p in out.glob("*")} - {".lock"} == set(own) and out.exists() == bool(own)
+
+
+def test_the_figures_of_a_run_that_fails_later_stay(tmp_path, data, model):
+    out = tmp_path / "out"
+    with pytest.raises(OptionError, match="best 'nothing'"):
+        list(train(load("gpt2", model), data, out, best="nothing", **SMALL))
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 3 and (out / "options.json").exists()
+
+
+def test_a_message_breaks_no_line_of_figures(tmp_path):
+    metrics = tmp_path / "metrics.jsonl"
+    line = {"step": 1, "loss": 2.0, "message": "a\u2028b\x85c"}
+    metrics.write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert delivered_figures(metrics, TrainingOptions()) == {"step": 1, "loss": 2.0}
+    plots.curves(metrics, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").exists()
 
 
 def test_a_block_longer_than_the_context_is_refused(tmp_path, data, model):
