@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -172,19 +172,22 @@ def reunite(model: nn.Module, before: nn.Module) -> None:
 
 
 @contextmanager
-def memory(options: TrainingOptions) -> Iterator[None]:
-    """Turns a lack of memory into an error that names what to lower."""
+def memory(where: str, cure: Callable[[], str]) -> Iterator[None]:
+    """Turns a lack of memory into the user's error.
+
+    Args:
+        where: goes on after "out of memory".
+        cure: says what helps, once it is known what did not fit.
+
+    Raises:
+        TrainingError: memory ran out.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        twice = 2 * options.gradient_accumulation_steps
-        less = f"Halve --batch-size and set --gradient-accumulation-steps {twice} for the same result, or lower"
-        raise TrainingError(
-            f"out of memory with batch_size={options.batch_size} and block_size={options.block_size or 'its default'}",
-            f"{less if options.batch_size > 1 else 'Lower'} --block-size; with another --output.",
-        ) from error
+        raise TrainingError(f"out of memory {where}", cure()) from error
 
 
 def free(device: torch.device) -> None:

@@ -26,6 +26,8 @@ from .updates import Rates, Updates, seed
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
+LESS_VALIDATION = "Lower --block-size, or validate on nothing by --validation-split 0; with another --output."
+
 
 def train(
     model: nn.Module,
@@ -152,7 +154,7 @@ class _Run:
         while (self.state.step < self.options.max_steps and not self.state.stopped) or self.state.due is not None:
             logs = self.state.due or {}
             if self.state.due is None:
-                with hardware.memory(self.options):
+                with hardware.memory(self._sizes(), self.updates.smaller):
                     given = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
                     logs = self.updates.make(given, self.state, self._place)
                 self.state.step += 1
@@ -227,7 +229,7 @@ class _Run:
         leave = interrupts.at_once() if processes.world() == 1 else nullcontext()
         self.model.eval()
         with torch.no_grad(), autocast, optimizers.averaged(self._averages()):
-            with leave:
+            with leave, hardware.memory(f"in the validation of step {self.state.step}", lambda: LESS_VALIDATION):
                 figures = self.evaluate(self._bare())
             training_state.divide(self._bare())
         self.model.train()
@@ -321,6 +323,9 @@ class _Run:
         """Where in the data a batch comes from, in words."""
         place = getattr(self.batches, "place", None)
         return place(number) if place is not None else f"batch {number + 1:,}"
+
+    def _sizes(self) -> str:
+        return f"with batch_size={self.options.batch_size} and block_size={self.options.block_size or 'its default'}"
 
     # Checkpoints
 

@@ -37,6 +37,7 @@ class Updates:
     Attributes:
         stopping: whether a process was asked to stop; all know it after an update.
         notes: what the user should know.
+        rows: the most rows that were computed at once in the newest update.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Updates:
         self.of_group, self.optimizers = of_group, by_group
         self.parameters = {g: [p for o in by_group[g] for h in o.param_groups for p in h["params"]] for g in by_group}
         self.applied, self.stopping, self.notes = False, False, list[str]()
+        self.rows = options.batch_size
 
     def make(self, given: list[tuple[Any, bool]], state: Rates, place: Callable[[int], str]) -> dict[str, float]:
         """All groups' updates of one step, each from `gradient_accumulation_steps` micro-batches.
@@ -70,18 +72,30 @@ class Updates:
         """
         self.state, self.place = state, place
         while True:
+            parts = self._divided(given)
+            self.rows = max(processes.rows(part) or 1 for part, _ in parts)
             try:
-                return self._attempt(self._divided(given))
+                return self._attempt(parts)
             except (MemoryError, RuntimeError) as error:
                 if not (out_of_memory(error) and self._can_halve(given)):
                     raise
             self.model.zero_grad(set_to_none=True)
             hardware.free(self.accelerator.device)  # what the attempt held has gone with its error
             self.state.halvings += 1
-            parts = 2**self.state.halvings
             self.notes.append(
-                f"out of memory: batches are computed in {parts} parts from here on, with the same result"
+                f"out of memory: batches are computed in {2**self.state.halvings} parts from here on, "
+                "with the same result"
             )
+
+    def smaller(self) -> str:
+        """What helps where the newest update did not fit into memory."""
+        if self.rows == 1:
+            less = "Not even one row fits: lower --block-size, or train a smaller model or an adapter (--lora-rank)"
+        else:
+            twice = 2 * self.options.gradient_accumulation_steps
+            less = f"Halve --batch-size and set --gradient-accumulation-steps {twice} for the same result, "
+            less += "or lower --block-size"
+        return f"{less}; with another --output."
 
     def _divided(self, given: list[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
         """The micro-batches in as many parts as memory asks for."""
@@ -89,10 +103,9 @@ class Updates:
 
     def _can_halve(self, given: list[tuple[Any, bool]]) -> bool:
         """Whether the step can be done again in smaller parts: not after an update of one of its groups."""
-        rows = max(processes.rows(part) or 1 for part, _ in self._divided(given))
         divisible = all(self.objective.divisible(part) for part, _ in given)
         alone = processes.world() == 1  # of several the others have gone on
-        return rows > 1 and divisible and alone and not self.applied and self.state.halvings < HALVINGS
+        return self.rows > 1 and divisible and alone and not self.applied and self.state.halvings < HALVINGS
 
     def _attempt(self, micro: list[tuple[Any, bool]]) -> dict[str, float]:
         step, device = self.state.step, self.accelerator.device

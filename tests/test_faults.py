@@ -179,6 +179,29 @@ def test_it_is_halved_five_times_at_most(started, monkeypatch):
     assert "Halve --batch-size" in error.value.cure
 
 
+def test_where_not_even_a_row_fits_the_batch_size_does_not_help(started, tmp_path, monkeypatch):
+    for size in (1, 4):
+        starve(monkeypatch, most=0)
+        _, reports = started("gpt2", batch_size=size)
+        with pytest.raises(TrainingError, match=f"out of memory with batch_size={size}") as error:
+            list(reports)
+        assert "lower --block-size" in error.value.cure and "--batch-size" not in error.value.cure
+        assert not (tmp_path / "out").exists()
+        monkeypatch.undo()
+    _, reports = started("gpt2", max_steps=1)  # in the same folder
+    list(reports)
+
+
+def test_a_validation_without_memory_is_the_users_error(started, monkeypatch):
+    def fail(self, model):
+        raise MemoryError
+
+    monkeypatch.setattr("aigc_text.likelihood.Validation.__call__", fail)
+    _, reports = started("gpt2")
+    with pytest.raises(TrainingError, match="out of memory in the validation of step 5"):
+        list(reports)
+
+
 def test_a_carried_state_cannot_be_divided(started, monkeypatch):
     starve(monkeypatch, most=2)
     _, reports = started("rnn", sample_by="document")
