@@ -250,7 +250,7 @@ class Lock:
     def __init__(self, folder: Path) -> None:
         self.folder, self._file = folder, folder / ".lock"
         if not any(self._take() for _ in range(self.TRIES)):
-            raise TrainingError(f"{folder} cannot be written: it vanishes or cannot be made", "Choose another --output.")
+            raise TrainingError(f"{folder} cannot be written: it cannot be made", "Choose another --output.")
 
     def _take(self) -> bool:
         """Takes the lock; false if its file was removed by the one who held it, so that it must be taken anew."""
