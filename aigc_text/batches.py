@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WINDOW = 64  # batches whose rows are sorted by length together
 SHOWN = 8  # rows of a batch that are named where it is to blame
 SHUFFLED = 2048  # rows that are shuffled together while streaming
+BARREN = 1 << 17  # examples that give no row, after whole passes of which none will: a row needs fewer tokens
 
 Batch = dict[str, "torch.Tensor"]
 
@@ -206,7 +207,7 @@ class StreamedBatches:
         by_length: whether rows are grouped by length.
 
     Raises:
-        DataError: examples that can be read only once; no examples, when they are read.
+        DataError: examples that can be read only once; no examples, or none that gives a row, when they are read.
     """
 
     def __init__(
@@ -240,7 +241,7 @@ class StreamedBatches:
         """Batches from the `step`-th on, without end."""
         number, first = divmod(step, self.window)
         size = self.window * self.batch_size
-        rows = self.make(self._endless())
+        rows = self._endless()
         deque(islice(rows, number * size), maxlen=0)
         while True:
             held = list(islice(rows, size))
@@ -249,14 +250,22 @@ class StreamedBatches:
                 yield collate([held[i] for i in chosen], self.pad)
             number, first = number + 1, 0
 
-    def _endless(self) -> Iterator[Any]:
-        while True:
-            empty = True
-            for example in self.examples:
-                empty = False
-                yield example
-            if empty:
-                raise DataError("the training data is empty", "Give a file with text.")
+    def _endless(self) -> Iterator[Row]:
+        barren = 0  # examples read since the last row
+
+        def examples() -> Iterator[Any]:
+            nonlocal barren
+            while True:
+                passed = 0
+                for example in self.examples:
+                    passed, barren = passed + 1, barren + 1
+                    yield example
+                if not passed or barren >= max(2 * passed, BARREN):  # twice, since rows are made of several examples
+                    raise DataError("the training data is empty", "Give a file with text.")
+
+        for row in self.make(examples()):
+            barren = 0
+            yield row
 
 
 def _too_short(tokens: np.ndarray, block_size: int) -> DataError:

@@ -114,6 +114,9 @@ class _Augmented:
     def __iter__(self) -> Iterator[Batch]:
         return self.from_step(0)
 
+    def place(self, step: int) -> str:
+        return str(self.batches.place(step))
+
     def from_step(self, step: int) -> Iterator[Batch]:
         for number, batch in enumerate(self.batches.from_step(step), step):
             yield self._varied(batch, np.random.default_rng([self.seed, number, 1]))

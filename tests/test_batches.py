@@ -223,3 +223,11 @@ def test_what_can_be_read_only_once_cannot_be_streamed():
 def test_an_empty_stream_is_refused_when_it_is_read():
     with pytest.raises(DataError, match="the training data is empty"):
         next(iter(_streamed(Counted([]))))
+
+
+def test_a_stream_of_which_nothing_is_kept_is_refused(monkeypatch):
+    monkeypatch.setattr(module, "BARREN", 1000)
+    rare = StreamedBatches(range(600), lambda numbers: (Row([n]) for n in numbers if n == 599), 2, 0, pad=0)
+    assert _numbers(next(iter(rare))) == [599, 599]
+    with pytest.raises(DataError, match="the training data is empty"):
+        next(iter(StreamedBatches(range(600), lambda numbers: (Row([n]) for n in numbers if n > 600), 2, 0, pad=0)))

@@ -141,6 +141,7 @@ def test_what_is_drawn_is_a_function_of_seed_and_step(kind):
     assert all(map(_same, made(1).from_step(5), unbroken[5:]))
     assert not all(map(_same, made(2), unbroken))
     plain = made(1, None)
+    assert made(1).place(5) == plain.place(5)
     assert [b["input_ids"].shape for b in islice(plain, 12)] == [b["input_ids"].shape for b in unbroken]
     assert not any(map(_same, plain, unbroken))
     if kind == "streamed":
