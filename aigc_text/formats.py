@@ -331,4 +331,7 @@ def siblings(path: Path) -> str:
 
 def near(path: Path) -> str:
     """`" Did you mean 'train.txt'?"` for the nearest name in the same folder, or nothing."""
-    return nearest(path.name, [p.name for p in path.parent.glob("*")])
+    try:
+        return nearest(path.name, [p.name for p in path.parent.glob("*")])
+    except OSError:  # too long to be a folder's name, or not to be read
+        return ""

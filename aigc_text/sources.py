@@ -183,19 +183,20 @@ def _text(place: str, record: Mapping[str, Any], column: str) -> str:
 
 
 def _no_text(name: str) -> DataError:
-    return DataError(
-        f"{name} holds no text",
-        f"Write some into it: echo 'Once upon a time.' >> {shlex.quote(name)}",
-    )
+    cure = f"Write some into it: echo 'Once upon a time.' >> {shlex.quote(name)}"
+    plain = os.path.isfile(name) and not name.lower().endswith(formats.TABULAR)
+    return DataError(f"{name} holds no text", cure if plain else "Give data with text in it.")
 
 
 # What a name stands for
 
 
 def _find(what: str | Path) -> Sequence[Path | Split]:
-    name, path = str(what), Path(os.path.expanduser(what))
-    if not name:
-        raise DataError("the data's name is empty", "Give a file, a folder, a glob or a dataset's name.")
+    name = str(what)
+    if not name or "\0" in name:
+        fault = "has a NUL character in it" if name else "is empty"
+        raise DataError(f"the data's name {fault}", "Give a file, a folder, a glob or a dataset's name.")
+    path = Path(os.path.expanduser(what))
     if os.path.isdir(path):
         return [hub_datasets.saved(path)] if hub_datasets.is_saved(path) else _below(path)
     if os.path.isfile(path):

@@ -462,6 +462,8 @@ def test_a_home_folder_is_found(tree, monkeypatch):
         ("a/b/c", "a/b/c does not exist", "Looked in"),
         ("quite-another.jsonl", "quite-another.jsonl does not exist", "Looked in"),
         ("x" * 300 + ".txt", f"{'x' * 300}.txt does not exist", "Looked in"),
+        ("x" * 300 + "/t.txt", f"{'x' * 300}/t.txt does not exist", "Looked in"),
+        ("data/\0/b.txt", "the data's name has a NUL character in it", "Give a file"),
         ("~nobody-of-that-name/x", "~nobody-of-that-name/x does not exist", "Looked in"),
         ("", "the data's name is empty", "Give a file"),
         ([], "no data is given", "Give a file"),
