@@ -220,7 +220,11 @@ def _is_path(name: str) -> bool:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    found = sorted(Path(p) for p in glob.glob(str(pattern), recursive=True) if os.path.isfile(p))
+    files = (Path(p) for p in glob.glob(str(pattern), recursive=True) if os.path.isfile(p))
+    # What a link leads back into is read once, by its shortest way; a file with two names of its own, by both.
+    longest_first = sorted(files, key=lambda f: len(f.parts), reverse=True)
+    by_place = {os.path.join(os.path.realpath(f.parent), f.name): f for f in longest_first}
+    found = sorted(by_place.values())
     if not found:
         raise DataError(
             f"no file matches {pattern}", f"Looked from {Path.cwd()}; * is part of one name, ** any folders."

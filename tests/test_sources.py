@@ -426,6 +426,7 @@ def test_links_are_followed_and_a_circle_of_them_is_walked_once(tree, tmp_path):
     (tree / "a" / "up").symlink_to(tree)
     (tree / "dangling.txt").symlink_to(tmp_path / "nowhere")
     assert list(Source("data")) == ["z", "b", "c", "l"]
+    assert list(Source("data/**")) == ["z", "b", "c", "l"]
 
 
 @pytest.mark.parametrize(
