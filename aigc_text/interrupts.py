@@ -72,10 +72,10 @@ def held() -> Iterator[None]:
 @contextmanager
 def at_once() -> Iterator[None]:
     """Within it, inside `held`, a signal is raised where it comes; one that was noted before, at the start."""
-    if _Here.noted:
-        raise error_of(_Here.noted)
     before, _Here.held = _Here.held, False
     try:
+        if _Here.noted:  # looked at after that, so that one which comes in between is not missed
+            raise error_of(_Here.noted)
         yield
     finally:
         _Here.held = before
