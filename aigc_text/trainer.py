@@ -60,9 +60,10 @@ def train(
         OptionError: options of a group that the objective does not have; early stopping, `deliver` best or a plateau
             schedule without `evaluate`; a `best` that it does not give; fewer rows in a batch than processes.
         TrainingError: a loss or gradient that is not finite (nothing was updated), or no batches; another process
-            has gone, or was started with something else; there is no memory for a row, or no room for a checkpoint.
+            has gone, or was started with something else; there is no memory for a row, or no room for a checkpoint;
+            there are checkpoints, and none of them is whole.
         KeyboardInterrupt, interrupts.Terminated: it was interrupted, and the state is saved.
-        DamagedError: there are checkpoints, and none of them is whole.
+        DamagedError: the best checkpoint, whose weights were asked for, is not whole any more.
     """
     with processes.company():
         run = _Run(model, objective, batches, options, evaluate, checkpoints)
@@ -261,8 +262,10 @@ class _Run:
         """Loads the best checkpoint, where the last weights are not the best; the step count stays."""
         if self.folder is None or not 0 <= self.state.best_step < self.state.step:
             return False
-        now = self.state
-        self._load(self.folder / f"step-{now.best_step}")
+        now, best = self.state, self.folder / f"step-{self.state.best_step}"
+        if processes.is_main():
+            checkpoint.verify(best)
+        self._load(best)
         self.state = now
         return True
 
@@ -349,8 +352,7 @@ class _Run:
 
     def _load(self, folder: Path) -> None:
         mine = folder if processes.is_main() else None
-        loop = training_state.read(mine, self._bare(), self._all_optimizers(), self.objective)
-        self.state = _State(**loop)
+        self.state = training_state.read(mine, self._bare(), self._all_optimizers(), self.objective, _State)
         self.saved = self.state.step
 
     def _bare(self) -> nn.Module:

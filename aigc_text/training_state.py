@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -27,6 +27,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from . import processes
 from .errors import TrainingError, one_line
 from .objective import Objective
+
+T = TypeVar("T")
 
 
 def write(
@@ -77,12 +79,20 @@ def size(model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> int:
 
 
 def read(
-    folder: Path | None, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], objective: Objective
-) -> dict[str, Any]:
-    """Takes back what `write` saved and returns the loop's figures; all processes call it together, as `write`.
+    folder: Path | None,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    objective: Objective,
+    loop: Callable[..., T],
+) -> T:
+    """Takes back what `write` saved; all processes call it together, as `write`.
+
+    Args:
+        loop: makes the loop's figures of their names and values.
 
     Raises:
-        TrainingError: the checkpoint is of another model, or of another number of processes and cannot be divided.
+        TrainingError: the checkpoint is of another model, of another number of processes and cannot be divided, or
+            not in the form that `write` gives it.
     """
     divide(model)
     _read_weights(folder, changeable(model, optimizers))
@@ -95,24 +105,25 @@ def read(
             f"Resume in {len(owns)} processes.",
         )
     objective.load_state_dict(owns[processes.rank() if objective.per_process else 0])
-    text = ""
-    if folder:
-        with _whole_file(folder / "trainer.json"):
-            text = (folder / "trainer.json").read_text(encoding="utf-8")
-            json.loads(text)
-    found: dict[str, Any] = json.loads(processes.from_main(text))
-    return found
+    place, text = (folder or Path()) / "trainer.json", ""
+    with _whole_file(place):
+        text = place.read_text(encoding="utf-8") if folder else ""
+    text = processes.from_main(text)
+    with _whole_file(place):
+        return loop(**json.loads(text))
 
 
 @contextmanager
-def _whole_file(path: Path) -> Iterator[None]:
+def _whole_file(path: Path, kinds: tuple[type[Exception], ...] = (Exception,)) -> Iterator[None]:
     """Turns what a library says of a file that it cannot read, or will not, into the user's error.
 
     Such a file has the sum of its manifest, so it was not damaged but made so; nothing in it is run.
     """
     try:
         yield
-    except Exception as error:  # pickle, zip, safetensors and JSON raise many kinds
+    except TrainingError:
+        raise
+    except kinds as error:  # pickle, zip, safetensors and JSON raise many
         cause = one_line(str(error)).split(". ")[0][:120]
         raise TrainingError(
             f"{path} is not what this package saved: {type(error).__name__}: {cause}",
@@ -194,16 +205,18 @@ def _read_weights(folder: Path | None, into: dict[str, torch.Tensor]) -> None:
 
 
 def _read_optimizers(folder: Path | None, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    states = _load(folder / "optimizers.pt") if folder else []
+    path = (folder or Path()) / "optimizers.pt"
+    states = _load(path) if folder else []
     outlines = processes.from_main(_mapped(states, lambda tensor: tensor.to("meta")))
     states = states or outlines
-    if len(states) != len(optimizers):
-        raise _foreign(f"the state of {len(states)} optimizers", str(len(optimizers)))
-    for o, state in zip(optimizers, states, strict=True):
-        parameters = [p for group in o.param_groups for p in group["params"]]
-        for n, values in state["state"].items():
-            state["state"][n] = _mapped(values, partial(_spread, like=parameters[n]))
-        o.load_state_dict(state)
+    with _whole_file(path, (TypeError, LookupError, ValueError, AttributeError)):
+        if len(states) != len(optimizers):
+            raise _foreign(f"the state of {len(states)} optimizers", str(len(optimizers)))
+        for o, state in zip(optimizers, states, strict=True):
+            parameters = [p for group in o.param_groups for p in group["params"]]
+            for n, values in state["state"].items():
+                state["state"][n] = _mapped(values, partial(_spread, like=parameters[n]))
+            o.load_state_dict(state)
 
 
 def _load(path: Path) -> Any:
