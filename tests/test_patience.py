@@ -141,6 +141,9 @@ def test_a_start_that_is_never_beaten_is_what_early_stopping_gives_back(tmp_path
 
 def test_a_lack_of_memory_says_what_to_lower():
     class Greedy(Regression):
+        def divisible(self, batch):
+            return False
+
         def steps(self, model, batch, step):
             torch.empty(10**15)
             yield Step("model", model(**batch))
