@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .options import GenerationOptions, TrainingOptions
     from .registry import list_backends, register_backend
     from .results import Completion, Piece, Progress, Score, TokenScore
-    from .run import train, train_seeds
+    from .run import train
+    from .seeds import train_seeds
     from .transformers_backend import TransformersBackend
 
 __version__ = "0.1.0"
@@ -44,7 +45,7 @@ _HOME = {
     "load": "api",
     "register_backend": "registry",
     "train": "run",
-    "train_seeds": "run",
+    "train_seeds": "seeds",
 }
 
 __all__ = [

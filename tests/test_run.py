@@ -15,8 +15,9 @@ from aigc_text.api import from_scratch
 from aigc_text.cli import main
 from aigc_text.errors import BackendError, DamagedError, DataError, ModelError, OptionError, TrainingError
 from aigc_text.options import TrainingOptions
-from aigc_text.run import hold_out, train_seeds
+from aigc_text.run import hold_out
 from aigc_text.run_folder import delivered_figures
+from aigc_text.seeds import train_seeds
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
 

@@ -87,8 +87,9 @@ def command(
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
     from ..api import find
-    from ..run import read_data, train, train_seeds
+    from ..run import read_data, train
     from ..run_folder import RunFolder
+    from ..seeds import train_seeds
     from ..sources import Source
 
     if not from_scratch and (tokenizer or vocab_size):
