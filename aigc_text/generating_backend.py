@@ -176,6 +176,18 @@ class GeneratingBackend(PretrainedBackend):
                 raise
             raise ModelError(f"the model {self.source!r} fails when it is run: {cause}", WRONG) from error
 
+    def check_requests(self, prompts: Iterable[str], options: GenerationOptions) -> None:
+        """Refuses, before anything is generated, what `generate` would refuse once it came to it.
+
+        Raises:
+            OptionError: options that contradict each other, or a prompt that the context has no room for.
+            BackendError: a prompt for a model that takes none.
+        """
+        engine = self.engine()
+        config = self.generation_config(engine, options)
+        for n, prompt in enumerate(prompts):
+            self._row(engine, config, options, (n, 0, prompt), None)
+
     def generation_config(self, engine: Engine, options: GenerationOptions) -> GenerationConfig:
         """The effective configuration: the user's options over the model's own over the backend's defaults."""
         from transformers import GenerationConfig

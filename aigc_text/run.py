@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import lora, processes
-from .errors import BackendError, OptionError
-from .options import TrainingOptions
+from .errors import BackendError, GenerationError, OptionError
+from .options import GenerationOptions, TrainingOptions
 from .results import Progress
 from .run_folder import RunFolder, card, delivered_figures, forget_after
 from .sources import Example, Pair, Source, split, texts
@@ -73,6 +73,8 @@ def train(
         batches = loaded.batches(examples, chosen)
         chosen = _with_length(chosen, batches)
         evaluate = loaded.validator(held_out, chosen) if held_out else None
+        if chosen.samples:
+            loaded.check_requests(*_requests(loaded, chosen))
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
         told = 0
         for progress in _train(loaded, batches, evaluate, chosen, folder, merge):
@@ -226,25 +228,40 @@ def _logged(
             if any(k.startswith("eval_") for k in progress.logs):
                 if main:
                     plots.curves(folder.metrics, folder.path / "curves.png")
-                if options.samples:
-                    sample(backend, options, progress.step, folder.samples if main else Path(os.devnull))
+                if options.samples and (note := _sampled(backend, options, progress.step, folder)):
+                    progress = dataclasses.replace(progress, message="; ".join(filter(None, [progress.message, note])))
             yield progress
 
 
+def _sampled(backend: TransformersBackend, options: TrainingOptions, step: int, folder: RunFolder) -> str:
+    """Adds samples to the run's; says why there are none, since a training outlives that."""
+    try:
+        sample(backend, options, step, folder.samples if processes.is_main() else Path(os.devnull))
+    except GenerationError as error:
+        if processes.world() > 1:  # the others may be within the model, and wait
+            raise
+        return f"no samples: {error.message}"
+    return ""
+
+
+def _requests(backend: TransformersBackend, options: TrainingOptions) -> tuple[Sequence[str], GenerationOptions]:
+    """What samples are generated from, and how: with the same seed each time, so that they compare."""
+    values: dict[str, Any] = {"num_return_sequences": options.samples, "seed": options.seed, "do_sample": True}
+    if options.prompt_column and "chat" in backend.Options.fields() and backend.tokenizer.chat_template:
+        values["chat"] = True  # as it was trained
+    generation: GenerationOptions = backend.Options.parse(values)
+    return options.sample_prompts or ("",), generation
+
+
 def sample(backend: TransformersBackend, options: TrainingOptions, step: int, path: Path) -> None:
-    """Adds texts of the model as it is at this step to a JSONL file; the same seed each time, so that they compare.
+    """Adds texts of the model as it is at this step to a JSONL file.
 
     All processes call it: each may hold a part of the model only.
     """
     training = backend.model.training
     backend.model.eval()
     try:
-        prompts = options.sample_prompts or ("",)
-        values = {"num_return_sequences": options.samples, "seed": options.seed, "do_sample": True}
-        if options.prompt_column and "chat" in backend.Options.fields() and backend.tokenizer.chat_template:
-            values["chat"] = True  # as it was trained
-        generation = backend.Options.parse(values)
-        found = list(backend.generate(prompts, generation))
+        found = list(backend.generate(*_requests(backend, options)))
     finally:
         backend.model.train(training)
     with path.open("a", encoding="utf-8") as stream:

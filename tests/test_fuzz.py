@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,7 +112,7 @@ KINDS = {
     "csv": (["data.csv"], "csv", ("score", "data.csv", "--model", "model", "--output", "out.txt")),
     "yaml": (["run.yaml"], "yaml", _train("run.yaml")),
 }
-MADE = ("out.txt", "run")  # what a command makes if it succeeds
+STEP = re.compile(r"^step \d", re.MULTILINE)  # of a training's report
 
 
 class Bench:
@@ -131,24 +133,39 @@ class Bench:
         raw = mutant(self.form, (self.originals / name).read_bytes(), seed)
         (self.folder / name).write_bytes(raw)
 
-    def check(self, seed: int, code: int | None, err: str) -> None:
-        """The outcome of a mutant; then everything is as it was before."""
-        recipe = f"{self.kind} AIGC_TEXT_SEED={seed}: exit code {code}\n{err[-3000:]}"
+    def judge(self, seed: int, run: Callable[[], tuple[int | None, str]]) -> None:
+        """Runs the command over a mutant and looks at the outcome; then everything is as it was before.
+
+        One that was too slow gets another try: that the machine was slow for a while is no fault of the program.
+        """
         try:
-            assert code in (0, 2), recipe
-            assert "Traceback" not in err, recipe
-            left = self.names() - self.before
-            if code == 2:
-                told = err.splitlines()
-                assert len(told) <= 3 and [t[:7] for t in told].count("Error: ") == 1 and err[:7] == "Error: ", recipe
-                assert not left, f"{recipe}\nleft behind: {sorted(left)}"
-            else:
-                assert not [n for n in left if n.endswith((".partial", ".tmp"))], f"{recipe}\nleft: {sorted(left)}"
+            self.put(seed)
+            code, err = run()
+            if code is None:
+                self.clean()
+                self.put(seed)
+                code, err = run()
+            self.check(seed, code, err)
         finally:
-            for name in self.files:
-                shutil.copy(self.originals / name, self.folder / name)
-            for name in {n.split("/")[0] for n in self.names() - self.before}:
-                shutil.rmtree(self.folder / name) if (self.folder / name).is_dir() else (self.folder / name).unlink()
+            self.clean()
+
+    def clean(self) -> None:
+        for name in self.files:
+            shutil.copy(self.originals / name, self.folder / name)
+        for name in {n.split("/")[0] for n in self.names() - self.before}:
+            shutil.rmtree(self.folder / name) if (self.folder / name).is_dir() else (self.folder / name).unlink()
+
+    def check(self, seed: int, code: int | None, err: str) -> None:
+        recipe = f"{self.kind} AIGC_TEXT_SEED={seed}: exit code {code}\n{err[-3000:]}"
+        assert code in (0, 2), recipe
+        assert "Traceback" not in err, recipe
+        left = self.names() - self.before
+        assert not [n for n in left if n.endswith((".partial", ".tmp"))], f"{recipe}\nleft: {sorted(left)}"
+        if code == 2:
+            before, _, told = err.rpartition("Error: ")
+            begun = self.kind == "yaml" and STEP.search(before) is not None  # a training that fails has made a folder
+            assert (not before or begun) and told and len(told.splitlines()) <= 3, recipe
+            assert not left or begun, f"{recipe}\nleft behind: {sorted(left)}"
 
 
 @pytest.fixture
@@ -201,22 +218,22 @@ def _in_process(kind, originals, tmp_path, monkeypatch, run):
 
     failed: list[str] = []
 
-    def one(seed: int) -> None:
-        bench.put(seed)
+    def attempt() -> tuple[int | None, str]:
         peak()
         signal.alarm(SECONDS)
         try:
             code, _, err = run(*bench.words)
         except TooLong:
-            code, err = None, f"longer than {SECONDS} s"
+            return None, f"longer than {SECONDS} s"
         except BaseException as error:
-            code, err = None, f"escaped: {type(error).__name__}: {error}"
+            return 1, f"escaped: {type(error).__name__}: {error}"
         finally:
             signal.alarm(0)
-        if (used := peak()) > BYTES:
-            code, err = None, f"{err}\nmore than {BYTES} bytes: {used}"
+        return (code, err) if (used := peak()) <= BYTES else (1, f"{err}\nmore than {BYTES} bytes: {used}")
+
+    def one(seed: int) -> None:
         try:
-            bench.check(seed, code, err)
+            bench.judge(seed, attempt)
         except AssertionError as error:  # gone on with, so that one run shows all there is to mend
             _note(error, failed)
 
@@ -268,8 +285,7 @@ def test_mutants_in_processes_of_their_own(kind, originals, tmp_path):
         resource.setrlimit(resource.RLIMIT_AS, (ROOM, ROOM))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))  # a signal ends it, which is no exit code
 
-    def one(seed: int) -> None:
-        bench.put(seed)
+    def attempt() -> tuple[int | None, str]:
         words = [sys.executable, "-m", "aigc_text", *bench.words]
         with (tmp_path / "err").open("w+", errors="replace") as told:
             child = subprocess.Popen(
@@ -280,9 +296,13 @@ def test_mutants_in_processes_of_their_own(kind, originals, tmp_path):
             told.seek(0)
             err = told.read()
         if used > BYTES:
-            code, err = None, f"{err}\nmore than {BYTES} bytes: {used}"
+            return 1, f"{err}\nmore than {BYTES} bytes: {used}"
+        late = code in (-signal.SIGXCPU, -signal.SIGKILL)
+        return (None, f"{err}\nlonger than {SECONDS} s of the processor's or {WAIT} s") if late else (code, err)
+
+    def one(seed: int) -> None:
         try:
-            bench.check(seed, code, err)
+            bench.judge(seed, attempt)
         except AssertionError as error:
             _note(error, failed)
 

@@ -13,7 +13,15 @@ import torch
 from aigc_text import checkpoint, load, plots, train
 from aigc_text.api import from_scratch
 from aigc_text.cli import main
-from aigc_text.errors import BackendError, DamagedError, DataError, ModelError, OptionError, TrainingError
+from aigc_text.errors import (
+    BackendError,
+    DamagedError,
+    DataError,
+    GenerationError,
+    ModelError,
+    OptionError,
+    TrainingError,
+)
 from aigc_text.options import TrainingOptions
 from aigc_text.run import hold_out
 from aigc_text.run_folder import delivered_figures
@@ -234,6 +242,24 @@ def test_samples_show_how_the_text_changes_and_change_nothing(tmp_path, data, mo
     assert all(t["text"] for t in texts)
     one, two = ((tmp_path / n / "model.safetensors").read_bytes() for n in ("without", "with"))
     assert one == two
+
+
+def test_a_sample_that_cannot_be_made_is_refused_before_the_training(tmp_path, data, model):
+    more = {"samples": 1, "sample_prompts": ("the cat " * 100,)}
+    with pytest.raises(OptionError, match="prompt 1 has .* tokens, the context is 64"):
+        list(train(load("gpt2", model), data, tmp_path / "out", max_steps=8, **SMALL, **more))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_training_outlives_its_samples(tmp_path, data, model, monkeypatch):
+    def fails(*_, **__):
+        raise GenerationError("out of memory with a text of up to 64 tokens", "")
+
+    backend = load("gpt2", model)
+    monkeypatch.setattr(type(backend), "generate", fails)
+    reports = list(train(backend, data, tmp_path / "out", max_steps=4, samples=1, **SMALL))
+    assert "no samples: out of memory" in reports[-1].message and reports[-1].step == 4
+    checkpoint.verify(tmp_path / "out")
 
 
 def test_a_failed_start_leaves_nothing(tmp_path, data):
