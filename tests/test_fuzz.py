@@ -162,9 +162,11 @@ class Bench:
         left = self.names() - self.before
         assert not [n for n in left if n.endswith((".partial", ".tmp"))], f"{recipe}\nleft: {sorted(left)}"
         if code == 2:
-            before, _, told = err.rpartition("Error: ")
+            parts = re.split(r"^Error: ", err, flags=re.MULTILINE)
+            assert len(parts) == 2, recipe
+            before, told = parts
             begun = self.kind == "yaml" and STEP.search(before) is not None  # a training that fails has made a folder
-            assert (not before or begun) and told and len(told.splitlines()) <= 3, recipe
+            assert (not before or begun) and len(told.splitlines()) <= 3, recipe
             assert not left or begun, f"{recipe}\nleft behind: {sorted(left)}"
 
 
