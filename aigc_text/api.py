@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import hub
+from . import hub, loading
 from .errors import BackendError, OptionError, nearest
 from .registry import check_loaded, get_backend, list_backends
 
@@ -148,7 +148,7 @@ def _tokenizer(
             f"vocab_size {vocab_size} is for a tokenizer that is trained; the given one has its own",
             f"Leave --vocab-size out, or train one: --tokenizer {KINDS[0]}",
         )
-    given = hub.load_tokenizer(wanted) if isinstance(wanted, str) else wanted
+    given = loading.load_tokenizer(wanted) if isinstance(wanted, str) else wanted
     if infilling and infilling_tokens(given) is None:
         given.add_special_tokens({"extra_special_tokens": list(special)}, replace_extra_special_tokens=False)
     return given

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import socket
 import threading
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
-from . import checkpoint, guards, preflight, processes
-from .errors import ModelError, OptionError, nearest
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from . import checkpoint, preflight
+from .errors import ModelError, nearest
 
 WAIT = 2.0  # seconds that a dead network may cost
 BUNDLED = Path(__file__).parent / "bundled"
 BUNDLED_PREFIX = "bundled:"  # `bundled:gpt2-tales` names a model that ships with the package
-DTYPES = {
-    "fp32": "float32",
-    "bf16": "bfloat16",
-    "fp16": "float16",
-    "float32": "float32",
-    "bfloat16": "bfloat16",
-    "float16": "float16",
-}
 ADAPTER_CONFIG = "adapter_config.json"  # of peft: the folder holds a LoRA adapter, not a whole model
 BACKEND_KEY = "aigc_text_backend"  # in config.json: the backend that the folder belongs to
 
@@ -193,57 +179,7 @@ def locate(model: str, revision: str | None) -> dict[str, Any]:
     )
 
 
-def load_model(
-    where: dict[str, Any],
-    auto_class: str,
-    dtype: Any,
-    trust_remote_code: bool,
-    changes: Mapping[str, Any] | None = None,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads model and tokenizer; only from safetensors, and only if every tensor is there and fits.
-
-    Args:
-        changes: fields of the model's configuration to set otherwise, such as its dropout.
-
-    Raises:
-        OptionError: a changed field that the configuration does not have.
-        ModelError: what is wrong with the model, in one line.
-    """
-    import transformers
-
-    where = {**where, "trust_remote_code": trust_remote_code}
-    name = where["pretrained_model_name_or_path"]
-    quiet(bool(where.get("local_files_only")))
-    with guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class)):
-        bounds = preflight.inspect(_files_of(name, where.get("revision")))
-        loading: Any = getattr(transformers, auto_class).from_pretrained
-        config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
-        with preflight.bounded(bounds):
-            model, info = loading(
-                **where,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                # Its search for an adapter asks the hub all the same, for half a minute, unless told here too.
-                adapter_kwargs={"local_files_only": bool(where.get("local_files_only"))},
-                ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
-            )
-        tokenizer = guards.tried(transformers.AutoTokenizer.from_pretrained, where)
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
-        if wrong := info.get(kind):
-            first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]
-            raise ModelError(
-                f"model {name!r}: {len(wrong)} tensor(s) {kind.removesuffix('_keys')}, the first is {first}",
-                "The weights do not belong to its config.json; download or save the model again.",
-            )
-    if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None and tokenizer.pad_token_id is None:
-        raise ModelError(f"the tokenizer of {name!r} has no special token to begin or end a text", "Add an eos_token.")
-    guards.check_ids(name, model, tokenizer)
-    return model, tokenizer
-
-
-def _files_of(model: str, revision: str | None) -> Path:
+def files_of(model: str, revision: str | None) -> Path:
     """The folder of a model: its own, or that of the hub's cache, where its config.json comes first."""
     if is_folder(model):
         return Path(model)
@@ -254,60 +190,7 @@ def _files_of(model: str, revision: str | None) -> Path:
     ).parent
 
 
-def _changed(config: Any, changes: Mapping[str, Any]) -> Any:
-    known = config.to_dict()
-    for name, value in changes.items():
-        if name not in known:
-            kind = type(config).__name__
-            raise OptionError(f"{kind} has no field {name!r}.{nearest(name, known)}", "E.g. -o attn_pdrop=0.1")
-        setattr(config, name, typed(value, known[name]))
-    return config
-
-
-def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model as its `tokenizer.json` alone makes it, which needs no torch."""
-    from transformers import PreTrainedTokenizerFast
-
-    quiet(bool(where.get("local_files_only")))
-    name = where["pretrained_model_name_or_path"]
-    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
-        return guards.tried(PreTrainedTokenizerFast.from_pretrained, where)
-
-
-def typed(value: Any, like: Any) -> Any:
-    """Text from the command line as the type of a configuration's field; what cannot be read stays text."""
-    if not isinstance(value, str) or isinstance(like, str):
-        return value
-    try:
-        return json.loads(value.lower())
-    except (ValueError, RecursionError):
-        return value
-
-
-def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer alone, for a model that is yet to be made: from a folder, the cache or the hub.
-
-    Raises:
-        ModelError: there is none, or it has no token that ends a text.
-    """
-    from transformers import AutoTokenizer
-
-    where = _locate_tokenizer(name)
-    quiet(bool(where.get("local_files_only")))
-    cure = "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one."
-    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
-        if is_folder(name):
-            preflight.refuse_links(folder_of(name))
-            if (folder_of(name) / checkpoint.MANIFEST).is_file():
-                checkpoint.verify(folder_of(name))
-        # Without a word of it, transformers would ask on the terminal whether to run the tokenizer's own code.
-        tokenizer = guards.tried(AutoTokenizer.from_pretrained, {**where, "trust_remote_code": False})
-    if tokenizer.eos_token_id is None:
-        raise ModelError(f"the tokenizer of {name!r} has no eos_token to end a text", "Add one, or choose another.")
-    return tokenizer
-
-
-def _locate_tokenizer(name: str) -> dict[str, Any]:
+def locate_tokenizer(name: str) -> dict[str, Any]:
     """Like `locate`, but content with the tokenizer's files."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -331,61 +214,3 @@ def _locate_tokenizer(name: str) -> dict[str, Any]:
         f"tokenizer {name!r} is neither a folder nor in the cache, and the hub cannot be reached",
         f"Write bpe, word or char to train one. With a network: hf download {name}",
     )
-
-
-def quiet(local: bool) -> None:
-    """No bars for what takes a moment; a download keeps its own."""
-    from transformers.utils import logging
-
-    if local:
-        logging.disable_progress_bar()
-    else:
-        logging.enable_progress_bar()
-
-
-def _loading_cure(error: BaseException, name: str, auto_class: str) -> str:
-    text = str(error)
-    if "trust_remote_code" in text:
-        return "It runs code of its own; if you trust its author, add --trust-remote-code."
-    if "safetensors" in text:
-        if not os.path.isdir(name):
-            return "Only safetensors are read; choose a model or a --revision that has them."
-        folder = json.dumps(name)
-        code = f"from transformers import {auto_class} as M; M.from_pretrained({folder}).save_pretrained({folder})"
-        return f"Only safetensors are read; if you trust these weights, convert them: python -c {shlex.quote(code)}"
-    return "Check the folder or the id; --debug shows where it failed."
-
-
-def choose_device(device: str | None) -> str:
-    """The device asked for, or the best there is.
-
-    Raises:
-        OptionError: torch does not know the device, or the machine has none of it.
-    """
-    import torch
-
-    if device is None:
-        if processes.divide_model():  # it may be larger than a device; FSDP moves the parts
-            return "cpu"
-        if torch.cuda.is_available():
-            own = processes.local_rank() % torch.cuda.device_count()
-            return f"cuda:{own}" if processes.world() > 1 else "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device).item()  # a value must come back: "meta" takes tensors and has none
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0][:100]
-        raise OptionError(f"device {device!r} cannot be used: {reason}", "Allowed: cpu, cuda, cuda:N, mps") from None
-    return device
-
-
-def choose_dtype(dtype: str | None, device: str) -> Any:
-    """The torch dtype of a name; without one fp32 on the CPU (exact) and bf16 on CUDA where it is native."""
-    import torch
-
-    if dtype is None:
-        fast = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    if dtype not in DTYPES:
-        raise OptionError(f"unknown dtype {dtype!r}.{nearest(dtype, DTYPES)}", "Allowed: fp32, bf16, fp16")
-    return getattr(torch, DTYPES[dtype])

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import checkpoint, conversion, hub, lora, preflight
+from . import checkpoint, conversion, hub, loading, lora, preflight
 from .backend import Backend
 from .conversion import Converted
 from .errors import BackendError, ModelError, OptionError, nearest, one_line, out_of_memory
@@ -50,7 +50,7 @@ def fresh(
     begin, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     # A text begins with the same token wherever it is read; see `TransformersBackend.prompt_tokens`.
     ids = {"bos_token_id": end if begin is None else begin, "eos_token_id": end, "pad_token_id": end}
-    given = {k: hub.typed(v, known[k]) for k, v in fields.items()}
+    given = {k: loading.typed(v, known[k]) for k, v in fields.items()}
     preflight.check_counts(given, kind.__name__, OptionError)
     values = {**ids, **defaults, **given}
     try:
@@ -177,12 +177,12 @@ class PretrainedBackend(Backend):
             if config:
                 raise OptionError("the engine ctranslate2 takes no changed configuration", "Use --engine torch.")
             place = conversion.best_device(device)
-            if quantize is None and dtype is not None and dtype not in hub.DTYPES:
-                hub.choose_dtype(dtype, place)  # says what is allowed
-            kind = quantize or hub.DTYPES[dtype or "fp32"]
+            if quantize is None and dtype is not None and dtype not in loading.DTYPES:
+                loading.choose_dtype(dtype, place)  # says what is allowed
+            kind = quantize or loading.DTYPES[dtype or "fp32"]
             return lambda where: cls._load_converted(where, kind, place, trust_remote_code)
-        place = hub.choose_device(device)
-        number = hub.choose_dtype(dtype, place)
+        place = loading.choose_device(device)
+        number = loading.choose_dtype(dtype, place)
         return lambda where: cls._load(where, number, place, trust_remote_code, config)
 
     @classmethod
@@ -228,17 +228,17 @@ class PretrainedBackend(Backend):
 
             if (folder / checkpoint.MANIFEST).is_file():
                 checkpoint.verify(folder)
-            return hub.load_model(where, cls.auto_class, torch.float32, trust_remote_code)
+            return loading.load_model(where, cls.auto_class, torch.float32, trust_remote_code)
 
         def plain() -> PreTrainedTokenizerBase:
-            return hub.load_plain_tokenizer(where)
+            return loading.load_plain_tokenizer(where)
 
         local = folder.is_dir()
         if (folder / checkpoint.MANIFEST).is_file():  # tokenizer and configuration are read beside what is converted
             checkpoint.verify(folder)
         revision = checkpoint.fingerprint(folder) if local else hub.commit_of(str(folder), where.get("revision"))
         found = conversion.converted(f"{folder.name}/{revision}", kind, device, whole, plain)
-        backend = cls(found, plain() if found.fast_tokenizer else hub.load_tokenizer(str(folder)))
+        backend = cls(found, plain() if found.fast_tokenizer else loading.load_tokenizer(str(folder)))
         backend._whole = whole
         backend.source, backend.revision, backend.is_from_hub = str(folder), revision, not local
         backend.base_revision = revision
@@ -289,7 +289,7 @@ class PretrainedBackend(Backend):
             checkpoint.verify(folder)
         if (folder / hub.ADAPTER_CONFIG).is_file():
             return cls._load_adapter(folder, dtype, device, trust_remote_code, config)
-        model, tokenizer = hub.load_model(where, cls.auto_class, dtype, trust_remote_code, config)
+        model, tokenizer = loading.load_model(where, cls.auto_class, dtype, trust_remote_code, config)
         try:
             moved: Any = model
             backend = cls(moved.to(device), tokenizer)
@@ -336,7 +336,7 @@ class PretrainedBackend(Backend):
 
     def write(self, folder: Path) -> None:
         """Writes weights (or the adapter alone), configuration and tokenizer into a folder."""
-        hub.quiet(local=True)
+        loading.quiet(local=True)
         setattr(self.model.config, hub.BACKEND_KEY, self.name)
         if self.adapter is not None:
             lora.save(self, folder)
