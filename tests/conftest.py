@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from commands import generate, plain, refused, run  # noqa: F401
+from team import team  # noqa: F401
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads cost more than they bring to tiny models
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub, and for the processes that tests start

@@ -20,6 +20,7 @@ import accelerate.state  # noqa: F401, I001
 import matplotlib.pyplot  # noqa: F401
 import tiny
 import torch
+from forked import dying, wait
 
 import aigc_text.engines.torch  # noqa: F401
 from aigc_text import checkpoint, from_scratch, interrupts, plots, run, train, trainer  # noqa: F401
@@ -41,17 +42,6 @@ if __name__ == "__main__":
     CASES, INSIDE = int(sys.argv[4]), int(sys.argv[5])
     DATA = SCRATCH / "data.txt"
     torch.set_num_threads(1)  # forked children must not inherit a pool of threads
-
-
-def dying(original, calls, at):
-    """The function, but the `at`-th call to any of those that share `calls` kills the process."""
-
-    def call(*args):
-        if next(calls) == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args)
-
-    return call
 
 
 def child(out, resume, die_at=None):
@@ -78,10 +68,6 @@ def child(out, resume, die_at=None):
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
     finally:
         os._exit(code)
-
-
-def wait(pid):
-    return os.waitpid(pid, 0)[1]
 
 
 def await_updates(out, count):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 # Imported before the forks, so that a child's time is generating and not importing.
 import torch
+from forked import dying, wait
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel  # noqa: F401
 
 import aigc_text.engines.torch  # noqa: F401
@@ -25,17 +26,6 @@ WORDS = ["generate", "--model", MODEL, "--prompts", PROMPTS, "--format", "jsonl"
 WORDS += ["--max-new-tokens", "8", "--batch-size", "7"]
 RESUMES = 3  # after the kill: each but the last may be killed as well
 torch.set_num_threads(1)  # forked children must not inherit a pool of threads
-
-
-def dying(original, calls, at):
-    """The function, but the `at`-th call to any of those that share `calls` kills the process."""
-
-    def call(*args, **how):
-        if next(calls) == at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(*args, **how)
-
-    return call
 
 
 def child(out, resume, die_at=None):
@@ -56,10 +46,6 @@ def child(out, resume, die_at=None):
         code = ended.code
     finally:
         os._exit(code if isinstance(code, int) else 1)
-
-
-def wait(pid):
-    return os.waitpid(pid, 0)[1]
 
 
 def killed(out, resume):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 from commands import file
-from test_processes import ENV, Team, fails, launched
+from team import ACCELERATE, ENV, fails, launched
 
 from aigc_text import Backend, Completion, decoding, parts
 from aigc_text.cli import generate as command
@@ -384,14 +384,6 @@ def test_the_shares_are_the_whole_in_their_order(world, total):
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory):
-    made = Team(tmp_path_factory.mktemp("team"))
-    yield made
-    made.driver.kill()
-    made.driver.wait()
-
-
-@pytest.fixture(scope="module")
 def words(tmp_path_factory):
     """A command line but for --output, for more texts than one stretch of a share holds."""
     folder = tmp_path_factory.mktemp("words")
@@ -455,10 +447,8 @@ def test_what_several_processes_cannot_do_is_refused(team, given, says):
 
 
 def test_accelerate_launch_makes_the_file_of_one(words, one, tmp_path):
-    two = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
-    start = (sys.executable, "-m", "accelerate.commands.launch", *two, "--dynamo_backend", "no")
     out = ("--seed", "4", "--output", str(tmp_path / "out"))
-    launcher, said = launched(*start, "--main_process_port", "0", "-m", "aigc_text", *words, *out)
+    launcher, said = launched(*ACCELERATE, "-m", "aigc_text", *words, *out)
     assert launcher.returncode == 0, said
     assert timeless(tmp_path / "out") == one and names(tmp_path) == ["out"]
     assert [line.split()[0] for line in said.splitlines() if line.strip()] == ["generating"]

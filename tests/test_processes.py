@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,51 +10,13 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from team import ACCELERATE, fails, launched
 from test_trainer import Carried, Net, PointGan, Recurrent, options, weights
 from torch import nn
 
 from aigc_text import checkpoint, load, trainer
 from aigc_text.errors import TrainingError
 from aigc_text.objective import Likelihood, Objective, Step, Verdict
-
-DRIVER = Path(__file__).with_name("processes_driver.py")
-QUIET = {"TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-ENV = {**os.environ, **QUIET, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-class Team:
-    """Starts jobs in several processes; see processes_driver.py."""
-
-    def __init__(self, folder):
-        self.driver = subprocess.Popen(
-            [sys.executable, str(DRIVER), str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=ENV,
-        )
-
-    def _do(self, **job):
-        self.driver.stdin.write(json.dumps(job) + "\n")
-        self.driver.stdin.flush()
-        return json.loads(self.driver.stdout.readline())
-
-    def command(self, world, *words, **more):
-        return self._do(world=world, words=[str(w) for w in words], **more)
-
-    def call(self, world, function, *arguments, **more):
-        done = self._do(world=world, call=function.__name__, arguments=arguments, **more)
-        assert done["codes"] == [0] * world, done["err"]
-        return done["answers"]
-
-
-@pytest.fixture(scope="module")
-def team(tmp_path_factory):
-    made = Team(tmp_path_factory.mktemp("team"))
-    yield made
-    made.driver.kill()
-    made.driver.wait()
-
 
 # What is run in them; the driver's children import this file
 
@@ -230,21 +189,9 @@ def test_the_command_line_makes_the_same_run_and_a_whole_folder(team, one, two):
     assert len(list(load(str(two)).generate(["the cat"], max_new_tokens=4, seed=1))) == 1
 
 
-def launched(*command, limit=120):
-    """A launcher's run in two processes, with a limit against hanging; the whole group is ended at it."""
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENV, start_new_session=True) as launcher:
-        try:
-            return launcher, launcher.communicate(timeout=limit)[1]
-        finally:
-            if launcher.poll() is None:
-                os.killpg(launcher.pid, signal.SIGKILL)
-
-
 def test_accelerate_launch_makes_the_same_run(words, one, tmp_path):
     out = tmp_path / "out"
-    two = ("--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no")
-    start = (sys.executable, "-m", "accelerate.commands.launch", *two, "--dynamo_backend", "no")
-    launcher, said = launched(*start, "--main_process_port", "0", "-m", "aigc_text", *words, "--output", str(out))
+    launcher, said = launched(*ACCELERATE, "-m", "aigc_text", *words, "--output", str(out))
     assert launcher.returncode == 0, said
     curves_match(one, out)
     checkpoint.verify(out)
@@ -426,15 +373,6 @@ def test_all_processes_follow_the_same_verdict_to_the_same_weights(team, tmp_pat
 
 
 # What goes wrong
-
-
-def fails(done, code, message):
-    """One process says it, once; both end by it or are ended."""
-    assert done["codes"][0] == code and done["codes"][1] in (code, -15), done
-    said = "".join(done["err"])
-    assert said.count(message) == 1 and said.count("Error: ") == 1, said
-    assert "Traceback" not in said and len(done["err"][0].splitlines()) <= 3
-    assert done["seconds"] < 20
 
 
 def test_a_taken_folder_is_refused_by_the_main_process(team, words, two):
