@@ -112,4 +112,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on the CPU or on a device."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "can't allocate memory" in str(error)
+    # The second is of more bytes than a number can count.
+    return named or any(text in str(error) for text in ("can't allocate memory", "Storage size calculation overflowed"))

@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 
 from .errors import OptionError, nearest
 
+WHOLE = 2**63  # whole numbers from here on fit in no register
+
 
 def option(
     default: Any,
@@ -94,8 +96,10 @@ def _check(f: dataclasses.Field[Any], item: Any, kind: type) -> None:
             raise OptionError(f"{f.name} is not UTF-8: {ascii(item)[:60]}", "Write it in UTF-8.") from None
     if not right or not _inside(f.metadata, item):
         close = nearest(item, f.metadata["choices"]) if isinstance(item, str) else ""
+        most = ", below 2^63" if right and kind is int and item >= WHOLE else ""
         raise OptionError(
-            f"{f.name} cannot be {item!r}{close and '.' + close}", f"Allowed for {f.name}: {describe_range(f, kind)}"
+            f"{f.name} cannot be {item!r}{close and '.' + close}",
+            f"Allowed for {f.name}: {describe_range(f, kind)}{most}",
         )
 
 
@@ -103,12 +107,12 @@ def _inside(m: Mapping[str, Any], item: Any) -> bool:
     if m["choices"] and item not in m["choices"]:
         return False
     if isinstance(item, str):
-        return bool(item) and not any("\ud800" <= c <= "\udfff" for c in item)  # half a character fits in no file
+        return bool(item)
     return (
         (m["low"] is None or item >= m["low"])
         and (m["above"] is None or item > m["above"])
         and (m["high"] is None or item <= m["high"])
-        and abs(item) < math.inf  # nor is not-a-number, and JSON has neither
+        and abs(item) < (WHOLE if isinstance(item, int) else math.inf)  # nor is not-a-number, and JSON has neither
     )
 
 
@@ -156,7 +160,9 @@ class GenerationOptions(Options):
     repetition_penalty: float | None = option(None, "Over 1 makes tokens that already occurred less likely.", above=0)
     no_repeat_ngram_size: int | None = option(None, "Never repeat a run of this many tokens; 0 turns it off.", low=0)
     num_beams: int | None = option(None, "Beam search with this many beams; 1 is no beam search.", low=1)
-    length_penalty: float | None = option(None, "Beam search: over 0 favours longer texts, under 0 shorter ones.")
+    length_penalty: float | None = option(
+        None, "Beam search: over 0 favours longer texts, under 0 shorter ones.", low=-20, high=20
+    )
     num_return_sequences: int | None = option(None, "Completions for each prompt.", low=1)
     stop_strings: tuple[str, ...] | None = option(None, "End the text before the first of these strings.")
     truncate_prompt: bool | None = option(None, "Cut a prompt that is longer than the context on its left.")
