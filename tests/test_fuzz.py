@@ -211,7 +211,7 @@ def seeds(cases: int):
 def _note(error: AssertionError, failed: list[str]) -> None:
     """Shows a failure when it happens (`pytest -s`): a run that is broken off has told what it found."""
     failed.append(str(error).partition("\nassert ")[0])
-    print(failed[-1], flush=True)
+    print(failed[-1], file=sys.__stdout__, flush=True)  # past the fixture that reads what a command prints
 
 
 def _in_process(kind, originals, tmp_path, monkeypatch, run):

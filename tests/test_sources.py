@@ -1,7 +1,9 @@
 """Files, folders and globs to examples, and shares of them; see test_formats and test_hub_datasets for the rest."""
 
 import os
+import tempfile
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from test_formats import put, refusal
@@ -107,9 +109,22 @@ def test_a_folder_without_files_or_without_text_is_refused(tmp_path):
     assert refusal(tmp_path / "blank", check=True).message == f"{tmp_path / 'blank'} holds no text"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_refused(tmp_path):
-    path = put(tmp_path, "data/t.txt", "text")
+@pytest.fixture
+def common_user():
+    """A folder of a user's who is not root, for whom rights mean nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = os.geteuid() == 0
+        if root:
+            os.chown(folder, 65534, -1)
+            os.seteuid(65534)
+        yield Path(folder)
+        if root:
+            os.seteuid(0)
+
+
+def test_what_may_not_be_read_is_refused(common_user):
+    path = put(common_user, "data/t.txt", "text")
+    assert list(Source(path)) == list(Source(path.parent)) == ["text"]
     path.chmod(0)
     assert refusal(path, check=True).message == f"{path} cannot be read: Permission denied"
     path.parent.chmod(0)
