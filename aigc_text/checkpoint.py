@@ -238,11 +238,16 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
+class TakenError(TrainingError):
+    """Another process holds the lock."""
+
+
 class Lock:
     """Holds a run's folder for one process; the system lets go of it when the process dies.
 
     Raises:
-        TrainingError: another process holds it, or it cannot be made or locked.
+        TakenError: another process holds it.
+        TrainingError: it cannot be made or locked.
     """
 
     TRIES = 100  # against holders that remove their folder just then; a place that cannot be is never there
@@ -272,7 +277,7 @@ class Lock:
             pass
         except BlockingIOError:
             self._stream.close()
-            raise TrainingError(
+            raise TakenError(
                 f"another run is writing to {self.folder}", "Wait for it, or choose another folder with --output."
             ) from None
         except OSError as error:  # a file system without locks

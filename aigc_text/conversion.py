@@ -131,10 +131,10 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             lock = checkpoint.Lock(folder)
             break
-        except TrainingError as error:
-            if not folder.is_dir():
-                raise OSError(error.message) from None
+        except checkpoint.TakenError:
             time.sleep(0.5)
+        except TrainingError as error:
+            raise OSError(error.message) from None
     with lock:
         yield
 

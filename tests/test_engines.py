@@ -1,5 +1,7 @@
 """Engines: the same text from each, nothing ignored, what was converted is verified; memory and packed weights."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -253,3 +255,15 @@ def test_a_full_disk_leaves_nothing_behind(folders, monkeypatch, tmp_path):
     with pytest.raises(ModelError, match="No space left"):
         load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_cache_that_cannot_be_locked_is_not_waited_for(folders, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path))
+
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(ModelError, match="No locks available") as error:
+        load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
+    assert "AIGC_TEXT_CACHE" in error.value.cure
