@@ -74,7 +74,7 @@ def train(
         chosen = _with_length(chosen, batches)
         evaluate = loaded.validator(held_out, chosen) if held_out else None
         if chosen.samples:
-            loaded.check_requests(*_requests(loaded, chosen))
+            _check_samples(loaded, chosen)
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
         told = 0
         for progress in _train(loaded, batches, evaluate, chosen, folder, merge):
@@ -242,6 +242,15 @@ def _sampled(backend: TransformersBackend, options: TrainingOptions, step: int, 
             raise
         return f"no samples: {error.message}"
     return ""
+
+
+def _check_samples(backend: TransformersBackend, options: TrainingOptions) -> None:
+    """Refuses before the training what could not be sampled in it."""
+    try:
+        backend.check_requests(*_requests(backend, options))
+    except OptionError as error:  # its cure is an option of generation
+        cure = "Shorten it, or leave it out: --sample-prompts takes other ones, --samples 0 makes none."
+        raise OptionError(f"--sample-prompts: {error.message}", cure) from None
 
 
 def _requests(backend: TransformersBackend, options: TrainingOptions) -> tuple[Sequence[str], GenerationOptions]:

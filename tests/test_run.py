@@ -246,7 +246,7 @@ def test_samples_show_how_the_text_changes_and_change_nothing(tmp_path, data, mo
 
 def test_a_sample_that_cannot_be_made_is_refused_before_the_training(tmp_path, data, model):
     more = {"samples": 1, "sample_prompts": ("the cat " * 100,)}
-    with pytest.raises(OptionError, match="prompt 1 has .* tokens, the context is 64"):
+    with pytest.raises(OptionError, match="--sample-prompts: prompt 1 has .* tokens, the context is 64"):
         list(train(load("gpt2", model), data, tmp_path / "out", max_steps=8, **SMALL, **more))
     assert not (tmp_path / "out").exists()
 
