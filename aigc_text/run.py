@@ -79,7 +79,7 @@ def train(
         told = 0
         for progress in _train(loaded, batches, evaluate, chosen, folder, merge):
             notes = [*getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
-            message = "; ".join(filter(None, [progress.message, *notes[told:]]))
+            message = "; ".join(dict.fromkeys(filter(None, [progress.message, *notes[told:]])))
             told = len(notes)
             yield dataclasses.replace(progress, message=message)
     finally:
