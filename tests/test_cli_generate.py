@@ -86,7 +86,7 @@ def test_prompts_that_are_not_utf8_are_refused(refused, tiny_gpt2):
     words = ["generate", "--model", tiny_gpt2, "--format", "jsonl", "--output", "never.jsonl"]
     refused(*words, "--prompt", "a\udcff", says=["the prompt 'a\\udcff' is not UTF-8"])
     refused(*words, "--prompt", "a", "--template", "\udcff{prompt}", says=["the template '\\udcff{prompt}' is not"])
-    refused(*words, "--prompt", "a", "--stop", "\udcff", says=["stop_strings cannot be '\\udcff'"])
+    refused(*words, "--prompt", "a", "--stop", "\udcff", says=["stop_strings is not UTF-8: '\\udcff'"])
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_both_lengths(refused, generate, tiny_gpt2):
