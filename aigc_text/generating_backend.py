@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import decoding, healing
+from . import decoding, guards, healing
 from .errors import ModelError, OptionError, UserError
 from .options import GenerationOptions, drawn_seed
 from .pretrained import PretrainedBackend
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
     from .engines import Engine, Row
 
 FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
+SAMPLING = ("temperature", "top_k", "top_p", "min_p")  # are of no account where nothing is drawn
+NUMBERS = (
+    "do_sample", *SAMPLING, "max_new_tokens", "min_new_tokens", "repetition_penalty", "no_repeat_ngram_size",
+    "num_beams", "length_penalty", "num_return_sequences",
+)  # fmt: skip
+#: Fields of a generation config that ask for nothing which could fail.
+TOLD = ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache", "output_attentions",
+        "output_hidden_states")  # fmt: skip
 WRONG = "Its config.json does not go with its weights; download or save the model again."
 
 
@@ -172,9 +180,17 @@ class GeneratingBackend(PretrainedBackend):
         except (UserError, MemoryError):
             raise
         except Exception as error:
-            if (cause := self.fault()) is None:
+            if (cause := self.fault()) is not None:
+                raise ModelError(f"the model {self.source!r} fails when it is run: {cause}", WRONG) from error
+            if not (asked := self._own_wishes()):
                 raise
-            raise ModelError(f"the model {self.source!r} fails when it is run: {cause}", WRONG) from error
+            what = f"the model {self.source!r} fails with what its generation_config.json asks for ({asked[:100]})"
+            raise ModelError(f"{what}: {guards.first_sentence(error)}", "Correct it there, or take it out.") from error
+
+    def _own_wishes(self) -> str:
+        """What the model's own generation config asks for that is no option here, and so was not looked at."""
+        known = {*GenerationOptions.fields(), *TOLD}
+        return ", ".join(sorted(name for name in self.own_config.to_diff_dict() if name not in known))
 
     def check_requests(self, prompts: Iterable[str], options: GenerationOptions) -> None:
         """Refuses, before anything is generated, what `generate` would refuse once it came to it.
@@ -198,7 +214,7 @@ class GeneratingBackend(PretrainedBackend):
         own = self.own_config
         if own.do_sample is None and options.do_sample is None:
             # Sampling options that the user gave ask for sampling; beams ask for none.
-            sampling = any(given.get(k) is not None for k in ("temperature", "top_k", "top_p", "min_p"))
+            sampling = any(given.get(k) is not None for k in SAMPLING)
             given["do_sample"] = (options.num_beams or 1) == 1 and (sampling or self.defaults.get("do_sample", False))
         for k, v in self.defaults.items():
             if getattr(own, k, None) is None:
@@ -214,18 +230,30 @@ class GeneratingBackend(PretrainedBackend):
             )
         if config.pad_token_id is None:
             config.pad_token_id = self.pad()
+        self._check_own(config)
         return config
+
+    def _check_own(self, config: GenerationConfig) -> None:
+        """Refuses what the model's own generation config holds where the user's options were looked at before."""
+        for name in NUMBERS:
+            value = getattr(config, name, None)
+            if value is None or (name in SAMPLING and not config.do_sample):
+                continue
+            try:
+                GenerationOptions.check(name, value)
+            except OptionError as error:
+                what = f"generation_config.json of {self.source!r}: {error.message[:200]}"
+                raise ModelError(what, f"{error.cure}. Correct it there, or set it yourself.") from None
 
     def effective(self, options: GenerationOptions) -> dict[str, Any]:
         config = self.generation_config(self.engine(), options)
         names = [n for n in self.Options.fields() if n != "seed"]
         values = {n: getattr(config, n, None) for n in names}
         own = {n: getattr(options, n) for n in names if not hasattr(config, n) or n == "stop_strings"}
-        sampling = ("temperature", "top_k", "top_p", "min_p")
         return {
             k: list(v) if isinstance(v, tuple) else v
             for k, v in {**values, **own}.items()
-            if v is not None and (config.do_sample or k not in sampling)
+            if v is not None and (config.do_sample or k not in SAMPLING)
         }
 
     def pad(self) -> int:

@@ -77,8 +77,22 @@ def panics_muted() -> Iterator[None]:
             os.close(own)
 
 
+def _check_generation(name: str, config: Any) -> None:
+    """Refuses special tokens that are no numbers; one that the model does not have is never met, and does no harm."""
+    for field in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = getattr(config, field, None)
+        for number in value if isinstance(value, list) else [value]:
+            if number is None or (type(number) is int and -(2**63) <= number < 2**63):
+                continue
+            raise ModelError(
+                f"model {name!r}: {field} in its generation_config.json is {repr(value)[:60]}, which is no token",
+                "Correct it there, or download or save the model again.",
+            )
+
+
 def check_ids(name: str, model: Any, tokenizer: Any) -> None:
     """Refuses a tokenizer whose tokens the model does not have; of those added later, only what ends or fills texts."""
+    _check_generation(name, getattr(model, "generation_config", None))
     embeddings = model.get_input_embeddings()
     size = getattr(embeddings, "num_embeddings", None)
     if size is None:

@@ -65,6 +65,15 @@ class Options:
                 raise OptionError(f"unknown option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
         return cls(**{n: _read(cls, n, v) if isinstance(v, str) else v for n, v in values.items()})
 
+    @classmethod
+    def check(cls, name: str, value: Any) -> None:
+        """Refuses a value that a field cannot have.
+
+        Raises:
+            OptionError: as at construction.
+        """
+        _check(cls.fields()[name], value, value_type(cls, name)[0])
+
     def given(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain values for JSON."""
         return {f.name: plain(v) for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default}

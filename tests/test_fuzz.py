@@ -50,6 +50,12 @@ config:
   attn_pdrop: 0.1
 """
 
+TUNED = {
+    "do_sample": True, "temperature": 0.9, "top_k": 20, "top_p": 0.95, "min_p": 0.01, "typical_p": 0.9,
+    "repetition_penalty": 1.1, "no_repeat_ngram_size": 3, "max_new_tokens": 5, "min_new_tokens": 1, "max_length": 20,
+    "num_return_sequences": 1, "suppress_tokens": [3], "eos_token_id": [0, 1], "bad_words_ids": [[4]],
+}  # fmt: skip
+
 
 class TooLong(BaseException):
     pass
@@ -62,6 +68,8 @@ def originals(tmp_path_factory):
     tiny.save("gpt2", base / "model")
     whole = shutil.copytree(base / "model", base / "sealed")
     checkpoint.seal(whole)
+    tuned = shutil.copytree(base / "model", base / "tuned") / "generation_config.json"
+    tuned.write_text(json.dumps({**json.loads(tuned.read_text()), **TUNED}))
     tokens = tiny.tokenizer()
     tiny.model("gpt2", tokens).save_pretrained(base / "shards", max_shard_size="30KB")
     tokens.save_pretrained(base / "shards")
@@ -96,6 +104,7 @@ def _train(file: str) -> tuple[str, ...]:
 #: By kind: files of which one is changed, the form that they have, and the command that reads them.
 KINDS = {
     "config": (["model/config.json"], "json", ("generate", "--model", "model", *GENERATE)),
+    "generation": (["tuned/generation_config.json"], "json", ("generate", "--model", "tuned", *GENERATE)),
     "tokenizer": (
         ["model/tokenizer.json", "model/tokenizer.json", "model/tokenizer_config.json"],
         "json",
