@@ -1,4 +1,4 @@
-"""Runs things in several processes for test_processes.py: forked, so that torch is imported once for all of them.
+"""Runs things in several processes for tests: forked, so that torch is imported once for all of them.
 
 Reads one line of JSON a job and answers with one. It does what a launcher does: it gives each process its place in
 the environment, and ends the others when one has failed.
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import accelerate.utils  # noqa: F401, E402
 import matplotlib.pyplot  # noqa: F401, E402
 import peft  # noqa: F401, E402
-import test_processes  # noqa: E402
+import test_process_states  # noqa: F401, E402
+import test_processes  # noqa: F401, E402
 import torch  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel  # noqa: F401, E402
 
@@ -51,7 +52,7 @@ def child(rank, world, job, scratch):
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(job["port"]), **job.get("env", {})}
         if "call" in job:
-            function = getattr(test_processes, job["call"])
+            function = getattr(sys.modules[job["module"]], job["call"])
             answer = function(rank, *job["arguments"])
             (scratch / f"answer-{rank}").write_text(json.dumps(answer))
             code = 0

@@ -35,7 +35,13 @@ class Team:
         return self._do(world=world, words=[str(w) for w in words], **more)
 
     def call(self, world, function, *arguments, **more):
-        done = self._do(world=world, call=function.__name__, arguments=arguments, **more)
+        done = self._do(
+            world=world,
+            call=function.__name__,
+            module=function.__module__.rpartition(".")[2],
+            arguments=arguments,
+            **more,
+        )
         assert done["codes"] == [0] * world, done["err"]
         return done["answers"]
 

@@ -261,6 +261,7 @@ def test_pre_training_counts_no_kl_and_ends_at_a_validation():
         VAETraining(pretrain_steps=30, eval_every=20)
     with pytest.raises(OptionError, match="pretrain_steps 40 leaves nothing of max_steps 40"):
         VAETraining(pretrain_steps=40, max_steps=40, eval_every=20)
+    assert VAETraining(pretrain_steps=2000, epochs=9.0).pretrain_steps == 2000  # how many steps it has comes later
 
 
 def test_a_resumed_run_is_the_unbroken_one(tmp_path):

@@ -60,7 +60,7 @@ class VAETraining(TrainingOptions):
                 f"pretrain_steps {self.pretrain_steps} does not end at a validation, where the decoder begins anew",
                 f"Choose a multiple of eval_every, which is {self.eval_every}.",
             )
-        if self.pretrain_steps >= self.max_steps:
+        if self.epochs is None and self.pretrain_steps >= self.max_steps:
             raise OptionError(
                 f"pretrain_steps {self.pretrain_steps} leaves nothing of max_steps {self.max_steps}, and the decoder "
                 "begins anew after it",
