@@ -190,7 +190,8 @@ class GeneratingBackend(PretrainedBackend):
     def _own_wishes(self) -> str:
         """What the model's own generation config asks for that is no option here, and so was not looked at."""
         known = {*GenerationOptions.fields(), *TOLD}
-        return ", ".join(sorted(name for name in self.own_config.to_diff_dict() if name not in known))
+        asked = self.own_config.to_diff_dict()  # with _from_model_config, transformers' own note
+        return ", ".join(sorted(name for name in asked if name not in known and not name.startswith("_")))
 
     def check_requests(self, prompts: Iterable[str], options: GenerationOptions) -> None:
         """Refuses, before anything is generated, what `generate` would refuse once it came to it.

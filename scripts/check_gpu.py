@@ -40,6 +40,8 @@ TINY: dict[str, dict[str, Any]] = {
     "code": TINY_GPT2,
     "rnn": {**TINY_WIDTH, "embedding_size": 16},
     "transformer": {**TINY_WIDTH, "num_attention_heads": 2, "max_position_embeddings": 32},
+    "vae": {"hidden_size": 16, "embedding_size": 16},
+    "gan": {"hidden_size": 16, "embedding_size": 16, "representations": 4, "discriminator_size": 8, "filters": 8},
 }
 
 TEXT = """The cat sat on the mat and the dog sat on the log, and neither of them said a word to the other.
