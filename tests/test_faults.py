@@ -259,7 +259,7 @@ def test_what_is_needed_is_said_before_anything_is_written(started, tmp_path, mo
     assert not files(tmp_path / "out" / "checkpoints")
 
 
-@pytest.mark.parametrize("size", [100, 1000, 20_000])
+@pytest.mark.parametrize("size", [100, 1000, 20_000] if ALL else [1000])
 def test_a_full_disk_while_texts_are_written(tmp_path, limited, run_limited, size):
     out = tmp_path / "texts"
     done = run_limited(size, "generate", "--backend", "rnn", "--prompt", "", "-n", 400, "--seed", 1, "--output", out)

@@ -69,15 +69,15 @@ def test_likelihood_comes_first_and_then_both_in_turn():
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "config"),
     [
-        {"adversarial_loss": "wasserstein"},
-        {"adversarial_loss": "hinge", "r1": 0.5, "gumbel": "straight_through"},
-        {"adversarial_loss": "minimax", "likelihood_weight": 0.3},
-        {"adversarial_loss": "non_saturating", "generator_average": 0.9, "discriminator_steps": 2},
+        ({"adversarial_loss": "wasserstein"}, {}),
+        ({"adversarial_loss": "hinge", "r1": 0.5, "gumbel": "straight_through"}, {}),
+        ({"adversarial_loss": "minimax", "likelihood_weight": 0.3}, {}),
+        ({"adversarial_loss": "non_saturating", "generator_average": 0.9, "discriminator_steps": 2}, {}),
+        ({"adversarial_loss": "hinge"}, {"cell": "memory", "discriminator": "cnn", "spectral_norm": True}),
     ],
 )
-@pytest.mark.parametrize("config", [{}, {"cell": "memory", "discriminator": "cnn", "spectral_norm": True}])
 def test_a_resumed_run_is_the_unbroken_one(options, config, tmp_path):
     given = {"max_steps": 8, "likelihood_steps": 4, "save_every": 1, **options}
     config = {**config, "discriminator_dropout": 0.3}

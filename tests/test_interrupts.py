@@ -94,7 +94,7 @@ def test_a_second_signal_ends_at_once(words, tmp_path):
     assert code == 130 and seconds < 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
 def test_two_processes_save_together(words, tmp_path, number):
     out = tmp_path / "out"
     code, seconds, said, updates = interrupted(TWO, words, out, number)

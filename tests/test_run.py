@@ -28,6 +28,7 @@ from aigc_text.run_folder import delivered_figures
 from aigc_text.seeds import train_seeds
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
+QUICK = {"eval_every": 50, "learning_rate": 1e-2}  # learns in 100 updates, and each best checkpoint takes its time
 
 
 def command(*words):
@@ -57,7 +58,7 @@ def test_a_run_leaves_a_model_its_figures_and_a_picture(tmp_path, data, model):
 
 def test_fine_tuning_learns_the_text(tmp_path, data, model):
     reports = list(
-        train(load("gpt2", model), data, tmp_path / "out", max_steps=150, **{**SMALL, "learning_rate": 1e-2})
+        train(load("gpt2", model), data, tmp_path / "out", max_steps=150, **{**SMALL, **QUICK})
     )
     assert reports[-1].logs["loss"] < 0.5 * reports[0].logs["loss"]
 
@@ -288,7 +289,7 @@ def test_pairs_are_learned_and_what_was_cut_is_said(tmp_path, model):
     rows = [{"q": f"what is {n}", "a": f" it is {'very ' * (n == 7) * 40}{n}"} for n in range(40)]
     data = tmp_path / "pairs.jsonl"
     data.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-    words = {**SMALL, "prompt_column": "q", "completion_column": "a", "block_size": 32, "learning_rate": 1e-2}
+    words = {**SMALL, **QUICK, "prompt_column": "q", "completion_column": "a", "block_size": 32}
     reports = list(train(load("gpt2", model), data, tmp_path / "out", epochs=12, **words))
     told = [r.message for r in reports if r.message]
     assert any("1 of 38" in m or "completion" in m for m in told), told
