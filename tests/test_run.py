@@ -57,9 +57,7 @@ def test_a_run_leaves_a_model_its_figures_and_a_picture(tmp_path, data, model):
 
 
 def test_fine_tuning_learns_the_text(tmp_path, data, model):
-    reports = list(
-        train(load("gpt2", model), data, tmp_path / "out", max_steps=150, **{**SMALL, **QUICK})
-    )
+    reports = list(train(load("gpt2", model), data, tmp_path / "out", max_steps=150, **{**SMALL, **QUICK}))
     assert reports[-1].logs["loss"] < 0.5 * reports[0].logs["loss"]
 
 
