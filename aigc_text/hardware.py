@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -206,10 +206,4 @@ def scalar(value: torch.Tensor | float, device: torch.device) -> torch.Tensor:
 
 def to(batch: Any, device: torch.device) -> Any:
     """The batch with its tensors on the device."""
-    if torch.is_tensor(batch):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {k: to(v, device) for k, v in batch.items()}
-    if isinstance(batch, (list, tuple)):
-        return type(batch)(to(v, device) for v in batch)
-    return batch
+    return processes.mapped(batch, lambda x: x.to(device, non_blocking=True) if torch.is_tensor(x) else x)

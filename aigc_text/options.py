@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import secrets
 import types
@@ -84,9 +85,14 @@ def plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def value_type(cls: type[Options], name: str) -> tuple[type, bool]:
+@functools.cache  # they are read anew from their source each time, for each field of each check
+def _annotations(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def value_type(cls: type, name: str) -> tuple[type, bool]:
     """The type of a field without its `None`, and whether it holds several values."""
-    annotation = typing.get_type_hints(cls)[name]
+    annotation = _annotations(cls)[name]
     parts = [a for a in typing.get_args(annotation) if a is not type(None)]
     if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
         annotation = parts[0]

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -158,12 +158,17 @@ def parts(batch: Any, count: int) -> list[Any]:
 
 
 def _cut(batch: Any, which: slice) -> Any:
+    return mapped(batch, lambda array: array[which] if array.ndim else array)
+
+
+def mapped(batch: Any, change: Callable[[Any], Any]) -> Any:
+    """A batch with its tensors and arrays changed: mappings as dicts, sequences and named tuples as they were."""
     if hasattr(batch, "ndim"):
-        return batch[which] if batch.ndim else batch
+        return change(batch)
     if isinstance(batch, Mapping):
-        return {k: _cut(v, which) for k, v in batch.items()}
+        return {k: mapped(v, change) for k, v in batch.items()}
     if isinstance(batch, (list, tuple)):
-        return type(batch)(_cut(v, which) for v in batch)
+        return getattr(batch, "_make", type(batch))(mapped(v, change) for v in batch)
     return batch
 
 

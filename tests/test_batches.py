@@ -1,13 +1,16 @@
 """Rows to batches whose order follows from the seed: packed, grouped by length, streamed."""
 
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aigc_text import batches as module
+from aigc_text import hardware, processes
 from aigc_text.batches import ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches, collate
 from aigc_text.encoding import Row
 from aigc_text.errors import DataError
@@ -231,3 +234,19 @@ def test_a_stream_of_which_nothing_is_kept_is_refused(monkeypatch):
     assert _numbers(next(iter(rare))) == [599, 599]
     with pytest.raises(DataError, match="the training data is empty"):
         next(iter(StreamedBatches(range(600), lambda numbers: (Row([n]) for n in numbers if n > 600), 2, 0, pad=0)))
+
+
+class Pair(NamedTuple):
+    left: torch.Tensor
+    right: list
+
+
+def test_a_batch_of_any_shape_is_cut_and_moved():
+    words = torch.arange(6).view(3, 2)
+    batch = {"pair": Pair(words, [np.arange(3), "as it is"]), "scale": torch.tensor(2.0)}
+    first, second = processes.parts(batch, 2)
+    assert isinstance(first["pair"], Pair) and first["pair"].left.tolist() == [[0, 1]]
+    assert second["pair"].right[0].tolist() == [1, 2] and second["pair"].right[1] == "as it is"
+    assert second["scale"] == 2
+    moved = hardware.to(batch, torch.device("meta"))
+    assert moved["pair"].left.is_meta and moved["scale"].is_meta and moved["pair"].right[0] is batch["pair"].right[0]
