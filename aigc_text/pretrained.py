@@ -148,13 +148,16 @@ class PretrainedBackend(Backend):
 
         Raises:
             ModelError: not found, not reachable, damaged, or not of this family.
-            OptionError: an unknown dtype, device or argument.
+            OptionError: an unknown dtype, device or argument; a revision of what is not on the hub.
         """
         if unknown:
             name = next(iter(unknown))
             known = ("revision", "dtype", "device", "trust_remote_code", "config", "engine", "quantize")
             raise OptionError(f"no loading option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
         load = cls._loader(_checked_engine(cls, engine, quantize), quantize, dtype, device, trust_remote_code, config)
+        if revision is not None and (hub.is_folder(model) if model is not None else not cls.hub_id):
+            what = f"{model!r} is a path" if model is not None else "the model of this backend ships with the package"
+            raise OptionError(f"revision {revision!r} is for models of the hub, and {what}", "Leave --revision out.")
         if model is None:
             return cls._default(revision, load)
         loaded = load(hub.locate(model, revision))

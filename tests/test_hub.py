@@ -52,6 +52,12 @@ def test_a_folder_is_loaded_with_its_hash(folder):
     assert load("gpt2", str(folder)).revision != one.revision
 
 
+@pytest.mark.parametrize(("backend", "model"), [("gpt2", "./here"), ("rnn", None)])
+def test_a_revision_of_what_is_not_on_the_hub_is_refused(backend, model):
+    with pytest.raises(OptionError, match="revision 'v2' is for models of the hub"):
+        load(backend, model, revision="v2")
+
+
 @pytest.mark.parametrize(
     ("edit", "what"),
     [
