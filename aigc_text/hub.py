@@ -45,7 +45,11 @@ def _runs_in(folder: Path) -> str:
 
 
 def folder_of(model: str) -> Path:
-    """The folder that a model's name stands for."""
+    """The folder that a model's name stands for, whether or not it is there.
+
+    Raises:
+        ModelError: no bundled model is called so, or the file system does not let it be looked at.
+    """
     if model.startswith(BUNDLED_PREFIX):
         name = model.removeprefix(BUNDLED_PREFIX)
         if not (BUNDLED / name).is_dir():  # a plugin's is an absolute path
@@ -54,7 +58,17 @@ def folder_of(model: str) -> Path:
                 f"there is no bundled model {name!r}.{nearest(name, known)}", f"Bundled: {', '.join(known)}"
             )
         return BUNDLED / name
-    return expanded(model)
+    folder = expanded(model)
+    try:
+        os.stat(folder / "config.json")
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        pass  # who needs it says what is not there
+    except OSError as error:
+        raise ModelError(
+            f"the model {model[:100]!r} cannot be looked at: {error.strerror}",
+            "Give a hub id (owner/name) or a folder that you may read.",
+        ) from None
+    return folder
 
 
 def expanded(path: str | Path) -> Path:

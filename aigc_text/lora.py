@@ -84,11 +84,11 @@ def base_of(folder: Path) -> dict[str, Any]:
     name, revision = _base_named(folder)
     seen = {os.path.realpath(folder)}
     below = name
-    while hub.is_folder(below) and (hub.folder_of(below) / hub.ADAPTER_CONFIG).is_file():  # an adapter on an adapter
-        if (real := os.path.realpath(hub.folder_of(below))) in seen:
+    while os.path.isfile(hub.expanded(below) / hub.ADAPTER_CONFIG):  # an adapter on an adapter
+        if (real := os.path.realpath(hub.expanded(below))) in seen:
             raise ModelError(f"the adapter in {folder} comes back to itself as its base", "Restore it from a copy.")
         seen.add(real)
-        below, _ = _base_named(hub.folder_of(below))
+        below, _ = _base_named(hub.expanded(below))
     try:
         return hub.locate(name, revision)
     except ModelError as error:

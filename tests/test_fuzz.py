@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutations import mutant
 
-from aigc_text import checkpoint
+from aigc_text import checkpoint, load, lora
 
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "0"))
 SEED = os.environ.get("AIGC_TEXT_SEED")
@@ -73,6 +73,11 @@ def originals(tmp_path_factory):
     tokens = tiny.tokenizer()
     tiny.model("gpt2", tokens).save_pretrained(base / "shards", max_shard_size="30KB")
     tokens.save_pretrained(base / "shards")
+    adapted = load("gpt2", str(base / "model"))
+    lora.attach(adapted, adapted.Training(lora_rank=2))
+    adapted.save_pretrained(base / "adapter")
+    (base / "adapter" / "manifest.json").unlink()  # whose sums would find any change
+    (base / "adapter" / "config.json").unlink()  # as peft leaves it
     (base / "data.txt").write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
     (base / "data.jsonl").write_text(RECORDS)
     (base / "data.csv").write_text(TABLE)
@@ -111,6 +116,11 @@ KINDS = {
         ("generate", "--model", "model", *GENERATE),
     ),
     "safetensors": (["model/model.safetensors"], "safetensors", ("generate", "--model", "model", *GENERATE)),
+    "adapter": (
+        ["adapter/adapter_config.json"],
+        "json",
+        ("generate", "--backend", "gpt2", "--model", "adapter", *GENERATE),
+    ),
     "shards": (["shards/model.safetensors.index.json"], "json", ("generate", "--model", "shards", *GENERATE)),
     "manifest": (["sealed/manifest.json"], "json", ("generate", "--model", "sealed", *GENERATE)),
     "jsonl": (["data.jsonl"], "jsonl", ("score", "data.jsonl", "--model", "model", "--output", "out.txt")),

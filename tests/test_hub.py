@@ -52,6 +52,12 @@ def test_a_folder_is_loaded_with_its_hash(folder):
     assert load("gpt2", str(folder)).revision != one.revision
 
 
+@pytest.mark.parametrize("name", ["/" + "a" * 5000, "./" + "a" * 300, "a" * 300])
+def test_a_name_that_no_file_system_takes_is_refused(name):
+    with pytest.raises(ModelError, match="cannot be looked at: File name too long"):
+        load("gpt2", name)
+
+
 @pytest.mark.parametrize(("backend", "model"), [("gpt2", "./here"), ("rnn", None)])
 def test_a_revision_of_what_is_not_on_the_hub_is_refused(backend, model):
     with pytest.raises(OptionError, match="revision 'v2' is for models of the hub"):
