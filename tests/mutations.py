@@ -19,7 +19,7 @@ TAGS = ["!!python/object/apply:os.system ['true']", "!!int x", "!!binary aa", "!
 
 
 def mutant(kind: str, original: bytes, seed: int) -> bytes:
-    """The file of a kind (`json`, `safetensors`, `jsonl`, `csv`, `yaml`) as the seed changes it."""
+    """The file of a kind (`json`, `safetensors`, `jsonl`, `csv`, `yaml`, `parquet`) as the seed changes it."""
     rng, found = random.Random(seed), original
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         change = rng.choice((_bytes, FORMATS[kind], FORMATS[kind]))
@@ -237,4 +237,4 @@ def _yaml(raw: bytes, rng: random.Random) -> bytes:
     return "\n".join(rows).encode("utf-8", "surrogatepass")
 
 
-FORMATS = {"json": _json, "jsonl": _jsonl, "safetensors": _safetensors, "csv": _csv, "yaml": _yaml}
+FORMATS = {"json": _json, "jsonl": _jsonl, "safetensors": _safetensors, "csv": _csv, "yaml": _yaml, "parquet": _bytes}

@@ -18,6 +18,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny
 import transformers
@@ -81,6 +83,7 @@ def originals(tmp_path_factory):
     (base / "data.txt").write_text("\n".join(tiny.SENTENCES * 30), encoding="utf-8")
     (base / "data.jsonl").write_text(RECORDS)
     (base / "data.csv").write_text(TABLE)
+    pq.write_table(pa.table({"text": tiny.SENTENCES, "n": [*range(len(tiny.SENTENCES))]}), base / "data.parquet")
     (base / "run.yaml").write_text(YAML)
     return base
 
@@ -130,6 +133,7 @@ KINDS = {
         ("generate", "--model", "model", "--prompts", "data.jsonl", *GENERATE[2:], "--format", "jsonl"),
     ),
     "csv": (["data.csv"], "csv", ("score", "data.csv", "--model", "model", "--output", "out.txt")),
+    "parquet": (["data.parquet"], "parquet", ("score", "data.parquet", "--model", "model", "--output", "out.txt")),
     "yaml": (["run.yaml"], "yaml", _train("run.yaml")),
 }
 STEP = re.compile(r"^step \d", re.MULTILINE)  # of a training's report
