@@ -114,11 +114,12 @@ class Systems:
     def _check_labels(self, reserved: Sequence[str]) -> None:
         if not self.systems:
             raise OptionError("there is nothing to evaluate", "Name a backend: --backend gpt2, or --samples FILE")
-        seen = set(reserved)
+        seen, cure = set(reserved), "Name each: --compare first=runs/a second=runs/b"
         for system in self.systems:
             if system.label in seen:
-                cure = "Name each: --compare first=runs/a second=runs/b"
                 raise OptionError(f"the label {system.label!r} is used twice", cure)
+            if not system.label.isprintable():  # it names rows of tables, and files
+                raise OptionError(f"the label {system.label!r} has characters that no table can show", cure)
             seen.add(system.label)
 
     def _check_models(self) -> None:
