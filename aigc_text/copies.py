@@ -1,12 +1,14 @@
 """What texts have copied: the longest run of words of each that stands in a file, and where.
 
-Words are runs of letters and digits, marks of punctuation (a row of the same one counts once), and single Chinese or
-Japanese characters; white space is passed over, and case counts. A run ends where a text of the file ends.
+Words are runs of letters and digits with the marks that combine with them (accents, vowel signs), marks of punctuation
+(a row of the same one counts once), and single Chinese or Japanese characters; white space is passed over, and case
+counts. A run ends where a text of the file ends.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +23,9 @@ from .formats import TABULAR, lines, read_records
 from .suffixes import Ints, Match, SuffixArray
 
 _EACH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-WORD = re.compile(rf"[{_EACH}]|[^\W{_EACH}]+|([^\w\s])\1*")  # a drawn line is one word
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M")  # to Python no \w
+_LETTERS = rf"[^\W{_EACH}]"
+WORD = re.compile(rf"[{_EACH}]|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}*)*|([^\w\s])\1*")  # a drawn line is one word
 SHOWN = 50  # of the texts that copied most, in a report
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aigc_text import Backend, Completion, without_copies
-from aigc_text.copies import Copy, Lengths, Source, alike
+from aigc_text.copies import Copy, Lengths, Source, alike, words
 from aigc_text.errors import DataError
 from aigc_text.suffixes import Match, SuffixArray
 from aigc_text.without_copies import WithoutCopies
@@ -81,6 +81,18 @@ def test_records_and_chinese(tmp_path):
     [found] = Source(path).longest(["我举头望明月光"])
     assert (found.length, found.place) == (5, f"{path}:2")
     assert "我举头望明月光"[found.start : found.end] == "举头望明月"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("re\u0301sume\u0301s, no\u0308", ["re\u0301sume\u0301s", ",", "no\u0308"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("你好 —— don't \u0301x", ["你", "好", "——", "don", "'", "t", "\u0301", "x"]),
+    ],
+)
+def test_marks_that_combine_belong_to_their_word(text, found):
+    assert words(text) == found
 
 
 def test_a_source_without_words(tmp_path):
