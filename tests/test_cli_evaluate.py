@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_table_and_another_does_not(evaluate, tiny_
         (["=runs/a"], ["NAME="]),
         (["gtp2"], ["'gtp2'", "Did you mean 'gpt2'?"]),
         (["gpt2", "gpt2"], ["used twice", "first="]),
-        (["a\nb=gpt2"], [r"the label 'a\nb' has characters", "first="]),
+        (["a\nb=gpt2"], [r"the label 'a\nb' has more than one line", "first="]),
         (["gpt2", "--metrics", "blue"], ["'blue'", "Did you mean 'bleu'?"]),
         (["m=MODEL", "--sweep", "temprature=1:2:1"], ["temprature", "Did you mean 'temperature'?"]),
         (["gpt2", "--sweep", "temperature=2:1:1"], ["2:1:1", "E.g. --sweep"]),
