@@ -242,9 +242,11 @@ def wait() -> None:
     gathered(None)
 
 
-def leave() -> None:
-    """Ends the connection in good order, before the process ends; nothing if there is none."""
-    if "torch" in sys.modules and connected():
-        import torch.distributed
+def leave() -> bool:
+    """Ends the connection in good order, before the process ends; whether there was one."""
+    if "torch" not in sys.modules or not connected():
+        return False
+    import torch.distributed
 
-        torch.distributed.destroy_process_group()
+    torch.distributed.destroy_process_group()
+    return True

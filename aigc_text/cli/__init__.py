@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import importlib
 import io
 import os
@@ -91,8 +93,14 @@ def main() -> None:
         # The reader has gone; what is still buffered must not raise again while Python shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
-    if code == 0:
-        processes.leave()
+    if code == 0 and processes.leave():
+        # Threads of the connection outlive it a little, and one that asks for the interpreter while that ends aborts a
+        # process whose work is done ("terminate called without an active exception"). So it ends without that.
+        atexit._run_exitfuncs()
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(0)
     sys.exit(code)
 
 
