@@ -155,7 +155,7 @@ class PretrainedBackend(Backend):
             known = ("revision", "dtype", "device", "trust_remote_code", "config", "engine", "quantize")
             raise OptionError(f"no loading option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
         load = cls._loader(_checked_engine(cls, engine, quantize), quantize, dtype, device, trust_remote_code, config)
-        if revision is not None and (hub.is_folder(model) if model is not None else not cls.hub_id):
+        if revision is not None and (hub.is_folder(model) if model is not None else cls.bundled and not cls.hub_id):
             what = f"{model!r} is a path" if model is not None else "the model of this backend ships with the package"
             raise OptionError(f"revision {revision!r} is for models of the hub, and {what}", "Leave --revision out.")
         if model is None:

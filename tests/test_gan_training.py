@@ -68,14 +68,21 @@ def test_likelihood_comes_first_and_then_both_in_turn():
     assert rates[5] == pytest.approx(0.01 * 0.05 * 2 / 20)  # a share of the rate, rising
 
 
+LOSSES = [
+    {"adversarial_loss": "wasserstein"},
+    {"adversarial_loss": "hinge", "r1": 0.5, "gumbel": "straight_through"},
+    {"adversarial_loss": "minimax", "likelihood_weight": 0.3},
+    {"adversarial_loss": "non_saturating", "generator_average": 0.9, "discriminator_steps": 2},
+]
+MEMORY = {"cell": "memory", "discriminator": "cnn", "spectral_norm": True}  # ten seconds each
+
+
 @pytest.mark.parametrize(
     ("options", "config"),
     [
-        ({"adversarial_loss": "wasserstein"}, {}),
-        ({"adversarial_loss": "hinge", "r1": 0.5, "gumbel": "straight_through"}, {}),
-        ({"adversarial_loss": "minimax", "likelihood_weight": 0.3}, {}),
-        ({"adversarial_loss": "non_saturating", "generator_average": 0.9, "discriminator_steps": 2}, {}),
-        ({"adversarial_loss": "hinge"}, {"cell": "memory", "discriminator": "cnn", "spectral_norm": True}),
+        *((options, {}) for options in LOSSES),
+        (LOSSES[1], MEMORY),
+        *(pytest.param(LOSSES[n], MEMORY, marks=pytest.mark.slow) for n in (0, 2, 3)),
     ],
 )
 def test_a_resumed_run_is_the_unbroken_one(options, config, tmp_path):

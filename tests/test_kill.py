@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 BACKENDS = ("gpt2", "rnn", "vae", "gan")
-#: Moments a backend when all are run; `scripts/torture` sets it.
 FEW = 10  # cases that say little of a share
+#: Moments a backend when all are run; `scripts/torture` sets it.
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "50"))
 
 
