@@ -1,9 +1,10 @@
 """Runs programs that a model wrote, with tests, where they can do no harm; the verdict is found outside of them.
 
-Two processes run for a program: one runs it, one runs the tests and calls it over a pipe (`judge`). Both have locked
-themselves in before they read the first line of it: no network, no files but Python's library and a scratch folder,
-no other processes, no environment, and limits on CPU time, memory, files and output (`lock`). This process watches
-both from outside, and ends them.
+A process runs the tests. Where the program's syntax tree shows that it cannot reach them (`screen`), the program runs
+in that process too (`together`); otherwise a second process runs it, and the tests call it over a pipe (`judge`). Each
+process has locked itself in before it reads the first line of the program: no network, no files but Python's library
+and a scratch folder, no other processes, no environment, and limits on CPU time, memory, files and output (`lock`).
+This process watches them from outside, and ends them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 
 from ..errors import OptionError
 from ..options import Options, option
@@ -31,6 +33,7 @@ from .scratch import entries_of, remove, size
 START = Path(__file__).with_name("start.py")
 LOOK = 0.02  # seconds between looks at what a program has written
 PAUSE = 0.001  # seconds after which a process that is told to stop has stopped
+APART = b'["apart", ""]\n'  # what the tests' process says where a second one must run the program
 THREADS = 500  # of one program; those of the C library reach `memory` before
 OUTCOMES = ("passed", "failed", "error", "timeout", "memory", "disk", "output", "ended")
 
@@ -115,16 +118,23 @@ def run_all(
         limits: of each program.
         confined: lock them in; else only the limits hold, and a program can do whatever this user can.
         workers: programs at once; changes no verdict but by the clock.
+
+    Where the iterator is left early, the programs that run are ended.
     """
+    stop = Event()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(lambda case: run(case, limits, confined=confined), cases)
+            yield from pool.map(lambda case: run(case, limits, confined=confined, stop=stop), cases)
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> Verdict:
+def run(case: Case, limits: Limits | None = None, *, confined: bool = True, stop: Event | None = None) -> Verdict:
     """Runs one program with its tests; see `run_all`.
+
+    Args:
+        stop: ends the program when it is set; what becomes of it then says nothing.
 
     Raises:
         OptionError: it cannot be locked in here.
@@ -132,7 +142,10 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> V
     scratch = tempfile.mkdtemp(prefix="aigc-text-run-")
     started = time.monotonic()
     try:
-        outcome, why = _Trial(case, limits or Limits(), confined, scratch).outcome()
+        trial = _Trial(case, limits or Limits(), confined, scratch, stop or Event())
+        outcome, why = trial.outcome()
+        if outcome == "again":
+            outcome, why = trial.outcome(apart=True)
     finally:
         remove(scratch)
     if outcome == "unlocked":
@@ -143,29 +156,36 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> V
 
 
 class _Trial:
-    """The two processes of one program, and what they may use."""
+    """The one or two processes of a program, and what they may use."""
 
-    def __init__(self, case: Case, limits: Limits, confined: bool, scratch: str) -> None:
-        self.case, self.limits, self.confined, self.scratch = case, limits, confined, scratch
+    def __init__(self, case: Case, limits: Limits, confined: bool, scratch: str, stop: Event) -> None:
+        self.case, self.limits, self.confined, self.scratch, self.stop = case, limits, confined, scratch, stop
         self.end = time.monotonic() + 4 * limits.seconds
-        self.printed = 0
         folder = re.escape(os.fsencode(os.path.realpath(scratch)))
         self.mapped = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +" + folder + rb"/.*\(deleted\)$", re.MULTILINE)
-        self.answer = b""
 
-    def outcome(self) -> tuple[str, str]:
-        """(outcome, why) of `Verdict`, or `unlocked`."""
+    def outcome(self, apart: bool = False) -> tuple[str, str]:
+        """(outcome, why) of `Verdict`, or `unlocked`, or `again`: with `apart`, in other processes.
+
+        Args:
+            apart: whether program and tests run in two processes in any case.
+        """
         to_program, from_program, to_judge, verdict, output = pipes = [os.pipe() for _ in range(5)]
         self.open = {end for pipe in pipes for end in pipe}
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.printed, self.answer = 0, b""
         try:
-            self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
-            self.judge = self._spawn(
-                "judge", None, read=from_program[0], write=to_program[1], input=to_judge[0], verdict=verdict[1]
+            self.judge = self.program = self._spawn(
+                "judge", output[1], read=from_program[0], write=to_program[1], input=to_judge[0], verdict=verdict[1]
             )
-            self._close(*to_program, *from_program, to_judge[0], verdict[1], output[1])
-            self._tell(to_judge[1])
+            self._close(from_program[0], to_program[1], to_judge[0], verdict[1])
+            self._tell(to_judge[1], apart)
             stopped = self._watch(verdict[0], output[0])
+            if not stopped and self.answer == APART:
+                self.answer = b""
+                self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
+                self._close(to_program[0], from_program[1])
+                stopped = self._watch(verdict[0], output[0])
             return self._decide(stopped)
         finally:
             for process in self.processes:
@@ -174,18 +194,18 @@ class _Trial:
                 process.wait()
             self._close(*tuple(self.open))
 
-    def _spawn(self, role: str, output: int | None, **pipes: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, role: str, output: int, **pipes: int) -> subprocess.Popen[bytes]:
         limits = self.limits
         settings = {
             "seconds": limits.seconds, "memory": limits.memory << 20, "file": limits.disk << 20,
-            "confined": self.confined, "scratch": self.scratch if role == "program" else None,
+            "confined": self.confined, "scratch": self.scratch,
             "watcher": os.getpid(), **pipes,
         }  # fmt: skip
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-B", "-X", "utf8", str(START), role, json.dumps(settings)],
+            [sys.executable, "-I", "-S", "-X", "utf8", str(START), role, json.dumps(settings)],
             stdin=subprocess.DEVNULL,
-            stdout=output if output is not None else subprocess.DEVNULL,
-            stderr=output if output is not None else subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
             pass_fds=list(pipes.values()),
             env={"LANG": "C.UTF-8", "HOME": self.scratch, "TMPDIR": self.scratch, "PYTHONHASHSEED": "0"},
             start_new_session=True,
@@ -193,9 +213,9 @@ class _Trial:
         self.processes.append(process)
         return process
 
-    def _tell(self, pipe: int) -> None:
+    def _tell(self, pipe: int, apart: bool) -> None:
         case = self.case
-        message = json.dumps([case.program, case.tests, case.given, list(case.names)]).encode() + b"\n"
+        message = json.dumps([case.program, case.tests, case.given, list(case.names), apart]).encode() + b"\n"
         with suppress(BrokenPipeError), os.fdopen(os.dup(pipe), "wb") as stream:
             stream.write(message)
         self._close(pipe)
@@ -226,7 +246,7 @@ class _Trial:
                     return stopped
 
     def _exceeded(self) -> str:
-        if time.monotonic() > self.end:
+        if self.stop.is_set() or time.monotonic() > self.end:
             return "timeout"
         if self.printed > self.limits.printed << 10:
             return "output"

@@ -6,24 +6,34 @@ does to its own interpreter, prints, raises or returns makes a test pass that ex
 
 from __future__ import annotations
 
+import ast
 import builtins
 import sys
 import types
-from typing import Any
+import warnings
 
-from values import Channel, Gone, decode, encode
+from checks import Checks, prepare
+from link import METHODS, OPERATIONS, SPECIAL, Link, StandIn, StandInClass, Unsent
+from screen import CONVERSIONS, LEADS_OUT
+from together import provide_modules, said
+from values import Channel, Gone
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
-class Broken(Exception):
-    """The program raised an error of a class of its own, or one that cannot be made here."""
-
-
-class Judge:
+class Judge(Link):
     """The tests' side of the channel."""
 
     def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+        super().__init__(channel, Remote)
+        Remote.link = self
         self.gone = False
+        self.asked: Any = None  # an object whose answer to the next question counts
+        self.derived: dict[int, Any] = {}  # stand-ins of what came of arithmetic with data
+        self.limits: dict[str, None] = {}
 
     def verdict(self, program: str, tests: str, given: str, names: list[str]) -> list[str]:
         """[outcome, why]: outcome is `passed`, `failed`, `error` (of the program as it starts), or `gone`.
@@ -34,21 +44,34 @@ class Judge:
             given: what the tests need of the problem itself (imports, helpers), run here as well.
             names: the only ones that the tests take from the program; so it cannot put a helper of its own in place.
         """
-        space: dict[str, Any] = {"__name__": "__main__"}
-        sys.modules["__main__"] = types.ModuleType("__main__")
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        checks = Checks(lambda manager: isinstance(manager, Remote), self.ask_about)
+        space = main.__dict__
+        space.update(checks.namespace())
         try:
-            exec(compile(given, "<problem>", "exec", dont_inherit=True), space)
+            exec(compile(prepare(given, ()), "<problem>", "exec", dont_inherit=True), space)
             self.channel.send(program)
-            answer = self.channel.receive()
-            if "raised" in answer:
-                return ["error", str(answer["raised"][1])[:500]]
+            if error := self._started():
+                return ["error", error]
             space.update({name: self.ask("name", (name,), {}) for name in names})
-            exec(compile(tests, "<tests>", "exec", dont_inherit=True), space)
+            prepared = prepare(tests, names)
+            provide_modules(space, prepared, _nodes(program))
+            exec(compile(prepared, "<tests>", "exec", dont_inherit=True), space)
         except Gone:
             return ["gone", ""]
         except BaseException as error:
-            return ["failed", _said(error)] if not self.gone or isinstance(error, MemoryError) else ["gone", ""]
-        return ["gone", ""] if self.gone else ["passed", ""]
+            if self.gone and not isinstance(error, MemoryError):
+                return ["gone", ""]
+            limit = next(iter(self.limits), "")
+            return ["failed", said(error, True) + (f" ({limit})" if limit else "")]
+        if self.gone:
+            return ["gone", ""]
+        return ["failed", checks.why] if checks.failed else ["passed", ""]
+
+    def _started(self) -> str:
+        """Waits until the program's module has run; the error that it raised, or nothing."""
+        error, _ = self._trusting_no_form(lambda: self.hear(self.exchange()))
+        return "" if error is None else said(error, False)
 
     def ask(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Has the program do something; raises what that raises.
@@ -56,138 +79,186 @@ class Judge:
         Raises:
             Gone: the program has ended, or answers for itself. A test that catches everything goes on, but in vain.
         """
-        coded = [encode(a, _refer) for a in args] if what != "name" else list(args)
-        named = {k: encode(v, _refer) for k, v in kwargs.items()}
         if self.gone:
             raise Gone
-        self.gone = True  # until it has answered well
-        self.channel.send([what, coded, named])
-        answer = self.channel.receive()
-        try:
-            error, result = None, None
-            if "raised" in answer:
-                error = _error(*answer["raised"])
-            else:
-                result = self.decode(answer["result"])
-                given, before = [*args, *kwargs.values()], [*coded, *named.values()]
-                for own, sent, after in zip(given, before, answer["args"], strict=True):
-                    if after is not None and after != sent:
-                        _become(own, self.decode(after))
-        except MemoryError:
-            raise
-        except Exception as fault:
-            raise Gone from fault
-        self.gone = False
+        error, found = self._trusting_no_form(lambda: self.consult(what, args, kwargs))
         if error is not None:
             raise error
-        return result
+        return found
 
-    def decode(self, found: Any) -> Any:
-        return decode(found, self._referred)
+    def _trusting_no_form(self, consult: Callable[[], Any]) -> Any:
+        before, self.gone = self.gone, True  # until it has answered well
+        try:
+            found = consult()
+        except MemoryError:
+            raise
+        except Unsent as unsent:
+            self.gone = before
+            raise TypeError(f"{unsent}") from None
+        except Exception as fault:
+            raise Gone from fault
+        self.gone = before
+        return found
 
-    def _referred(self, found: Any) -> Any:
-        kind, number, name = found
-        if kind != "object" or type(number) is not int:
-            raise TypeError(kind)
-        return Remote(self, number, str(name))
+    def heard(self, out: Any) -> None:
+        """What the program has printed, for tests that capture it; outside, it was counted when it was printed."""
+        for number, text in out:
+            own = sys.__stdout__ if number == 1 else sys.__stderr__
+            stream = sys.stdout if number == 1 else sys.stderr
+            if stream is not own:
+                stream.write(str(text))
+
+    # What the program may ask for
+
+    def answer(self, request: list[Any]) -> None:
+        """Lets the program use what the tests have handed to it, and nothing else."""
+        what, args, _ = request
+        if what not in ("input", "stdin") and not (isinstance(args[0], list) and args[0][0] == "yours"):
+            raise ValueError("not of the tests")
+        super().answer(request)
+
+    def do(self, what: str, given: list[Any], named: dict[str, Any]) -> Any:
+        if what == "input":
+            return builtins.input(*given)
+        if what == "stdin" and given[0] in ("read", "readline"):
+            return getattr(sys.stdin, given[0])(*given[1:])
+        if what in ("getattr", "setattr", "delattr"):
+            self._check_attribute(what, *given[:2])
+        elif what == "method" and given[1] not in (*METHODS, *OPERATIONS):
+            raise AttributeError(given[1])
+        elif what == "call" and isinstance(given[0], type) and given[0].__module__ not in CALLABLE:
+            raise TypeError(f"a program may not call {given[0].__name__} of the tests")
+        elif what != "call" and what not in SPECIAL:
+            raise ValueError(what)
+        return super().do(what, given, named)
+
+    def _check_attribute(self, what: str, value: Any, name: str) -> None:
+        """Raises `AttributeError`: a program may not read or set it, for it leads to the tests or changes a class."""
+        leads_out = LEADS_OUT.fullmatch(name) or name.startswith("_")
+        home = value.__module__ if isinstance(value, types.FunctionType) else type(value).__module__
+        changes = what != "getattr" and home != "__main__"
+        if name == "__signature__" and what == "getattr":
+            return
+        if (leads_out and name not in ("__name__", "__doc__")) or changes or isinstance(value, types.ModuleType):
+            raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r} for the program")
+
+    # What objects of the program may decide
+
+    def object_of(self, number: int, kind: Any) -> Any:
+        made = super().object_of(number, kind)
+        if kind.__name__ == "coroutine":
+            self.theirs[id(made)] = number, made
+
+            async def coroutine() -> Any:
+                return await made
+
+            return coroutine()
+        return made
+
+    def ask_about(self, value: Any, made_by: Any) -> Any:
+        """The value, whose answer to the next question counts: the tests have made it from a class under test."""
+        if isinstance(made_by, StandInClass) and type(value) is made_by:
+            self.asked = value
+        return value
+
+    def take_asked(self, value: Any) -> bool:
+        """Whether the tests ask just this object."""
+        asked, self.asked = self.asked, None
+        return asked is value
+
+    def limit(self, what: str, answer: Any) -> Any:
+        """Notes that an object was not allowed to decide something."""
+        self.limits[f"an object of the program {what}, which the sandbox does not let it decide"] = None
+        return answer
 
 
-class Remote:
+CALLABLE = ("__main__", "collections", "datetime", "decimal", "fractions")
+
+
+class Remote(StandIn):
     """Stands for an object of the program. It is equal to others of its kind if the program says so, to data never."""
 
-    def __init__(self, judge: Judge, number: int, name: str) -> None:
-        self.__dict__.update(_judge=judge, _number=number, __name__=name)
+    __slots__ = ()
+    link: Judge
 
-    def _ask(self, what: str, *args: Any) -> Any:
-        return self._judge.ask(what, (self, *args), {})
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._judge.ask("call", (self, *args), kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        return self._ask("getattr", name)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        self._ask("setattr", name, value)
-
-    def __iter__(self) -> Any:
-        return self._ask("iter")
-
-    def __next__(self) -> Any:
-        return self._ask("next")
-
-    def __len__(self) -> int:
-        return int(self._ask("len"))
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._ask("getitem", key)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self._ask("setitem", key, value)
+    def __await__(self) -> Any:
+        return self._ask("await")
+        yield
 
     def __contains__(self, item: Any) -> bool:
-        return any(value is item or value == item for value in self)  # the program is not asked, nor told for what
+        """By iteration: the program is not asked, nor told for what."""
+        if self.link.take_asked(self):
+            return bool(self._ask("contains", item))
+        return any(value is item or value == item for value in self)
 
-    def __bool__(self) -> bool:
-        return bool(self._ask("bool"))
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, Remote) or self.link.take_asked(self):
+            return self._ask("eq", other) is True
+        return self.link.limit("compares with data", False) if self._compares() else NotImplemented
 
-    def __str__(self) -> str:
-        return str(self._ask("str"))
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
-    def __repr__(self) -> str:
-        return str(self._ask("repr"))
+    def _compares(self) -> bool:
+        return type(self).__name__ not in ("function", "type", "NoneType", "builtin_function_or_method")
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Remote) and self._ask("eq", other) is True
-
-    def __lt__(self, other: Any) -> Any:
-        return self._ask("lt", other) if isinstance(other, Remote) else NotImplemented
-
-    def __le__(self, other: Any) -> Any:
-        return self._ask("le", other) if isinstance(other, Remote) else NotImplemented
-
-    def __gt__(self, other: Any) -> Any:
-        return self._ask("gt", other) if isinstance(other, Remote) else NotImplemented
-
-    def __ge__(self, other: Any) -> Any:
-        return self._ask("ge", other) if isinstance(other, Remote) else NotImplemented
-
-    __hash__ = object.__hash__
+    __hash__ = StandIn.__hash__
 
 
-def _refer(value: Any) -> Any:
-    if isinstance(value, Remote):
-        return ["object", value.__dict__["_number"], ""]
-    raise TypeError(f"the tests pass a {type(value).__name__}, which cannot be sent to the program")
+def _comparison(what: str) -> Any:
+    def compare(self: Any, other: Any) -> Any:
+        if isinstance(other, Remote) or self.link.take_asked(self):
+            return self._ask(what, other)
+        return self.link.limit("compares with data", NotImplemented)
+
+    return compare
 
 
-def _error(kind: str, said: str) -> BaseException:
-    found = getattr(builtins, kind, None)
-    if isinstance(found, type) and issubclass(found, Exception):
-        try:
-            return found(said)
-        except TypeError:  # UnicodeDecodeError wants five arguments
-            pass
-    return Broken(said)
+def _operation(name: str) -> Any:
+    def calculate(self: Any, other: Any) -> Any:
+        judge = self.link
+        asked = judge.take_asked(self)
+        found = self._ask("method", name, other)
+        derived = id(self) in judge.derived or id(other) in judge.derived
+        if asked or found is NotImplemented or (isinstance(other, Remote) and not derived):
+            return found
+        if not isinstance(found, Remote):
+            return judge.limit("calculates with data", NotImplemented)
+        judge.derived[id(found)] = found
+        return found
+
+    return calculate
 
 
-def _become(own: Any, after: Any) -> None:
-    """Changes a list, dict, set or bytearray of the tests as the program changed its copy."""
-    if type(own) is not type(after):
-        return
-    if type(own) in (list, bytearray):
-        own[:] = after
-    elif type(own) in (dict, set):
-        own.clear()
-        own.update(after)
+def _conversion(name: str) -> Any:
+    before = getattr(StandIn, name)
+
+    def convert(self: Any, *rest: Any) -> Any:
+        judge = self.link
+        if id(self) not in judge.derived:
+            return before(self, *rest)
+        found = before(self, *rest)
+        if isinstance(found, Remote):
+            judge.derived[id(found)] = found
+            return found
+        judge.limit("calculates with data", None)
+        raise TypeError(f"what came of a {type(self).__name__} and data does not become data here")
+
+    return convert
 
 
-def _said(error: BaseException) -> str:
+for _what in ("lt", "le", "gt", "ge"):
+    setattr(Remote, f"__{_what}__", _comparison(_what))
+for _name in OPERATIONS:
+    setattr(Remote, _name, _operation(_name))
+for _name in CONVERSIONS:
+    setattr(Remote, _name, _conversion(_name))
+
+
+def _nodes(program: str) -> list[ast.AST]:
     try:
-        text = f"{error}"
-    except BaseException:
-        text = ""
-    name = type(error).__name__
-    if isinstance(error, AssertionError):
-        return f"a test failed{': ' + text if text else ''}"[:500]
-    return (text if text.startswith(name) or name == "Broken" else f"{name}: {text}")[:500]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return list(ast.walk(ast.parse(program)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []

@@ -3,87 +3,108 @@
 from __future__ import annotations
 
 import builtins
-import operator
 import sys
 import types
-from typing import Any
 
-from values import Channel, Gone, decode, encode
+from link import Link, StandIn
+from values import Channel
 
-_SPECIAL = {
-    "iter": iter, "next": next, "len": len, "getitem": operator.getitem, "str": str,
-    "repr": repr, "bool": bool, "eq": operator.eq, "lt": operator.lt, "le": operator.le, "gt": operator.gt,
-    "ge": operator.ge, "getattr": getattr, "setattr": setattr, "setitem": operator.setitem,
-}  # fmt: skip
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+KEPT = 1 << 20  # characters printed during one call that the tests can capture
 
 
-class Program:
+class Program(Link):
     """The module that the program makes, and the objects of it that the tests have references to."""
 
     def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+        super().__init__(channel, StandIn)
+        StandIn.link = self
         self.module = types.ModuleType("solution")  # not __main__: what is under that name is not for tests
-        self.objects: dict[int, Any] = {}
+        self.printed: list[list[Any]] = []
+        self.loop: Any = None
 
     def serve(self) -> None:
         """Runs the program, then does what it is told until nobody tells it anything."""
         builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # of `site`, which is not loaded
-        text = self.channel.receive()
+        builtins.input = self._input
+        sys.stdin = _Input(self)  # type: ignore[assignment]
+        sys.stdout, sys.stderr = _Output(self, 1, sys.stdout), _Output(self, 2, sys.stderr)  # type: ignore[assignment]
+        self.text = self.channel.receive()
         sys.modules["solution"] = self.module
-        self._answer(lambda: self._start(text))
+        self.answer(["start", [], []])
         while True:
-            request = self.channel.receive()
-            self._answer(lambda request=request: self._do(*request))
+            self.answer(self.channel.receive())
 
-    def _answer(self, work: Any) -> None:
-        try:
-            found = work()
-        except Gone:
-            raise
-        except BaseException as error:  # SystemExit and KeyboardInterrupt too: a program does not end its test
-            found = {"raised": [_kind(error), _said(error)]}
-        self.channel.send(found)
-
-    def _start(self, text: str) -> Any:
-        exec(compile(text, "<program>", "exec", dont_inherit=True), self.module.__dict__)
-        return {}
-
-    def _do(self, what: str, args: Any, kwargs: Any) -> Any:
+    def do(self, what: str, given: list[Any], named: dict[str, Any]) -> Any:
+        if what == "start":
+            return exec(compile(self.text, "<program>", "exec", dont_inherit=True), self.module.__dict__)
         if what == "name":
-            if args[0] not in self.module.__dict__:
-                raise NameError(f"the program defines no {args[0]!r}")
-            return {"result": self._encode(self.module.__dict__[args[0]]), "args": [None]}
-        values = [decode(a, self._referred) for a in args]
-        named = {k: decode(v, self._referred) for k, v in kwargs.items()}
-        given = [*values, *named.values()]
-        function, *rest = values if what == "call" else [_SPECIAL[what], *values]
-        result = self._encode(function(*rest, **named))
-        # A function may change what it is given; the other side has a copy and is told.
-        return {"result": result, "args": [self._encode(a) if _changes(a) else None for a in given]}
+            if given[0] not in self.module.__dict__:
+                raise NameError(f"the program defines no {given[0]!r}")
+            return self.module.__dict__[given[0]]
+        if what == "await":
+            return self._await(given[0])
+        return super().do(what, given, named)
 
-    def _encode(self, value: Any) -> Any:
-        return encode(value, self._refer)
+    def _await(self, value: Any) -> Any:
+        """Runs a coroutine to its end, in one loop for all of them."""
+        import asyncio
 
-    def _refer(self, value: Any) -> Any:
-        self.objects[id(value)] = value
-        return ["object", id(value), type(value).__name__]
+        async def run() -> Any:
+            return await value
 
-    def _referred(self, found: Any) -> Any:
-        return self.objects[found[1]]
+        if self.loop is None:
+            self.loop = asyncio.new_event_loop()
+        return self.loop.run_until_complete(run())
 
+    def said(self) -> dict[str, Any]:
+        out, self.printed = self.printed, []
+        return {"out": out} if out else {}
 
-def _changes(value: Any) -> bool:
-    return isinstance(value, (list, dict, set, bytearray))
-
-
-def _kind(error: BaseException) -> str:
-    """The name of the built-in class that an error is of, or is derived from."""
-    names = [c.__name__ for c in type(error).__mro__]
-    return next(n for n in names if isinstance(getattr(builtins, n, None), type))
+    def _input(self, prompt: object = "") -> Any:
+        """What the tests give in place of a keyboard."""
+        return self.ask("input", (str(prompt),), {})
 
 
-def _said(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"[:500]
-    except BaseException:
-        return type(error).__name__
+class _Output:
+    """Standard output or error: what is printed is counted outside, and sent to the tests as well."""
+
+    def __init__(self, program: Program, number: int, stream: Any) -> None:
+        self.program, self.number, self.stream = program, number, stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        if sum(len(t) for _, t in self.program.printed[-100:]) < KEPT and len(self.program.printed) < KEPT:
+            self.program.printed.append([self.number, str(text)])
+        return int(self.stream.write(text))
+
+    def writelines(self, lines: Any) -> None:
+        for line in lines:
+            self.write(line)
+
+
+class _Input:
+    """Standard input, read where the tests run."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def readline(self, *size: int) -> str:
+        return str(self.program.ask("stdin", ("readline", *size), {}))
+
+    def read(self, *size: int) -> str:
+        return str(self.program.ask("stdin", ("read", *size), {}))
+
+    def readlines(self) -> list[str]:
+        return list(self)
+
+    def __iter__(self) -> Any:
+        return iter(self.readline, "")
+
+    def isatty(self) -> bool:
+        return False

@@ -1,6 +1,6 @@
 """What a process of the sandbox begins with: locks itself in, then becomes the judge or the program.
 
-    python -I -S -B start.py program|judge SETTINGS
+    python -I -S start.py program|judge SETTINGS
 
 SETTINGS is JSON: limits, whether to confine, the scratch folder, the watcher's number, and those of the pipes.
 """
@@ -18,9 +18,10 @@ def main() -> None:
     from values import Channel, Gone
 
     if role == "judge":
-        import judge as part
+        import judge
+        import together
     else:
-        import program as part
+        import program
     sys.path.remove(here)
     sys.argv = [""]
     sys.set_int_max_str_digits(0) if hasattr(sys, "set_int_max_str_digits") else None
@@ -40,8 +41,13 @@ def main() -> None:
     channel = Channel(settings["read"], settings["write"])
     try:
         if role == "program":
-            part.Program(channel).serve()
-        answers.send(part.Judge(channel).verdict(*answers.receive()))
+            program.Program(channel).serve()
+        *case, apart = answers.receive()
+        answer = None if apart else together.verdict(*case)
+        if answer is None:
+            answers.send(["apart", ""])
+            answer = judge.Judge(channel).verdict(*case)
+        answers.send(answer)
     except Gone:
         pass
     os._exit(0)  # without waiting for threads that a program has started

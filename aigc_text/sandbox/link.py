@@ -1,0 +1,421 @@
+"""The objects of one process in the other: stand-ins that ask over the channel.
+
+Read by path in a bare interpreter. The judge has stand-ins for what the program makes, the program for functions, classes
+and objects that the tests hand to it. `judge` says what a stand-in of the program's may decide.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import operator
+import sys
+
+from pure_modules import MODULES
+from values import Channel, Exchange
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+SPECIAL: dict[str, Callable[..., Any]] = {
+    "iter": iter, "next": next, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash, "format": format,
+    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem, "contains": operator.contains,
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "abs": abs, "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "round": round, "int": int,
+    "float": float, "complex": complex, "index": operator.index, "reversed": reversed, "dir": dir,
+    "isinstance": isinstance, "issubclass": issubclass,
+}  # fmt: skip
+#: Asked by the name of the method: it is there or not.
+METHODS = ("__enter__", "__exit__", "__aenter__", "__aexit__", "__aiter__", "__anext__", "__trunc__", "__floor__",
+           "__ceil__")  # fmt: skip
+_BINARY = [
+    "add",
+    "sub",
+    "mul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "divmod",
+    "pow",
+    "matmul",
+    "and",
+    "or",
+    "xor",
+    "lshift",
+    "rshift",
+]
+OPERATIONS = tuple(f"__{p}{name}__" for name in _BINARY for p in ("", "r", "i") if p + name != "idivmod")
+
+
+class Unsent(Exception):
+    """A value that cannot be sent to the other side."""
+
+
+class Link:
+    """One side of the channel: what it has handed over, and what it holds of the other side's."""
+
+    def __init__(self, channel: Channel, base: type) -> None:
+        self.channel, self.base = channel, base
+        self.handed: dict[int, Any] = {}
+        self.numbers: dict[int, int] = {}  # of what was handed over, by its id
+        self.held: dict[int, Any] = {}  # stand-ins by the other side's number
+        self.theirs: dict[int, tuple[int, Any]] = {}  # that number, and the stand-in, by its id
+
+    def exchange(self) -> Exchange:
+        """The values of one request and its answer."""
+        made = Exchange(self.refer, lambda found: self.resolve(made, found))
+        return made
+
+    # Asking
+
+    def ask(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Has the other side do something; raises what that raises."""
+        error, found = self.consult(what, args, kwargs)
+        if error is not None:
+            raise error
+        return found
+
+    def consult(self, what: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[BaseException | None, Any]:
+        """(error, result) of what the other side does."""
+        exchange = self.exchange()
+        try:
+            coded = [[exchange.encode(a) for a in args], [[k, exchange.encode(v)] for k, v in kwargs.items()]]
+        except RecursionError:
+            raise Unsent("values nested too deeply to be sent to the program") from None
+        self.channel.send([what, *coded])
+        return self.hear(exchange)
+
+    def hear(self, exchange: Exchange) -> tuple[BaseException | None, Any]:
+        """(error, result) of the other side, whose own questions are answered until then."""
+        while isinstance(answer := self.channel.receive(), list):
+            self.answer(answer)
+        exchange.apply(answer["changed"])
+        self.heard(answer.get("out", ()))
+        if "raised" not in answer:
+            return None, exchange.decode(answer["result"])
+        error = exchange.decode(answer["raised"])
+        if not isinstance(error, BaseException):
+            raise TypeError("no error")
+        return error, None
+
+    def heard(self, out: Any) -> None:
+        """What the other side has printed meanwhile."""
+
+    # Answering
+
+    def answer(self, request: list[Any]) -> None:
+        """Does what the other side asks for, and sends what comes of it."""
+        what, args, kwargs = request
+        exchange = self.exchange()
+        given = [exchange.decode(a) for a in args]
+        named = {str(k): exchange.decode(v) for k, v in kwargs}
+        known = len(exchange.containers)
+        try:
+            found, raised = self.do(what, given, named), False
+        except Exception as error:
+            found, raised = error, True
+        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # a program does not end its test
+            found, raised = error, True
+        message = {"changed": exchange.changes(known), "raised" if raised else "result": exchange.encode(found)}
+        self.channel.send({**message, **self.said()})
+
+    def said(self) -> dict[str, Any]:
+        """What goes with an answer."""
+        return {}
+
+    def do(self, what: str, given: list[Any], named: dict[str, Any]) -> Any:
+        """What a request asks for."""
+        first, *rest = given
+        if what == "call":
+            return first(*rest, **named)
+        if what == "getattr" and rest == ["__signature__"]:
+            return inspect().signature(first)
+        if what == "getattr":
+            return getattr(first, *rest)
+        if what == "setattr":
+            return setattr(first, *rest)
+        if what == "delattr":
+            return delattr(first, *rest)
+        if what == "method":  # of the class, as Python looks for special methods; NotImplemented where there is none
+            name, *args = rest
+            method = getattr(type(first), name, None)
+            return NotImplemented if method is None else method(first, *args, **named)
+        return SPECIAL[what](*given, **named)
+
+    # References
+
+    def refer(self, value: Any) -> Any:
+        """The reference to what is no data."""
+        if id(value) in self.theirs:
+            return ["yours", self.theirs[id(value)][0]]
+        if isinstance(value, BaseException):
+            return self._encode_error(value)
+        if isinstance(value, type) and (place := _place_of_exception(value)):
+            return ["exception", place]
+        known = id(value) in self.numbers
+        number = self.numbers.setdefault(id(value), len(self.numbers))
+        self.handed[number] = value
+        return ["mine", number] if known else ["mine", number, *self._describe(value)]
+
+    def _describe(self, value: Any) -> list[Any]:
+        if isinstance(value, type):
+            doc = value.__doc__ if isinstance(value.__doc__, str) else None
+            bases = [self.refer(b) for b in value.__bases__ if b is not object and not _is_data(b)]
+            return ["class", value.__name__, doc, bases]
+        return ["object", self.refer(type(value))]
+
+    def resolve(self, exchange: Exchange, found: Any) -> Any:
+        """What a reference of the other side stands for here."""
+        kind, *rest = found
+        if kind == "yours":
+            return self.handed[rest[0]]
+        if kind == "exception":
+            return _exception_at(rest[0])
+        if kind == "error":
+            return self._decode_error(exchange, *rest)
+        if kind != "mine" or type(rest[0]) is not int:
+            raise TypeError(kind)
+        number, *description = rest
+        if number not in self.held:
+            made = self._stand_in(exchange, number, *description)
+            self.held[number], self.theirs[id(made)] = made, (number, made)
+        return self.held[number]
+
+    def _stand_in(self, exchange: Exchange, number: int, kind: str, *rest: Any) -> Any:
+        if kind == "object":
+            return self.object_of(number, self.resolve(exchange, rest[0]))
+        name, doc, bases = rest
+        decoded = tuple(self.resolve(exchange, b) for b in bases)
+        errors = tuple(b for b in decoded if issubclass(b, BaseException))
+        space = {"__doc__": doc, "__slots__": () if not errors else ("said",), "__module__": "solution", "link": self}
+        if errors:
+            space.update(__str__=lambda error: getattr(error, "said", "") or BaseException.__str__(error))
+            del space["__slots__"]
+            return type(str(name), errors, space)
+        if not any(issubclass(b, self.base) for b in decoded):
+            decoded = (*decoded, self.base)
+        return StandInClass(str(name), decoded, space)
+
+    def object_of(self, number: int, kind: Any) -> Any:
+        """A stand-in for an object of the other side's class."""
+        made = object.__new__(kind)
+        object.__setattr__(made, "number", number)
+        return made
+
+    # Errors
+
+    def _encode_error(self, error: BaseException) -> Any:
+        try:
+            said = str.__str__(f"{error}")[:2000]
+        except Exception:
+            said = ""
+        state = {k: v for k, v in vars(error).items() if isinstance(k, str)} if hasattr(error, "__dict__") else {}
+        for name in ("name", "obj", "path", "msg", "lineno", "offset", "text"):  # of AttributeError, SyntaxError, …
+            if isinstance(error, (AttributeError, NameError, ImportError, SyntaxError)) and hasattr(error, name):
+                state[name] = getattr(error, name)
+        given = list(error.args)
+        if isinstance(error, OSError) and error.errno:
+            given = [error.errno, error.strerror, error.filename]
+        inner = Exchange(self.refer, _nothing)
+        args, attributes = _encoded(inner, given), {k: _encoded(inner, v) for k, v in state.items()}
+        cause = error.__cause__
+        caused = self._encode_error(cause) if cause is not None and cause is not error else None
+        return ["error", self.refer(type(error)), args, attributes, said, caused]
+
+    def _decode_error(self, _: Exchange, kind: Any, args: Any, attributes: Any, said: str, caused: Any) -> Any:
+        inner = Exchange(self.refer, lambda found: self.resolve(inner, found))
+        made = self.resolve(inner, kind)
+        given = inner.decode(args)
+        error = _made(made, given)
+        for name, value in attributes.items():
+            decoded = inner.decode(value)
+            if not (name.startswith("__") and name != "__notes__"):
+                _try_to_set(error, name, decoded)
+        if made.__module__ == "solution":
+            _try_to_set(error, "said", said)
+        if caused is not None:
+            error.__cause__ = self.resolve(inner, caused)
+        return error
+
+
+def inspect() -> Any:
+    """The module, which few programs need."""
+    import inspect
+
+    return inspect
+
+
+def _nothing(_: Any) -> Any:
+    raise TypeError("nothing comes back here")
+
+
+def _encoded(exchange: Exchange, value: Any) -> Any:
+    try:
+        return exchange.encode(value)
+    except RecursionError:
+        return exchange.encode(repr(type(value)))
+
+
+def _made(kind: type[BaseException], given: list[Any]) -> BaseException:
+    try:
+        error = kind(*given) if issubclass(kind, OSError) else kind.__new__(kind, *given)
+        error.args = tuple(given) if not issubclass(kind, OSError) else error.args
+    except TypeError:  # its class wants others
+        error = Exception.__new__(kind)
+        error.args = tuple(given)
+    return error
+
+
+def _try_to_set(error: BaseException, name: str, value: Any) -> None:
+    try:
+        setattr(error, name, value)
+    except (AttributeError, TypeError):
+        return
+
+
+def _place_of_exception(kind: type) -> str:
+    """`module:name` of an exception of the standard library, or nothing."""
+    module = kind.__module__
+    if not issubclass(kind, BaseException) or module.partition(".")[0] not in sys.stdlib_module_names | {"builtins"}:
+        return ""
+    found = getattr(sys.modules.get(module), kind.__name__, None)
+    return f"{module}:{kind.__name__}" if found is kind and module != "__main__" else ""
+
+
+def _exception_at(place: str) -> Any:
+    module, _, name = place.partition(":")
+    if module not in sys.modules and module not in MODULES:
+        raise TypeError(place)
+    found = getattr(builtins if module == "builtins" else importlib.import_module(module), name)
+    if not (isinstance(found, type) and issubclass(found, BaseException)):
+        raise TypeError(place)
+    return found
+
+
+def _is_data(kind: type) -> bool:
+    return kind in (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
+
+class StandInClass(type):
+    """The class of stand-ins for the objects of a class of the other side; stands for that class itself."""
+
+    link: Link
+
+    def _consult(cls, what: str, *args: Any, **kwargs: Any) -> Any:
+        return cls.link.ask(what, (cls, *args), kwargs)
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        return cls._consult("call", *args, **kwargs)
+
+    def __getattr__(cls, name: str) -> Any:
+        return cls._consult("getattr", name)
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        cls._consult("setattr", name, value)
+
+    def __iter__(cls) -> Any:
+        return cls._consult("iter")
+
+    def __len__(cls) -> int:
+        return int(cls._consult("len"))
+
+    def __getitem__(cls, key: Any) -> Any:
+        return cls._consult("getitem", key)
+
+    def __contains__(cls, item: Any) -> bool:
+        return any(value is item or value == item for value in cls)
+
+    def __bool__(cls) -> bool:
+        return True
+
+
+class StandIn:
+    """Stands for an object of the other side, and asks there for whatever is asked of it."""
+
+    __slots__ = ("number",)
+    link: Link
+
+    def _ask(self, what: str, *args: Any, **kwargs: Any) -> Any:
+        return type(self).link.ask(what, (self, *args), kwargs)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._ask("call", *args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._ask("getattr", name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._ask("setattr", name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._ask("delattr", name)
+
+    def __iter__(self) -> Any:
+        return self._ask("iter")
+
+    def __next__(self) -> Any:
+        return self._ask("next")
+
+    def __reversed__(self) -> Any:
+        return self._ask("reversed")
+
+    def __len__(self) -> int:
+        return int(self._ask("len"))
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._ask("getitem", key)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._ask("setitem", key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        self._ask("delitem", key)
+
+    def __contains__(self, item: Any) -> bool:
+        return bool(self._ask("contains", item))
+
+    def __bool__(self) -> bool:
+        return bool(self._ask("bool"))
+
+    def __str__(self) -> str:
+        return str(self._ask("str"))
+
+    def __repr__(self) -> str:
+        return str(self._ask("repr"))
+
+    def __format__(self, spec: str) -> str:
+        return str(self._ask("format", spec))
+
+    def __hash__(self) -> int:
+        return int(self._ask("hash"))
+
+    def __eq__(self, other: object) -> Any:
+        return self._ask("eq", other)
+
+    def __dir__(self) -> Any:
+        return self._ask("dir")
+
+
+def _convert(what: str) -> Any:
+    def convert(self: Any, *rest: Any) -> Any:
+        return self._ask(what, *rest)
+
+    return convert
+
+
+def _method(name: str) -> Any:
+    def method(self: Any, *given: Any) -> Any:
+        found = self._ask("method", name, *given)
+        if found is NotImplemented and name in METHODS:
+            raise TypeError(f"{type(self).__name__!r} object has no {name}")
+        return found
+
+    return method
+
+
+for _what in ("abs", "neg", "pos", "invert", "round", "int", "float", "complex", "index", "lt", "le", "gt", "ge"):
+    setattr(StandIn, f"__{_what}__", _convert(_what))
+for _name in (*METHODS, *OPERATIONS):
+    setattr(StandIn, _name, _method(_name))
