@@ -1,0 +1,67 @@
+"""Programs with tests (`programs.py`): the correct ones pass as they do in plain Python, and no wrong one does."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import programs
+import pytest
+
+from aigc_text.sandbox import Case, Limits, run_all
+
+SHARE = 0.97  # of the correct programs that pass at least
+LIMITS: dict[str, str] = {}  # correct programs that do not pass, each with a part of the reason given
+QUICK = Limits(seconds=2)
+
+
+def run_in_sandbox(chosen, limits=None):
+    """[(case, verdict)]"""
+    cases = [Case(c.program, c.decided, "", c.names) for c in chosen]
+    return list(zip(chosen, run_all(cases, limits, workers=2), strict=True))
+
+
+def run_in_plain_python(*words):
+    """{name: its error, or None}"""
+    done = subprocess.run(
+        [sys.executable, programs.__file__, *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+def test_names_are_unique():
+    names = Counter(c.name for topic in (*programs.topics(), programs.FORGERIES) for c in programs.cases(topic))
+    assert not [name for name, count in names.items() if count > 1]
+    assert len(programs.cases()) >= 170 and len(programs.cases(programs.FORGERIES)) >= 60
+
+
+def test_each_program_is_correct_in_plain_python():
+    found = run_in_plain_python()
+    assert set(found) == {c.name for c in programs.cases()}
+    assert not {name: error for name, error in found.items() if error is not None}
+
+
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_correct_programs_pass(step):
+    found = run_in_sandbox(programs.cases()[::step])
+    failed = {c.name: f"{c.topic}: {v.outcome}: {v.why}" for c, v in found if not v.passed}
+    unexpected = {name: why for name, why in failed.items() if LIMITS.get(name, why + "!") not in why}
+    assert not unexpected, f"{len(failed)} of {len(found)}\n" + "\n".join(f"{n}: {w}" for n, w in unexpected.items())
+    assert len(failed) <= (1 - SHARE) * len(found)
+    assert not [c.name for c, v in found if v.passed and c.name in LIMITS], "these pass by now"
+
+
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_no_wrong_program_passes(step):
+    found = run_in_sandbox(programs.cases(programs.FORGERIES)[::step], QUICK)
+    assert not {c.name: c.claim for c, v in found if v.passed}
+
+
+def test_the_tests_of_forgeries_fail_for_an_honest_wrong_program():
+    found = run_in_plain_python("--honest", programs.FORGERIES)
+    assert set(found) == {c.name for c in programs.cases(programs.FORGERIES) if c.claim}
+    assert not [name for name, error in found.items() if error is None]
