@@ -199,7 +199,7 @@ def test_nothing_is_left_behind():
 def test_nothing_outlives_the_watcher(tmp_path):
     script = (
         "import sys\nfrom aigc_text.sandbox import Case, Limits, run\n"
-        "run(Case('import time\\ntime.sleep(1000)', ''), Limits(seconds=100))"
+        "run(Case('import os, time\\ntime.sleep(1000)', ''), Limits(seconds=100))"
     )
     watcher = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)})
     children = Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children")

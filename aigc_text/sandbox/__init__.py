@@ -28,6 +28,7 @@ from threading import Event
 
 from ..errors import OptionError
 from ..options import Options, option
+from .pure_modules import MODULES
 from .scratch import entries_of, remove, size
 
 START = Path(__file__).with_name("start.py")
@@ -174,19 +175,23 @@ class _Trial:
         self.open = {end for pipe in pipes for end in pipe}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.printed, self.answer = 0, b""
+        apart = apart or _needs_two(self.case.program)
         try:
             self.judge = self.program = self._spawn(
                 "judge", output[1], read=from_program[0], write=to_program[1], input=to_judge[0], verdict=verdict[1]
             )
             self._close(from_program[0], to_program[1], to_judge[0], verdict[1])
-            self._tell(to_judge[1], apart)
-            stopped = self._watch(verdict[0], output[0])
-            if not stopped and self.answer == APART:
-                self.answer = b""
-                self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
-                self._close(to_program[0], from_program[1])
+            if not apart:
+                self._tell(to_judge[1], apart)
                 stopped = self._watch(verdict[0], output[0])
-            return self._decide(stopped)
+                if stopped or self.answer != APART:
+                    return self._decide(stopped)
+                self.answer = b""
+            self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
+            self._close(to_program[0], from_program[1])
+            if apart:
+                self._tell(to_judge[1], apart)
+            return self._decide(self._watch(verdict[0], output[0]))
         finally:
             for process in self.processes:
                 with suppress(ProcessLookupError):
@@ -319,6 +324,14 @@ class _Trial:
             "disk": f"{limits.disk} MiB in files, or folders that cannot be looked into",
             "output": f"{limits.printed} KiB printed",
         }[what]
+
+
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
+
+
+def _needs_two(program: str) -> bool:
+    """Whether it shows at once that program and tests must be kept apart: then both processes start together."""
+    return any(module not in MODULES for module in _IMPORT.findall(program))
 
 
 def _signal(number: int) -> str:

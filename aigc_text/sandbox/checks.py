@@ -176,7 +176,7 @@ def _assigned(node: ast.AST) -> Iterator[tuple[ast.Name, ast.expr]]:
 
 
 def _end_of(body: list[ast.stmt], last: int) -> int:
-    """Where a mark goes in a prepared body: after the statement that was at `last`, and what follows it as its check."""
+    """Where a mark goes in a prepared body: after the statement that was at `last`, and its own check."""
     place = -1
     for n, statement in enumerate(body):
         if not (isinstance(statement, ast.Expr) and "__leave__" in _names(statement)):

@@ -1,7 +1,7 @@
 """The objects of one process in the other: stand-ins that ask over the channel.
 
-Read by path in a bare interpreter. The judge has stand-ins for what the program makes, the program for functions, classes
-and objects that the tests hand to it. `judge` says what a stand-in of the program's may decide.
+Read by path in a bare interpreter. The judge has stand-ins for what the program makes, the program for functions,
+classes and objects that the tests hand to it. `judge` says what a stand-in of the program's may decide.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 SPECIAL: dict[str, Callable[..., Any]] = {
     "iter": iter, "next": next, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash, "format": format,
-    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem, "contains": operator.contains,
-    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+    "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
+    "contains": operator.contains, "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt,
+    "ge": operator.ge,
     "abs": abs, "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "round": round, "int": int,
     "float": float, "complex": complex, "index": operator.index, "reversed": reversed, "dir": dir,
     "isinstance": isinstance, "issubclass": issubclass,
@@ -30,22 +31,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
 #: Asked by the name of the method: it is there or not.
 METHODS = ("__enter__", "__exit__", "__aenter__", "__aexit__", "__aiter__", "__anext__", "__trunc__", "__floor__",
            "__ceil__")  # fmt: skip
-_BINARY = [
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "divmod",
-    "pow",
-    "matmul",
-    "and",
-    "or",
-    "xor",
-    "lshift",
-    "rshift",
-]
+_BINARY = """add sub mul truediv floordiv mod divmod pow matmul and or xor lshift rshift""".split()  # noqa: SIM905
 OPERATIONS = tuple(f"__{p}{name}__" for name in _BINARY for p in ("", "r", "i") if p + name != "idivmod")
 
 

@@ -19,41 +19,11 @@ if TYPE_CHECKING:
 
 MODULE = "solution"  # the name of the program's module
 _MADE_BY_PYTHON = frozenset(
-    [
-        "__module__",
-        "__qualname__",
-        "__doc__",
-        "__dict__",
-        "__weakref__",
-        "__annotations__",
-        "__annotate_func__",
-        "__annotations_cache__",
-        "__firstlineno__",
-        "__static_attributes__",
-        "__classcell__",
-        "__orig_bases__",
-        "__parameters__",
-        "__abstractmethods__",
-        "__match_args__",
-        "__protocol_attrs__",
-        "__non_callable_proto_members__",
-        "__final__",
-        "__type_params__",
-        "__classdictcell__",
-        "__reduce_ex__",
-        "__getnewargs__",
-        "__total__",
-        "__required_keys__",
-        "__optional_keys__",
-        "__readonly_keys__",
-        "__mutable_keys__",
-        "__closed__",
-        "__extra_items__",
-        "__replace__",
-        "__callable_proto_members_only__",
-        "__subclasshook__",
-        "__signature__",
-    ]
+    """__module__ __qualname__ __doc__ __dict__ __weakref__ __annotations__ __annotate_func__ __annotations_cache__
+    __firstlineno__ __static_attributes__ __classcell__ __orig_bases__ __parameters__ __abstractmethods__
+    __match_args__ __protocol_attrs__ __non_callable_proto_members__ __final__ __type_params__ __classdictcell__
+    __reduce_ex__ __getnewargs__ __total__ __required_keys__ __optional_keys__ __readonly_keys__ __mutable_keys__
+    __closed__ __extra_items__ __replace__ __callable_proto_members_only__ __subclasshook__ __signature__""".split()  # noqa: SIM905
 )
 
 

@@ -15,6 +15,7 @@ import re
 import string
 from collections.abc import Iterable, Iterator
 
+from link import OPERATIONS
 from pure_modules import BASES, BUILTINS, CALLED, DECORATORS, ENUMS, MODULES, public
 
 
@@ -33,50 +34,19 @@ READ = frozenset(
 NAMED_TUPLE = frozenset(["_replace", "_asdict", "_fields", "_make", "_field_defaults"])
 
 COMPARISONS = frozenset(["__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"])
-_BINARY = [
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "divmod",
-    "pow",
-    "matmul",
-    "and",
-    "or",
-    "xor",
-    "lshift",
-    "rshift",
-]
-ARITHMETIC = frozenset(f"__{prefix}{name}__" for name in _BINARY for prefix in ("", "r", "i")) - {"__idivmod__"}
+ARITHMETIC = frozenset(OPERATIONS)
 #: What gives a value of another type for an object.
 CONVERSIONS = frozenset(
-    [
-        "__abs__",
-        "__neg__",
-        "__pos__",
-        "__invert__",
-        "__round__",
-        "__trunc__",
-        "__floor__",
-        "__ceil__",
-        "__int__",
-        "__float__",
-        "__complex__",
-        "__index__",
-        "__bool__",
-        "__len__",
-        "__str__",
-        "__repr__",
-        "__format__",
-    ]
+    """__abs__ __neg__ __pos__ __invert__ __round__ __trunc__ __floor__ __ceil__ __int__ __float__ __complex__
+    __index__ __bool__ __len__ __str__ __repr__ __format__""".split()  # noqa: SIM905
 )
 #: The special methods that a class of the program may define.
 METHODS = (
     COMPARISONS | ARITHMETIC | CONVERSIONS | frozenset(
-        ["__init__", "__new__", "__post_init__", "__call__", "__iter__", "__next__", "__reversed__", "__getitem__", "__setitem__", "__delitem__", "__missing__", "__contains__", "__enter__", "__exit__", "__aenter__", "__aexit__", "__aiter__", "__anext__", "__hash__", "__slots__", "__init_subclass__", "__class_getitem__", "__get__", "__set__", "__delete__", "__set_name__", "__getattr__",
-         "__copy__", "__deepcopy__", "__bytes__", "__length_hint__"]
+        """__init__ __new__ __post_init__ __call__ __iter__ __next__ __reversed__ __getitem__ __setitem__ __delitem__
+    __missing__ __contains__ __enter__ __exit__ __aenter__ __aexit__ __aiter__ __anext__ __hash__ __slots__
+    __init_subclass__ __class_getitem__ __get__ __set__ __delete__ __set_name__ __getattr__ __copy__ __deepcopy__
+    __bytes__ __length_hint__""".split()  # noqa: SIM905
     )
 )  # fmt: skip
 
@@ -86,62 +56,10 @@ _TYPES = (
     UnicodeError, ImportError, KeyError,
 )  # fmt: skip
 _FURTHER = frozenset(
-    [
-        "cache_info",
-        "cache_clear",
-        "send",
-        "throw",
-        "close",
-        "asend",
-        "athrow",
-        "aclose",
-        "hits",
-        "misses",
-        "maxsize",
-        "currsize",
-        "update",
-        "digest",
-        "hexdigest",
-        "name",
-        "digest_size",
-        "block_size",
-        "setter",
-        "getter",
-        "deleter",
-        "tm_year",
-        "tm_mon",
-        "tm_mday",
-        "tm_hour",
-        "tm_min",
-        "tm_sec",
-        "tm_wday",
-        "tm_yday",
-        "n",
-        "sequences",
-        "line_num",
-        "writerow",
-        "writerows",
-        "writeheader",
-        "fieldnames",
-        "args",
-        "errno",
-        "strerror",
-        "filename",
-        "value",
-        "msg",
-        "lineno",
-        "pos",
-        "doc",
-        "colno",
-        "start",
-        "end",
-        "reason",
-        "major",
-        "minor",
-        "micro",
-        "exceptions",
-        "encoding",
-    ]
+    """cache_info cache_clear send throw close asend athrow aclose hits misses maxsize currsize update digest hexdigest
+    name digest_size block_size setter getter deleter tm_year tm_mon tm_mday tm_hour tm_min tm_sec tm_wday tm_yday n
+    sequences line_num writerow writerows writeheader fieldnames args errno strerror filename value msg lineno pos
+    doc colno start end reason major minor micro exceptions encoding""".split()  # noqa: SIM905
 )
 
 
@@ -485,7 +403,7 @@ def _plain_format(text: str) -> bool:
 
 
 class _Guarded(ast.NodeTransformer):
-    """Checks while the program runs what the tree does not show: whose attribute is set, and whose type is asked for."""
+    """Checks while the program runs what the tree does not show: whose attribute is set, whose type is asked for."""
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)

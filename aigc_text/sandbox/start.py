@@ -45,7 +45,8 @@ def main() -> None:
         *case, apart = answers.receive()
         answer = None if apart else together.verdict(*case)
         if answer is None:
-            answers.send(["apart", ""])
+            if not apart:
+                answers.send(["apart", ""])
             answer = judge.Judge(channel).verdict(*case)
         answers.send(answer)
     except Gone:

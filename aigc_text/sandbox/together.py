@@ -77,7 +77,8 @@ def _builtins(classes: OwnClasses) -> dict[str, Any]:
     return {
         **{name: getattr(builtins, name) for name in names if hasattr(builtins, name)},
         "__build_class__": classes.build_class, "__import__": lambda *given: _import(classes, *given),
-        "__own__": classes.target, "type": classes.type_of, "__type__": classes.type_of, "__metatype__": type, "__debug__": True,
+        "__own__": classes.target, "type": classes.type_of, "__type__": classes.type_of, "__metatype__": type,
+        "__debug__": True,
     }  # fmt: skip
 
 
