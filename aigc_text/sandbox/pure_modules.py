@@ -120,7 +120,8 @@ BASES = ENUMS | {"NamedTuple", "TypedDict", "Protocol", "Generic", "ABC", "Funct
 BUILTINS = frozenset(
     """abs all any ascii bin bool bytearray bytes callable chr classmethod complex dict divmod enumerate filter float
     format frozenset hash hex id int iter len list map max memoryview min next object oct ord pow print property
-#: May only be bases of classes, or be asked for with `isinstance`: called, they make classes from computed names.
+    range repr reversed round set slice sorted staticmethod str sum tuple zip NotImplemented Ellipsis aiter
+    anext""".split()  # noqa: SIM905
 )
 #: Those that a program may only call, in the forms that `screen` allows.
 CALLED = frozenset(["type", "getattr", "hasattr", "super", "isinstance", "issubclass"])
