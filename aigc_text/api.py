@@ -66,7 +66,7 @@ def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], st
             f"the model in {model} belongs to backend {own!r}, not {backend!r}",
             f"Leave --backend out, or write --backend {own}",
         )
-    name = backend or own or DEFAULT_BACKEND
+    name = backend if backend is not None else own or DEFAULT_BACKEND
     return name, get_backend(name), model
 
 
@@ -117,11 +117,10 @@ def from_scratch(
     cls = get_backend(backend)
     if not (issubclass(cls, TransformersBackend) and cls.capabilities.training):
         raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
-    import torch
+    from .sampling import seeded
 
     chosen = _tokenizer(tokenizer, texts, vocab_size, infilling)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         made = cls.from_scratch(chosen, **config)
     made.name = backend
     kind = tokenizer if isinstance(tokenizer, str) else "given"

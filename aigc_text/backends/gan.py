@@ -128,7 +128,8 @@ class GAN(TransformersBackend):
         size = self.model.config.noise_size
         if not size:
             return {}
-        return {"noise": normal(torch.tensor([key]), size)[0] if key is not None else torch.zeros(size)}
+        zeros = torch.zeros(size, dtype=torch.float32)
+        return {"noise": normal(torch.tensor([key]), size)[0] if key is not None else zeros}
 
     def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
         """As other models do, exactly; with noise an estimate: -log of the mean of p(x | noise) over ten draws of it.
