@@ -147,7 +147,7 @@ class Backend(ABC):
 
     @classmethod
     def accepted(cls) -> tuple[str, ...]:
-        """The names of the options that `generate` accepts: those in `takes`, or all of `Options` where it is `None`."""
+        """The names of the options that `generate` accepts: `takes`, or all of `Options` where that is `None`."""
         return tuple(cls.Options.fields() if cls.takes is None else cls.takes)
 
     def resolve(self, options: GenerationOptions | None, overrides: dict[str, Any]) -> GenerationOptions:

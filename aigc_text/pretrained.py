@@ -56,9 +56,9 @@ def fresh(
     preflight.check_counts(given, kind.__name__, OptionError)
     values = {**ids, **defaults, **given}
     try:
-        with sampling.seeded(0), preflight.building():
-            with preflight.bounded(preflight.fresh_bounds(cure)), torch.device("meta"):
-                make(kind(vocab_size=len(tokenizer), **values))  # without its numbers: only to see how large it is
+        bounded = preflight.bounded(preflight.fresh_bounds(cure))
+        with sampling.seeded(0), preflight.building(), bounded, torch.device("meta"):
+            make(kind(vocab_size=len(tokenizer), **values))  # without its numbers: only to see how large it would be
         with preflight.building():
             return make(kind(vocab_size=len(tokenizer), **values))
     except OptionError:

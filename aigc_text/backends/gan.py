@@ -146,7 +146,7 @@ class GAN(TransformersBackend):
             DataError: a text with half of a character.
         """
         if not self.model.config.noise_size:
-            return super().score(texts, batch_size=batch_size, context=context or UNLIMITED)
+            return super().score(texts, batch_size=batch_size, context=UNLIMITED if context is None else context)
         if context is not None:
             raise OptionError(f"context {context}: with noise a sentence is read whole", "Leave it out.")
         return self._estimates(texts)
