@@ -94,7 +94,7 @@ def test_two_files_of_one_name_are_two_modules(tmp_path):
         (folder / "plugin.py").write_text(f"NAME = {name!r}\n{COUNTED}")
         found[name] = get_backend(f"{folder}/plugin.py:Plain")
     for name, cls in found.items():
-        assert sys.modules[cls.__module__].NAME == name
+        assert name == sys.modules[cls.__module__].NAME
         assert pickle.loads(pickle.dumps(cls)) is cls
         assert inspect.getsource(cls).startswith("class Plain(Backend):")
         note = sys.modules[cls.__module__].Note("x")
