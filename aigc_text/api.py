@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import hub, loading
+from .descriptors import to_standard_error
 from .errors import BackendError, OptionError, nearest
 from .registry import check_loaded, get_backend, list_backends
 
@@ -38,7 +39,8 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
     """
     name, cls, model = find(backend, model)
     _refuse_unknown(cls, name, kwargs)
-    loaded = cls.from_pretrained(model, **kwargs)
+    with to_standard_error():  # what a plugin prints while it loads is no text of its model
+        loaded = cls.from_pretrained(model, **kwargs)
     check_loaded(loaded, name)
     loaded.name = name
     loaded.origin = {"backend": name, "model": model, **{k: v for k, v in kwargs.items() if v is not None}}
