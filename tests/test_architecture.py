@@ -1,6 +1,7 @@
 """Who may import whom: the table of docs/architecture.md, held against the files."""
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -71,6 +72,7 @@ def name_of(path: Path) -> str:
 FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+@functools.cache
 def imports(name: str) -> tuple[set[Import], set[Import]]:
     """What a file imports of this package, and of others (their first names)."""
     ours, others = set(), set()
