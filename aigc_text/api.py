@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import hub, loading
+from .descriptors import to_standard_error
 from .errors import BackendError, OptionError, nearest
 from .registry import check_loaded, get_backend, list_backends
 
@@ -38,7 +39,8 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
     """
     name, cls, model = find(backend, model)
     _refuse_unknown(cls, name, kwargs)
-    loaded = cls.from_pretrained(model, **kwargs)
+    with to_standard_error():  # what a plugin prints while it loads is no text of its model
+        loaded = cls.from_pretrained(model, **kwargs)
     check_loaded(loaded, name)
     loaded.name = name
     loaded.origin = {"backend": name, "model": model, **{k: v for k, v in kwargs.items() if v is not None}}
@@ -66,7 +68,7 @@ def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], st
             f"the model in {model} belongs to backend {own!r}, not {backend!r}",
             f"Leave --backend out, or write --backend {own}",
         )
-    name = backend or own or DEFAULT_BACKEND
+    name = backend if backend is not None else own or DEFAULT_BACKEND
     return name, get_backend(name), model
 
 
@@ -117,11 +119,10 @@ def from_scratch(
     cls = get_backend(backend)
     if not (issubclass(cls, TransformersBackend) and cls.capabilities.training):
         raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
-    import torch
+    from .sampling import seeded
 
     chosen = _tokenizer(tokenizer, texts, vocab_size, infilling)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         made = cls.from_scratch(chosen, **config)
     made.name = backend
     kind = tokenizer if isinstance(tokenizer, str) else "given"

@@ -58,7 +58,8 @@ class Backend(ABC):
 
     #: The options that `generate` takes; a backend that needs more subclasses `GenerationOptions`.
     Options: ClassVar[type[GenerationOptions]] = GenerationOptions
-    #: The names of those fields that it heeds; `None` is all. The others are refused, never ignored.
+    #: The names of those fields that it heeds: `None` means all of them, `()` none. The others are refused, never
+    #: ignored.
     takes: ClassVar[tuple[str, ...] | None] = None
     #: What the backend can do.
     capabilities: ClassVar[Capabilities] = Capabilities()
@@ -144,18 +145,23 @@ class Backend(ABC):
         """
         raise no_likelihood(self.name)
 
+    @classmethod
+    def accepted(cls) -> tuple[str, ...]:
+        """The names of the options that `generate` accepts: `takes`, or all of `Options` where that is `None`."""
+        return tuple(cls.Options.fields() if cls.takes is None else cls.takes)
+
     def resolve(self, options: GenerationOptions | None, overrides: dict[str, Any]) -> GenerationOptions:
         """`options` with `overrides` on top, checked to be options of this backend."""
         base: dict[str, Any] = {}
         if options is not None:
             base = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
             base = {k: v for k, v in base.items() if v is not None}
-        known = self.takes or tuple(self.Options.fields())
+        known = self.accepted()
         for name in [*base, *overrides]:
             if name not in known:
                 raise OptionError(
                     f"backend {self.name or type(self).__name__!r} has no option {name!r}.{nearest(name, known)}",
-                    f"{_who_takes(name)}Allowed: {', '.join(known)}",
+                    f"{_who_takes(name)}Allowed: {', '.join(known) or 'none'}",
                 )
         result: GenerationOptions = self.Options.parse({**base, **overrides})
         return result

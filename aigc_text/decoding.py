@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .characters import Detokenizer, StopMatcher
 from .engines import Engine, Event, Row, batch_size
-from .errors import GenerationError, out_of_memory
+from .errors import GenerationError, OptionError, out_of_memory
 from .results import Completion, Piece
 
 if TYPE_CHECKING:
@@ -72,10 +72,16 @@ class Budget:
     Args:
         rows: most rows at once.
         tokens: most tokens at once, of prompts and of texts at their longest; one row is always allowed.
+
+    Raises:
+        OptionError: either is below 1.
     """
 
     def __init__(self, rows: int | None = None, tokens: int | None = None) -> None:
-        self.rows, self.tokens = rows or ROWS, tokens or TOKENS
+        for name, value in (("batch_size", rows), ("batch_tokens", tokens)):
+            if value is not None and value < 1:
+                raise OptionError(f"{name} cannot be {value!r}", f"Allowed for {name}: a whole number from 1")
+        self.rows, self.tokens = ROWS if rows is None else rows, TOKENS if tokens is None else tokens
 
     def allows(self, rows: int, width: int) -> bool:
         """Whether so many rows of so many tokens may be computed at once."""

@@ -348,6 +348,8 @@ def _folder(output: str | Path | None, overwrite: bool) -> Path | None:
     """
     if output is None:
         return None
+    if not str(output):
+        raise OptionError("output is empty", "Name a folder, or leave it out.")
     path = Path(output)
     if not overwrite and _finished(path / "report.json"):
         cure = "Choose another --output, or replace it with --overwrite (samples are kept and used again)."

@@ -64,12 +64,14 @@ class EvaluationOptions(Options):
         """The names of the groups of figures.
 
         Raises:
-            OptionError: one that there is not.
+            OptionError: one that does not exist, or none at all.
         """
         if self.metrics is None:
             pairs = self.prompt_column is not None
             return [name for name, group in GROUPS.items() if group.default or (pairs and name == "sacrebleu")]
         wanted = [name.strip() for text in self.metrics for name in text.split(",") if name.strip()]
+        if not wanted:
+            raise OptionError("metrics names no metric", f"Allowed: {', '.join(GROUPS)}")
         for name in wanted:
             if name not in GROUPS:
                 allowed = f"Allowed: {', '.join(GROUPS)}"

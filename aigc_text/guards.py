@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .descriptors import PANIC, panics_muted
 from .errors import ModelError, UserError, one_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-PANIC = "PanicException"  # of Rust, as tokenizers raises it: no `Exception` to Python
 
 
 def first_sentence(error: BaseException) -> str:
@@ -49,32 +45,6 @@ def tried(load: Callable[..., Any], where: Mapping[str, Any]) -> PreTrainedToken
         for text in TRIED:
             tokenizer.decode(tokenizer(text, verbose=False)["input_ids"])
     return tokenizer
-
-
-@contextmanager
-def panics_muted() -> Iterator[None]:
-    """Holds back what is written to the process's standard error, and drops it if Rust panicked."""
-    try:
-        own = os.dup(2)
-    except OSError:  # there is none
-        yield
-        return
-    with tempfile.TemporaryFile() as held:
-        panicked = False
-        sys.stderr.flush()
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException as error:
-            panicked = type(error).__name__ == PANIC
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(own, 2)
-            held.seek(0)
-            if not panicked and (written := held.read()):
-                os.write(own, written)
-            os.close(own)
 
 
 def _check_generation(name: str, config: Any) -> None:

@@ -182,7 +182,7 @@ def locate(model: str, revision: str | None) -> dict[str, Any]:
         if not (folder / ADAPTER_CONFIG).is_file():
             read_config(folder)
         return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
-    found = {"pretrained_model_name_or_path": model, "revision": revision or "main"}
+    found = {"pretrained_model_name_or_path": model, "revision": "main" if revision is None else revision}
     if is_cached(model, revision):
         return {**found, "local_files_only": True}
     if is_reachable():

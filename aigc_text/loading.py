@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, guards, hub, preflight, processes
@@ -44,8 +45,8 @@ def load_model(
 
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
-    quiet(bool(where.get("local_files_only")))
-    with guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class)):
+    failed = guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class))
+    with failed, preflight.building(), quiet(bool(where.get("local_files_only"))):
         bounds = preflight.inspect(hub.files_of(name, where.get("revision")))
         loading: Any = getattr(transformers, auto_class).from_pretrained
         config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
@@ -98,9 +99,9 @@ def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     """The tokenizer of a model as its `tokenizer.json` alone makes it, which needs no torch."""
     from transformers import PreTrainedTokenizerFast
 
-    quiet(bool(where.get("local_files_only")))
     name = where["pretrained_model_name_or_path"]
-    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
+    failed = guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE)
+    with failed, preflight.building(), quiet(bool(where.get("local_files_only"))):
         return guards.tried(PreTrainedTokenizerFast.from_pretrained, where)
 
 
@@ -113,9 +114,9 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     where = hub.locate_tokenizer(name)
-    quiet(bool(where.get("local_files_only")))
     cure = "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one."
-    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
+    failed = guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure)
+    with failed, preflight.building(), quiet(bool(where.get("local_files_only"))):
         if hub.is_folder(name):
             preflight.refuse_links(hub.folder_of(name))
             if (hub.folder_of(name) / checkpoint.MANIFEST).is_file():
@@ -127,14 +128,26 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def quiet(local: bool) -> None:
-    """No bars for what takes a moment; a download keeps its own."""
+@contextmanager
+def quiet(local: bool = True) -> Iterator[None]:
+    """Hides the progress bars of what takes a moment; those of downloads are left as the user has them.
+
+    The setting is the whole process's, so it is put back; call it within `preflight.building`.
+    """
     from transformers.utils import logging
 
-    if local:
-        logging.disable_progress_bar()
-    else:
+    shown = logging.is_progress_bar_enabled()
+    if not (local and shown):
+        yield
+        return
+    downloads = not logging.hf_hub_utils.are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
         logging.enable_progress_bar()
+        if not downloads:
+            logging.hf_hub_utils.disable_progress_bars()
 
 
 def _loading_cure(error: BaseException, name: str, auto_class: str) -> str:

@@ -32,9 +32,11 @@ def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
     if backend.adapter is not None:
         _go_on(backend, options)
         return
-    import torch
+    from .sampling import seeded
 
-    targets: Any = list(options.lora_targets) if options.lora_targets else "all-linear"
+    targets: Any = "all-linear" if options.lora_targets is None else list(options.lora_targets)
+    if not targets:
+        raise OptionError("lora_targets names no layer", "Name some, or leave it out for all linear layers.")
     config = peft.LoraConfig(
         r=options.lora_rank,
         lora_alpha=options.lora_alpha or 2 * (options.lora_rank or 0),
@@ -44,9 +46,8 @@ def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
         base_model_name_or_path=_name_of(backend),
         revision=backend.revision if backend.is_from_hub else None,
     )
-    with torch.random.fork_rng(), warnings.catch_warnings():
+    with seeded(options.seed), preflight.building(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers that hold their weights transposed, which it sees to
-        torch.manual_seed(options.seed)
         try:
             backend.adapter = peft.get_peft_model(backend.model, config)
         except ValueError as error:
@@ -122,7 +123,7 @@ def load(backend: PretrainedBackend, folder: Path) -> None:
     if not (folder / ADAPTER_WEIGHTS).is_file():  # peft would take a pickled adapter_model.bin, or ask the hub
         raise ModelError(f"the adapter in {folder} has no {ADAPTER_WEIGHTS}", "Save the adapter again with peft.")
     preflight.header(folder / ADAPTER_WEIGHTS)
-    with warnings.catch_warnings(record=True) as caught:
+    with preflight.building(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             adapter = peft.PeftModel.from_pretrained(backend.model, str(folder))
@@ -161,7 +162,7 @@ def _is_linear(module: Any) -> bool:
 
 def _peft() -> Any:
     try:
-        with warnings.catch_warnings():
+        with preflight.building(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import peft
     except ImportError as error:

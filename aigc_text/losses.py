@@ -44,7 +44,7 @@ def token_nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     Returns:
         (N,) float32.
     """
-    found = torch.empty(len(targets), device=logits.device)
+    found = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
     for out, part, target in zip(*(x.split(_rows(logits)) for x in (found, logits, targets)), strict=True):
         out.copy_(F.cross_entropy(part.float(), target, reduction="none"))
     return found
@@ -61,7 +61,7 @@ class _MeanNLL(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Of logits (N, V) and targets (N,)."""
         counts = targets != -100
-        share = counts / counts.sum().clamp(min=1)  # (N,)
+        share = counts.float() / counts.sum().clamp(min=1)  # (N,)
         gradient = torch.empty_like(logits)
         nll = share.new_zeros(())
         places = zip(*(x.split(_rows(logits)) for x in (logits, gradient, targets, share)), strict=True)

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import struct
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,14 +41,13 @@ SQUARES = 1 << 28  # entries of masks and the like, which are in no file
 
 @dataclass(frozen=True)
 class Bounds:
-    """How much a model may have: tensors, entries of parameters, and entries of buffers.
+    """How much a model may have: tensors, and entries of all of them together.
 
     `refusal` makes the error of what is more, from words such as `more tensors`.
     """
 
     tensors: int
     entries: int
-    buffers: int
     refusal: Callable[[str], UserError]
 
 
@@ -82,7 +82,7 @@ def inspect(folder: Path) -> Bounds | None:
         )
 
     # Tied tensors are built several times and stored once, and small things may be stored otherwise than built.
-    return Bounds(16 * len(tensors) + 1000, 4 * entries + (1 << 20), 4 * entries + SQUARES, refusal)
+    return Bounds(16 * len(tensors) + 1000, 4 * entries + SQUARES, refusal)
 
 
 def refuse_links(folder: Path) -> None:
@@ -224,12 +224,24 @@ def fresh_bounds(cure: str) -> Bounds:
     def refusal(what: str) -> OptionError:
         return OptionError(f"these sizes ask for {what} than this machine can hold or this package builds", cure)
 
-    return Bounds(MOST_TENSORS, memory // 4, memory // 4, refusal)
+    return Bounds(MOST_TENSORS, memory // 4, refusal)
+
+
+_building = threading.RLock()
+
+
+@contextmanager
+def building() -> Iterator[None]:
+    """Lets one thread at a time build models: transformers replaces functions of torch, for all threads, meanwhile."""
+    with _building:
+        yield
 
 
 @contextmanager
 def bounded(bounds: Bounds | None) -> Iterator[None]:
-    """Counts the tensors of the modules that are made inside, and stops when there are too many.
+    """Counts the tensors that this thread makes inside, and stops it when there are too many.
+
+    What other threads build is not counted, and nothing of torch is changed for them.
 
     Raises:
         UserError: as the bounds have it.
@@ -237,31 +249,29 @@ def bounded(bounds: Bounds | None) -> Iterator[None]:
     if bounds is None:
         yield
         return
-    from torch.nn.modules import module
-
-    seen: dict[tuple[int, str], int] = {}
-    totals = {"parameters": 0, "buffers": 0}
-
-    def counting(sort: str, most: int) -> Callable[[Any, str, Any], None]:
-        def count(owner: Any, name: str, tensor: Any) -> None:
-            key = (id(owner), name)
-            if tensor is None or key in seen:  # a tensor that takes another's place, when it is loaded
-                return
-            seen[key] = tensor.numel()
-            totals[sort] += seen[key]
-            if len(seen) > bounds.tensors:
-                raise bounds.refusal("more tensors")
-            if totals[sort] > most:
-                raise bounds.refusal(f"more {sort}")
-
-        return count
-
-    hooks = (
-        module.register_module_parameter_registration_hook(counting("parameters", bounds.entries)),
-        module.register_module_buffer_registration_hook(counting("buffers", bounds.buffers)),
-    )
-    try:
+    with _counting(bounds):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+
+
+def _counting(bounds: Bounds) -> Any:
+    """A mode of torch, which is one thread's own: hooks of modules would count for all threads."""
+    from torch.overrides import TorchFunctionMode
+    from torch.utils._device import _device_constructors
+
+    makes = _device_constructors()  # empty, zeros, randn, …: whatever makes a tensor of given sizes
+
+    class Counting(TorchFunctionMode):
+        tensors = entries = 0
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            if func in makes:
+                self.tensors += 1
+                self.entries += made.numel()
+                if self.tensors > bounds.tensors:
+                    raise bounds.refusal("more tensors")
+                if self.entries > bounds.entries:
+                    raise bounds.refusal("more numbers")
+            return made
+
+    return Counting()

@@ -42,6 +42,8 @@ def fresh(
     """
     import torch
 
+    from . import sampling
+
     kind: Any = make.config_class
     known = kind().to_dict()
     for name in fields:
@@ -54,9 +56,11 @@ def fresh(
     preflight.check_counts(given, kind.__name__, OptionError)
     values = {**ids, **defaults, **given}
     try:
-        with preflight.bounded(preflight.fresh_bounds(cure)), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        bounded = preflight.bounded(preflight.fresh_bounds(cure))
+        with sampling.seeded(0), preflight.building(), bounded, torch.device("meta"):
             make(kind(vocab_size=len(tokenizer), **values))  # without its numbers: only to see how large it would be
-        return make(kind(vocab_size=len(tokenizer), **values))
+        with preflight.building():
+            return make(kind(vocab_size=len(tokenizer), **values))
     except OptionError:
         raise
     except Exception as error:  # transformers and its helpers raise many kinds for a bad configuration
@@ -339,10 +343,10 @@ class PretrainedBackend(Backend):
 
     def write(self, folder: Path) -> None:
         """Writes weights (or the adapter alone), configuration and tokenizer into a folder."""
-        loading.quiet(local=True)
         setattr(self.model.config, hub.BACKEND_KEY, self.name)
-        if self.adapter is not None:
-            lora.save(self, folder)
-        else:
-            self.model.save_pretrained(folder)
+        with preflight.building(), loading.quiet():
+            if self.adapter is not None:
+                lora.save(self, folder)
+            else:
+                self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

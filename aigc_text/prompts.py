@@ -28,7 +28,7 @@ def read_prompts(path: str | Path, template: str | None = None) -> Iterator[str]
     path, found = Path(path), False
     for where, record in read_jsonl(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _lines(path):
         found = True
-        if template:
+        if template is not None:
             yield fill(template, record, where)
         elif isinstance(record.get(COLUMN), str):
             yield record[COLUMN]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Iterable, Iterator
@@ -14,8 +17,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .descriptors import to_standard_error as _printing_to_standard_error
 from .errors import BackendError, nearest, one_line
 
 if TYPE_CHECKING:
@@ -63,6 +68,7 @@ _BUILT_IN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "gan": ("aigc_text.backends.gan:GAN", (*_CAUSAL[:5], "sentences", _CAUSAL[5]), ()),
 }
 _registered: dict[str, Origin] = {}
+_importing = threading.RLock()  # imports of torch and transformers by several threads at once fail in the middle
 
 
 def register_backend(name: str, backend: type[Backend]) -> None:
@@ -176,7 +182,8 @@ def get_backend(name: str) -> type[Backend]:
     if isinstance(origin.value, type):
         return origin.value
     if name in _BUILT_IN:
-        return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
+        with _importing:
+            return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
     what = f"backend {name!r} of {origin.distribution} {origin.version}"
     others = f"set {PLUGINS} to those that you want: {PLUGINS}= aigc-text backends"
     cure = f"Leave it out: pip uninstall {origin.distribution}, or {others}"
@@ -197,16 +204,8 @@ def _from_file(spec: str) -> type[Backend]:
     what = f"backend file {spec!r}"
     if not os.path.isfile(path):
         raise BackendError(f"{what}: there is no file {path}", "Write path/to/file.py:ClassName")
-    loader = importlib.util.spec_from_file_location(f"aigc_text_file_{path.stem.replace('.', '_')}", path)
-    assert loader is not None and loader.loader is not None
-    module = importlib.util.module_from_spec(loader)
-    sys.modules[loader.name] = module  # dataclasses and pickling look a class's module up
-    try:
-        _import(what, "Mend the file.", partial(loader.loader.exec_module, module))
-    except BackendError:
-        del sys.modules[loader.name]
-        raise
-    _picked[loader.name] = (what, f"Mend the file, and try it: aigc-text backends check {spec}")
+    module = _executed(path, what)
+    _picked[module.__name__] = (what, f"Mend the file, and try it: aigc-text backends check {spec}")
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
         raise BackendError(
@@ -215,34 +214,35 @@ def _from_file(spec: str) -> type[Backend]:
     return _checked(getattr(module, attribute), what)
 
 
+def _executed(path: Path, what: str) -> ModuleType:
+    """The module of a file, which is executed once in a process, however often and by whatever path it is picked.
+
+    It is in `sys.modules`, where dataclasses, pickling and `inspect` look a class's module up, under a name that no
+    other file has.
+    """
+    digest = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:12]
+    name = f"aigc_text_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{digest}"
+    with _importing:
+        if name in sys.modules:
+            return sys.modules[name]
+        spec = importlib.util.spec_from_file_location(name, os.path.abspath(path))
+        assert spec is not None and spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        try:
+            _import(what, "Mend the file.", partial(spec.loader.exec_module, module))
+        except BackendError:
+            del sys.modules[name]
+            raise
+        return module
+
+
 def _import(what: str, cure: str, load: Any) -> Any:
     try:
-        with _printing_to_standard_error():
+        with _importing, _printing_to_standard_error():  # what it prints is no text of a model
             return load()
     except BaseException as error:  # a plugin may also call sys.exit or raise KeyboardInterrupt when imported
         cause = f"{type(error).__name__}: {one_line(str(error))}"[:200]
         raise BackendError(f"{what} cannot be imported: {cause}", cure) from error
-
-
-@contextlib.contextmanager
-def _printing_to_standard_error() -> Iterator[None]:
-    """What a plugin prints while it is imported is no text of a model, be it from Python, C or another process."""
-    kept = None
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # a stream may be closed, or none at all
-        sys.stdout.flush()
-        kept = os.dup(1)
-        os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        if kept is not None:
-            with contextlib.suppress(ImportError, OSError, AttributeError):
-                import ctypes
-
-                ctypes.CDLL(None).fflush(None)  # what C has not written yet
-            os.dup2(kept, 1)
-            os.close(kept)
 
 
 _picked: dict[str, tuple[str, str]] = {}  # the modules of the plugins that were picked: how each is called, and a cure

@@ -259,7 +259,7 @@ def _requests(backend: TransformersBackend, options: TrainingOptions) -> tuple[S
     if options.prompt_column and "chat" in backend.Options.fields() and backend.tokenizer.chat_template:
         values["chat"] = True  # as it was trained
     generation: GenerationOptions = backend.Options.parse(values)
-    return options.sample_prompts or ("",), generation
+    return ("",) if options.sample_prompts is None else options.sample_prompts, generation
 
 
 def sample(backend: TransformersBackend, options: TrainingOptions, step: int, path: Path) -> None:

@@ -126,6 +126,8 @@ def scores(
     if context is not None and not 2 <= context <= (own or context):
         allowed = f"a whole number from 2{f' up to {own}' if own else ''}"
         raise OptionError(f"context cannot be {context!r}", f"Allowed for context: {allowed}")
+    if batch_size < 1:
+        raise OptionError(f"batch_size cannot be {batch_size!r}", "Allowed for batch_size: a whole number from 1")
     begin = backend.prompt_tokens("", backend.Options())
     made = encoded(backend.tokenizer, texts, begin)
     return _scores(backend, made, context or min(own or CONTEXT, CONTEXT), batch_size)

@@ -199,4 +199,4 @@ class Systems:
 
 def _known(backend: Backend) -> set[str]:
     """The names of the options that it takes."""
-    return set(backend.takes or backend.Options.fields())
+    return set(backend.accepted())

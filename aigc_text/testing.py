@@ -70,7 +70,7 @@ def _options(backend: Backend, prompts: Sequence[str]) -> None:
     """Options: one meaning for each name, documented, unknown ones refused."""
     _demand(issubclass(type(backend).Options, GenerationOptions), backend, "Options does not derive GenerationOptions")
     names = set(backend.Options.fields())
-    takes = set(backend.takes or names)
+    takes = set(backend.accepted())
     _demand(takes <= names, backend, f"takes names what is no option of it: {sorted(takes - names)}")
     _demand(takes >= DEMANDED, backend, f"takes leaves out {sorted(DEMANDED - takes)}, which every backend takes")
     others = set(TrainingOptions.fields())
@@ -125,7 +125,7 @@ def _seeds(backend: Backend, prompts: Sequence[str]) -> None:
 
 
 def _sampling(backend: Backend) -> dict[str, Any]:
-    return {"do_sample": True} if "do_sample" in (backend.takes or backend.Options.fields()) else {}
+    return {"do_sample": True} if "do_sample" in backend.accepted() else {}
 
 
 def _samples(backend: Backend, prompts: Sequence[str]) -> None:

@@ -49,7 +49,7 @@ def train(
             f"no tokenizer {kind!r} can be trained.{nearest(kind, KINDS)}", f"Allowed: {', '.join(KINDS)}"
         )
     if kind == "bpe":
-        made = train_bpe(texts, vocab_size or BPE_SIZE, context, special)
+        made = train_bpe(texts, BPE_SIZE if vocab_size is None else vocab_size, context, special)
     else:
         made = (train_word if kind == "word" else train_char)(texts, vocab_size, context, special)
     if vocab_size is not None and len(made) > vocab_size:

@@ -82,6 +82,9 @@ SOURCES = {
     "hangs": "import time; time.sleep(60)",
     "crashes": "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
     "noisy": plugin(before=NOISE),
+    "noisy-at-loading": plugin().replace(
+        "        return cls()", NOISE.replace("\n", "\n        ") + "\n        return cls()"
+    ),
     "well": plugin(),
 }
 
@@ -204,9 +207,10 @@ def test_an_entry_point_that_names_no_class_is_told_as_such(call):
     assert "its entry point 'not a module at all!' is not of the form module:Class" in told(done)[0]
 
 
+@pytest.mark.parametrize("name", ["noisy", "noisy-at-loading"])
 @pytest.mark.parametrize("form", ["text", "json", "jsonl"])
-def test_noise_at_import_stays_out_of_texts_and_records(call, form):
-    done = call("generate", "--backend", "noisy", "--prompt", "x", "--format", form, "--seed", "1")
+def test_noise_at_import_and_loading_stays_out_of_texts_and_records(call, form, name):
+    done = call("generate", "--backend", name, "--prompt", "x", "--format", form, "--seed", "1")
     assert done.returncode == 0, done.stderr
     assert "NOISE" not in done.stdout
     assert sum("NOISE" in line for line in done.stderr.splitlines()) == 5  # nothing is lost
@@ -215,8 +219,9 @@ def test_noise_at_import_stays_out_of_texts_and_records(call, form):
     else:
         found = json.loads(done.stdout)
         assert (found if form == "jsonl" else found[0])["text"] == "made of x"
-    shown = call("backends", "show", "noisy", "--json")
-    assert "well" not in json.loads(shown.stdout)["options"] and "NOISE" in shown.stderr
+    if name == "noisy":
+        shown = call("backends", "show", name, "--json")
+        assert "well" not in json.loads(shown.stdout)["options"] and "NOISE" in shown.stderr
 
 
 def test_a_crash_hurts_only_the_process_that_picked_it(call):

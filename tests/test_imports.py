@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
-HEAVY = ["torch", "transformers", "datasets", "accelerate", "evaluate", "matplotlib"]
+import pytest
+
+HEAVY = ["torch", "transformers", "datasets", "accelerate", "evaluate", "matplotlib", "pandas", "pyarrow"]
 
 SCRIPT = """
 import contextlib, io, json, sys
@@ -41,3 +44,53 @@ def test_import_help_and_listing_load_nothing_heavy():
     assert all(part.get("code", 0) == 0 for part in found.values())
     assert "generate" in found["--help"]["out"] and "gpt2" in found["backends"]["out"]
     assert "--temperature" in found["generate --help"]["out"]
+
+
+TEXTS = "predictions=['A dog sleeps (on a bed).', 'A cat.'], references=['A dog sits.', \"It isn't a cat.\"]"
+COMPUTED = {  # module: what to compute with its classes, on plain lists
+    "bleu": f"Bleu().compute({TEXTS})",
+    "self_bleu": f"SelfBleu().compute({TEXTS})",
+    "distinct": f"Distinct().compute({TEXTS})",
+    "uniqueness": f"Uniqueness().compute({TEXTS})",
+    "novelty": f"Novelty().compute({TEXTS})",
+    "lengths": f"Lengths().compute({TEXTS})",
+    "vocabulary": f"Vocabulary().compute({TEXTS})",
+    "sacrebleu": f"SacreBleu().compute({TEXTS})",
+    "pass_at_k": "Syntax().compute(predictions=['x = 1'])",
+    "words": "all_words(['A dog (on a bed).'])",
+    "ngrams": "list(ngrams([['a', 'dog']], 2))",
+    # These need a model to compute with; importing them does not.
+    "mauve": "demand_texts(20, 20)",
+    "likelihood": "Likelihood()",
+    "reference_perplexity": "ReferencePerplexity()",
+}
+
+
+@pytest.mark.parametrize("module", COMPUTED)
+def test_a_metric_on_plain_lists_loads_nothing_heavy(module):
+    code = f"import sys; from aigc_text.metrics.{module} import *; {COMPUTED[module]}"
+    code += f"; print([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_every_metric_is_held_to_that():
+    import aigc_text.metrics
+
+    names = {path.stem for path in Path(aigc_text.metrics.__file__).parent.glob("*.py")}
+    assert names - {"__init__", "evaluate_metric"} == set(COMPUTED)
+
+
+def test_a_page_of_texts_loads_nothing_heavy(tmp_path):
+    for name in ("one", "two"):
+        lines = [json.dumps({"text": f"A dog (number {n}) can't sleep on a bed...", "prompt": ""}) for n in range(20)]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    code = (
+        "import sys; from aigc_text.cli import main\ntry:\n    main()\nexcept SystemExit as end:\n    code = end.code\n"
+    )
+    code += f"print([code] + [name for name in {HEAVY} if name in sys.modules])"
+    words = ["report", "one.jsonl", "two.jsonl", "--output", "page.html"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "[0]\n", done.stderr

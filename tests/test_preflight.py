@@ -1,12 +1,14 @@
 """A model's files before anything is made of them; and what was found to be wrong with mutants of them."""
 
 import json
+import os
 import struct
+import threading
 
 import pytest
 import tiny
 
-from aigc_text import guards, load, preflight
+from aigc_text import descriptors, load, preflight
 from aigc_text.errors import ModelError
 
 
@@ -80,7 +82,7 @@ def test_a_fault_of_ours_stays_ours(folder, monkeypatch):
 
 def test_a_tokenizer_that_panics_is_one_error_and_silent(folder, capfd):
     change(folder / "tokenizer.json", lambda t: t["model"].update(continuing_subword_prefix="a" * 5000))
-    with pytest.raises(ModelError):
+    with descriptors.owned(), pytest.raises(ModelError):
         load("gpt2", str(folder))
     assert "panicked" not in capfd.readouterr().err
 
@@ -96,11 +98,41 @@ def test_a_tokenizer_with_more_words_than_the_model(folder):
 
 
 def test_what_is_written_to_standard_error_is_kept_where_nothing_panics(capfd):
-    import os
-
-    with guards.panics_muted():
+    with descriptors.owned(), descriptors.panics_muted():
         os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
+
+
+@pytest.mark.parametrize("diverting", [descriptors.panics_muted, descriptors.to_standard_error])
+def test_a_process_that_is_not_ours_keeps_its_descriptors(capfd, diverting):
+    before = [os.fstat(n).st_ino for n in (1, 2)]
+    with diverting():
+        assert [os.fstat(n).st_ino for n in (1, 2)] == before
+        print("printed")
+    assert capfd.readouterr().out == "printed\n"
+
+
+def test_one_thread_at_a_time_diverts_and_the_others_pass(capfd):
+    """Whoever began first puts the descriptors back last, so nobody may save a descriptor that is diverted."""
+    inside, over = threading.Event(), threading.Event()
+
+    def first():
+        with descriptors.to_standard_error():
+            inside.set()
+            over.wait(5)
+
+    def second():
+        inside.wait(5)
+        with descriptors.to_standard_error():
+            over.set()
+            thread.join(5)
+
+    before = [os.fstat(n).st_ino for n in (1, 2)]
+    thread = threading.Thread(target=first)
+    with descriptors.owned():
+        thread.start()
+        second()
+    assert [os.fstat(n).st_ino for n in (1, 2)] == before
 
 
 def test_ends_of_a_text_that_the_model_does_not_have_are_no_error(folder):

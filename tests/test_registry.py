@@ -216,4 +216,4 @@ def test_the_table_of_built_in_backends_tells_what_their_classes_say():
     for name, (_, words, own) in registry._BUILT_IN.items():
         backend = get_backend(name)
         assert list(words) == backend.capabilities.words()
-        assert set(backend.takes or backend.Options.fields()) == {*GenerationOptions.fields(), *own}
+        assert set(backend.accepted()) == {*GenerationOptions.fields(), *own}

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import evaluate
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -31,6 +32,23 @@ def test_a_metric_has_an_example_that_is_true_and_a_citation(metric):
     assert ">>>" in metric.__doc__ and metric.citation.count("{") == metric.citation.count("}") > 0
     assert doctest.testmod(importlib.import_module(metric.__module__)).failed == 0
     assert issubclass(metric, TextMetric) and metric().description == metric.__doc__
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_metric_becomes_one_of_evaluate_on_request(metric, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_METRICS_CACHE", str(tmp_path))
+    made = metric().as_evaluate()
+    assert isinstance(made, evaluate.Metric) and not isinstance(metric(), evaluate.Metric)
+    assert (made.name, made.description, made.citation) == (metric().name, metric.__doc__, metric.citation)
+    texts, others = ["a dog sits on a bed", "a cat"], ["a dog sits on a mat", "a cow"]
+    expected = metric().compute(predictions=texts, references=others)
+    assert made.compute(predictions=texts, references=others) == expected
+    made.add(prediction=texts[0], reference=others[0])
+    made.add_batch(predictions=texts[1:], references=others[1:])
+    assert len(made) == 2 and made.compute() == expected and len(made) == 0
+    assert evaluate.combine([made]).compute(predictions=texts, references=others) == expected
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -128,7 +128,8 @@ class GAN(TransformersBackend):
         size = self.model.config.noise_size
         if not size:
             return {}
-        return {"noise": normal(torch.tensor([key]), size)[0] if key is not None else torch.zeros(size)}
+        zeros = torch.zeros(size, dtype=torch.float32)
+        return {"noise": normal(torch.tensor([key]), size)[0] if key is not None else zeros}
 
     def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
         """As other models do, exactly; with noise an estimate: -log of the mean of p(x | noise) over ten draws of it.
@@ -145,7 +146,7 @@ class GAN(TransformersBackend):
             DataError: a text with half of a character.
         """
         if not self.model.config.noise_size:
-            return super().score(texts, batch_size=batch_size, context=context or UNLIMITED)
+            return super().score(texts, batch_size=batch_size, context=UNLIMITED if context is None else context)
         if context is not None:
             raise OptionError(f"context {context}: with noise a sentence is read whole", "Leave it out.")
         return self._estimates(texts)

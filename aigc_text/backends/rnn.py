@@ -78,7 +78,7 @@ class RNN(TransformersBackend):
 
     def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
         """As other models do, but for a context that is the whole text where none is given."""
-        return super().score(texts, batch_size=batch_size, context=context or UNLIMITED)
+        return super().score(texts, batch_size=batch_size, context=UNLIMITED if context is None else context)
 
     def stream_score(self, texts: Iterable[str]) -> Score:
         """How well the model predicts texts that follow each other, the state carried from one to the next.

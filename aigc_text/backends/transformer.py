@@ -188,7 +188,7 @@ class TransformerForCausalLM(OwnModel, GenerationMixin):
         From a radian a token in the first pair to hardly anything in the last.
         """
         pairs = self.config.hidden_size // self.config.num_attention_heads // 2
-        speed = 10_000.0 ** -(torch.arange(pairs, device=places.device) / pairs)  # (d / 2,)
+        speed = 10_000.0 ** -(torch.arange(pairs, dtype=torch.float32, device=places.device) / pairs)  # (d / 2,)
         angles = places[:, None, None] * speed
         return torch.polar(torch.ones_like(angles), angles)
 

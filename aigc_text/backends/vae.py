@@ -206,7 +206,7 @@ class VAE(TransformersBackend):
         if options.encodes and not prompt.strip():
             what = "interpolate_to" if options.interpolate_to is not None else "mode=reconstruct"
             raise OptionError(f"{what} without a prompt: there is no sentence to begin with", 'Give it: --prompt "…"')
-        noise = torch.zeros(self.model.config.latent_size)
+        noise = torch.zeros(self.model.config.latent_size, dtype=torch.float32)
         if key is not None and options.draws:
             scale = 1.0 if options.z_temperature is None else options.z_temperature
             noise = scale * normal(torch.tensor([key]), len(noise))[0]
@@ -220,7 +220,8 @@ class VAE(TransformersBackend):
             z = noise
         if options.z_add is not None:
             scale = 1.0 if options.z_scale is None else options.z_scale
-            z = z + scale * torch.tensor(Difference.read(Path(options.z_add), self.revision, len(z)).vector)
+            difference = Difference.read(Path(options.z_add), self.revision, len(z)).vector
+            z = z + scale * torch.tensor(difference, dtype=torch.float32)
         if not bool(z.isfinite().all()):
             raise OptionError("z is beyond the numbers that there are", "Lower z_temperature or z_scale.")
         return z

@@ -112,7 +112,7 @@ class Sentence(NamedTuple):
 def posteriors(model: VAEForCausalLM, sentences: Sequence[Sentence]) -> Posteriors:
     """The posteriors of sentences, in their order."""
     order = sorted(range(len(sentences)), key=lambda n: len(sentences[n].ids))
-    mean = torch.empty(len(sentences), model.config.latent_size)
+    mean = torch.empty(len(sentences), model.config.latent_size, dtype=torch.float32)
     log_variance = torch.empty_like(mean)
     for first in range(0, len(order), SENTENCES):
         chosen = order[first : first + SENTENCES]

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 
 import click
 
-from .. import processes, registry
+from .. import descriptors, processes, registry
 from ..errors import UserError, nearest, one_line
 from ..interrupts import Terminated
 from .streams import NO_ROOM
@@ -86,7 +86,7 @@ def main() -> None:
     elif not processes.is_main():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        with guarded():
+        with guarded(), descriptors.owned():
             code = _run(debug)
             sys.stdout.flush()
     except (BrokenPipeError, _ReaderGone):

@@ -49,7 +49,7 @@ def command(ctx: click.Context, as_json: bool) -> None:
 def show(name: str, as_json: bool) -> None:
     """Show a backend's capabilities and all its options."""
     backend = get_backend(name)
-    names = backend.takes or tuple(backend.Options.fields())
+    names = backend.accepted()
     about = (backend.__doc__ or "").strip().splitlines()
     training = getattr(backend, "Training", TrainingOptions)
     own = [n for n in training.fields() if n not in TrainingOptions.fields()]

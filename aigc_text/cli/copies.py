@@ -73,7 +73,7 @@ def command(
             prompts=prompts,
             held_out=others,
             threshold=threshold,
-            label=label or Path(texts_file).stem,
+            label=Path(texts_file).stem if label is None else label,
         )
         if held_out and report["held_out"] is None:
             notice(f"{held_out} holds no text as long as those of {texts_file}; nothing is compared.")

@@ -161,7 +161,7 @@ def _written(
 
 def _truncates(backend: Any) -> bool:
     """Whether a prompt beyond the context can be cut on its left; the program is still run with all of it."""
-    return "truncate_prompt" in (backend.takes or backend.Options.fields())
+    return "truncate_prompt" in backend.accepted()
 
 
 def _barred(items: Iterable[T], total: int, label: str) -> Iterator[T]:

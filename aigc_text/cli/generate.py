@@ -104,7 +104,7 @@ def command(
         if options.seed is None:
             options = loaded.resolve(options, {"seed": drawn_seed()})
         pieces = _all(loaded, loaded.pieces(prompts, options, **sizes), len(prompts), options.num_return_sequences or 1)
-        if output:
+        if output is not None:
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
         if form == "text":
             several = len(prompts) > 1 or (options.num_return_sequences or 1) > 1
@@ -232,7 +232,7 @@ def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) ->
             raise OptionError("--prompt and --prompts exclude each other", "Put all prompts into the file.")
         return list(read_prompts(file, template))
     found = list(prompt) or [_piped()]
-    return [fill(template, {"prompt": p}, "the prompt") for p in found] if template else found
+    return [fill(template, {"prompt": p}, "the prompt") for p in found] if template is not None else found
 
 
 def _piped() -> str:

@@ -61,7 +61,7 @@ def command(
     if tallied:
         from ..tally import tally, written
 
-        write(sys.stdout, written(tally(runs, key or KEY), form))
+        write(sys.stdout, written(tally(runs, KEY if key is None else key), form))
         return
     _write(runs, _checked(output, overwrite), overwrite, title, seed, pairs, samples)
 

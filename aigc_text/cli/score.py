@@ -90,7 +90,7 @@ def command(
     with destination(output, overwrite) as stream:
         loaded = load(name, model, **given({name: values[name] for name in LOADING}))
         scores = loaded.score(texts, **given({"batch_size": batch_size}))
-        if output:
+        if output is not None:
             scores = _counted(scores, count)
         blocks: list[Block] = []
         if drawn:

@@ -92,7 +92,7 @@ def command(
     from ..seeds import train_seeds
     from ..sources import Source
 
-    if not from_scratch and (tokenizer or vocab_size):
+    if not from_scratch and (tokenizer is not None or vocab_size is not None):
         raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
     if from_scratch and model:
         raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
@@ -165,7 +165,7 @@ def _fresh(
     return from_scratch(
         backend,
         texts(examples),
-        tokenizer=tokenizer or "bpe",
+        tokenizer="bpe" if tokenizer is None else tokenizer,
         vocab_size=vocab_size,
         infilling=any(a.startswith("fim") for a in options.augment or ()),
         seed=seed,

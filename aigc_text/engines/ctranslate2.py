@@ -8,6 +8,7 @@ another engine, except where nothing is drawn.
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..conversion import Converted
 
+_seeding = threading.Lock()
 WAIT = 0.2  # seconds without news after which it is asked whether the work has failed
 #: Fields of a generation config that change texts and that CTranslate2 has nothing for, with what they are when off.
 LACKS: dict[str, tuple[Any, ...]] = {
@@ -147,10 +149,14 @@ class CTranslate2Engine(Engine):
     def _loaded(self, rows: Sequence[Row], config: GenerationConfig) -> Any:
         """The model in memory. What is drawn begins anew with each request: each has threads of its own."""
         if self.generator is None:
-            if config.do_sample:
-                ctranslate2.set_random_seed((rows[0].key or 0) & 0x7FFFFFFF)
             kinds = {"compute_type": self.model.compute_type, "device": self.model.device}
-            self.generator = ctranslate2.Generator(str(self.model.folder), **kinds)
+            generator = ctranslate2.Generator(str(self.model.folder), **kinds)
+            if config.do_sample:
+                # There is one seed in a process. A generator's thread reads it when it first draws, so it does here.
+                with _seeding:
+                    ctranslate2.set_random_seed((rows[0].key or 0) & 0x7FFFFFFF)
+                    generator.generate_batch([[str(rows[0].tokens[0])]], max_length=1, sampling_topk=0)
+            self.generator = generator
         return self.generator
 
     def _begun(self, generator: Any, row: Row, config: GenerationConfig) -> list[int]:

@@ -7,6 +7,7 @@ packed product has another merit: a row's result hardly depends on how many rows
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from transformers.pytorch_utils import Conv1D
 ROWS = 32  # that the weights are arranged for; right for one and for a thousand as well
 MOST = 4 << 30  # bytes of weights that are packed: they stay beside the model's own
 
+Forward = Callable[[torch.Tensor], torch.Tensor]
+
+_this_thread = threading.local()  # `computes_with`: the mark of the packed layers that it uses
 _known: weakref.WeakKeyDictionary[nn.Module, Packed] = weakref.WeakKeyDictionary()
 
 
@@ -39,25 +43,51 @@ def packed(model: nn.Module) -> Packed:
 class Packed:
     """The packed layers of a model; `with layers.in_use(): model(...)` computes with them.
 
-    Nothing of the model is changed outside of that. Without oneDNN, on other devices, and for other types of numbers
-    there are none, and the model computes as it always does.
+    Several threads may compute with one model: each decides for itself, and those outside of `in_use` get the model's
+    own layers meanwhile. Nothing of the model is changed when no thread is inside. Without oneDNN, on other devices,
+    and for other types of numbers there are no packed layers, and the model computes as it always does.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[nn.Module], stamp: list[int]) -> None:
         self.stamp = stamp
-        self.forwards = [(layer, _forward(layer)) for layer in layers]
-        self.forwards += [(m, _gelu) for m in model.modules() if type(m) is NewGELUActivation]  # eight kernels in one
+        self.lock, self.users, self.mark = threading.Lock(), 0, object()
+        self.forwards = [(layer, _chosen(self.mark, layer, _forward(layer))) for layer in layers]
+        gelus = (m for m in model.modules() if type(m) is NewGELUActivation)
+        self.forwards += [(m, _chosen(self.mark, m, _gelu)) for m in gelus]  # eight kernels in one
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """Within it the model computes with the packed layers."""
-        for module, forward in self.forwards:
-            module.__dict__["forward"] = forward
+        """Within it the model computes with the packed layers, in this thread."""
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                for module, forward in self.forwards:
+                    module.__dict__["forward"] = forward
+        _this_thread.computes_with = self.mark
         try:
             yield
         finally:
-            for module, _ in self.forwards:
-                module.__dict__.pop("forward", None)
+            _this_thread.computes_with = None
+            with self.lock:
+                self.users -= 1
+                if not self.users:
+                    self._remove()
+
+    def _remove(self) -> None:
+        for module, forward in self.forwards:
+            if module.__dict__.get("forward") is forward:  # else it is that of weights packed since
+                del module.__dict__["forward"]
+
+
+def _chosen(mark: object, module: Any, packed: Forward) -> Forward:
+    """A module's `forward` for all threads: the packed one in those that compute with the layers of that mark."""
+    own = type(module).forward.__get__(module)
+
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        chosen: Forward = packed if getattr(_this_thread, "computes_with", None) is mark else own
+        return chosen(x)
+
+    return forward
 
 
 def _bytes(weight: torch.Tensor) -> int:
@@ -81,7 +111,7 @@ def _can(module: Any) -> bool:
     )
 
 
-def _forward(module: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+def _forward(module: Any) -> Forward:
     weight = module.weight.detach()
     if isinstance(module, Conv1D):
         weight = weight.t().contiguous()  # (in, out) → (out, in)

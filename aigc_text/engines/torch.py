@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from ..errors import GenerationError
-from ..sampling import Sampler
+from ..sampling import Sampler, seeded
 from . import Engine, Event, Row, batch_size, ends_of, merged
 from .packed import packed
 from .steps import steps_of
@@ -67,8 +67,8 @@ class TorchEngine(Engine):
         inputs = self._inputs([row])
         start = inputs["input_ids"].shape[1] if self.prompt_counts() else 1
         generate: Any = self.model.generate
-        with torch.random.fork_rng():
-            torch.manual_seed((row.key or 0) & (2**63 - 1))  # beam sampling draws through torch's own generator
+        # Beam sampling draws through torch's own generator.
+        with seeded((row.key or 0) & (2**63 - 1)) if config.do_sample else nullcontext():
             found = generate(**inputs, generation_config=config, prefix_allowed_tokens_fn=_prefix(row, start))
         return [self._events(ids[start:].tolist(), config) for ids in found]
 

@@ -1,26 +1,26 @@
-"""`TextMetric`: an `evaluate.Metric` over plain lists of texts, that downloads and writes nothing."""
+"""`TextMetric`: what all metrics over plain lists of texts share. They download and write nothing."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-import evaluate
-from datasets import Features, Value
 
 from ..errors import MetricError
 
 if TYPE_CHECKING:
+    import evaluate
+
     from ..backend import Backend
 
 REFERENCE_MODEL = "bundled:gpt2-tales"  # whose likelihood and features judge texts where nobody names another
 
 
-class TextMetric(evaluate.Metric):
+class TextMetric:
     """What all metrics here share: `compute(predictions=[…], references=[…])` on lists of any two lengths.
 
-    The base class would write both lists into an Arrow file in the user's cache, side by side, so they would have to
-    be equally long. References here are a set that all predictions are compared with, unless a metric says otherwise.
+    References are a set that all predictions are compared with, unless a metric says otherwise. The methods are those
+    of an `evaluate.Metric`; `as_evaluate` makes one, for code that asks for that class.
 
     A subclass has a docstring (description, a worked example), a `citation`, and `_compute`; or, if its figures are
     means over texts, `scores`, which takes the same and gives the name of each figure an array of one score a text.
@@ -35,17 +35,24 @@ class TextMetric(evaluate.Metric):
     #: Whether there is no figure without references.
     needs_references = False
 
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description=type(self).__doc__ or "",
-            citation=self.citation,
-            inputs_description="",
-            features=Features({"predictions": Value("string")}),
-        )
-
-    def _build_data_dir(self) -> str:
+    def __init__(self) -> None:
         self._held: tuple[list[str], list[str]] = ([], [])
-        return str(self._data_dir_root)  # the base class would make a folder there
+
+    @property
+    def name(self) -> str:
+        """The class's name in lower case, such as `self_bleu`."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", type(self).__name__).lower()
+
+    @property
+    def description(self) -> str:
+        """What the figures are, with an example."""
+        return type(self).__doc__ or ""
+
+    def as_evaluate(self) -> evaluate.Metric:
+        """This metric as an `evaluate.Metric`, for code that asks for that class. Imports evaluate and datasets."""
+        from .evaluate_metric import EvaluateMetric
+
+        return EvaluateMetric(self)
 
     def __len__(self) -> int:
         return len(self._held[0])

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from ..errors import MetricError
 from . import REFERENCE_MODEL, TextMetric, loaded
@@ -109,16 +108,18 @@ def features(texts: Iterable[str], model: Backend | str, max_length: int = 256) 
     return np.stack([found[row] for row in rows])
 
 
-@torch.inference_mode()
 def _last_states(backend: Any, rows: Sequence[Sequence[int]]) -> np.ndarray:
     """(B, D) of rows sorted by their length."""
+    import torch
+
     lengths = torch.tensor([len(row) for row in rows])
     ids = torch.full((len(rows), len(rows[-1])), backend.pad())
     for n, row in enumerate(rows):
         ids[n, : len(row)] = torch.tensor(row)  # padding comes after the state that is taken
     ids = ids.to(backend.model.device)
     inner = backend.model.base_model  # without the head, whose logits nobody needs
-    states = getattr(inner(input_ids=ids, attention_mask=torch.ones_like(ids)), "last_hidden_state", None)
+    with torch.inference_mode():
+        states = getattr(inner(input_ids=ids, attention_mask=torch.ones_like(ids)), "last_hidden_state", None)
     if states is None:
         raise MetricError(f"the model of backend {backend.name!r} gives no hidden states", "Give another one.")
     found: np.ndarray = states[torch.arange(len(rows)), lengths.to(states.device) - 1].float().cpu().numpy()
