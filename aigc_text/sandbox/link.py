@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SPECIAL: dict[str, Callable[..., Any]] = {
     "iter": iter, "next": next, "len": len, "str": str, "repr": repr, "bool": bool, "hash": hash, "format": format,
     "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem,
-    "contains": operator.contains, "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt,
-    "ge": operator.ge,
+    "contains": operator.contains, "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le,
+    "gt": operator.gt, "ge": operator.ge,
     "abs": abs, "neg": operator.neg, "pos": operator.pos, "invert": operator.invert, "round": round, "int": int,
     "float": float, "complex": complex, "index": operator.index, "reversed": reversed, "dir": dir,
     "isinstance": isinstance, "issubclass": issubclass,
