@@ -16,18 +16,18 @@ OPTIONS = (
 )  # fmt: skip
 #: Honoured, and not ours to set: lengths with the prompt, logits processors, beams, tokens that begin and end texts.
 HONOURED = (
-    "bad_words_ids", "begin_suppress_tokens", "cache_config", "cache_implementation", "decoder_start_token_id",
-    "early_stopping", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "eos_token_id", "epsilon_cutoff",
+    "bad_words_ids", "begin_suppress_tokens", "decoder_start_token_id", "early_stopping",
+    "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "eos_token_id", "epsilon_cutoff",
     "eta_cutoff", "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id", "guidance_scale",
-    "max_cache_len", "max_length", "min_length", "pad_token_id", "remove_invalid_values", "renormalize_logits",
+    "max_length", "min_length", "pad_token_id", "remove_invalid_values", "renormalize_logits",
     "sequence_bias", "suppress_tokens", "top_h", "typical_p", "watermarking_config",
 )  # fmt: skip
 #: Without any effect on a text that goes on from a prompt: what else `generate` returns, how it computes, settings of
 #: an assistant model, and notes.
 WITHOUT_EFFECT = (
     "_from_model_config", "assistant_confidence_threshold", "assistant_ensemble_weight", "assistant_lookbehind",
-    "bos_token_id", "compile_config", "continuous_batching_config", "disable_compile", "is_assistant", "low_memory",
-    "max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions",
+    "bos_token_id", "cache_config", "cache_implementation", "compile_config", "continuous_batching_config", "disable_compile", "is_assistant", "low_memory",
+    "max_cache_len", "max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions",
     "output_hidden_states", "output_logits", "output_scores", "prefill_chunk_size", "return_dict_in_generate",
     "speculation_type", "target_lookbehind", "transformers_version", "use_cache",
 )  # fmt: skip
@@ -70,6 +70,8 @@ def not_honoured(own: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = {*OPTIONS, *HONOURED, *WITHOUT_EFFECT}
     one = ("num_beam_groups", "num_return_sequences")  # of which one is as good as none
+    if own.get("cache_implementation") == "quantized":  # the only memory that changes what a model computes
+        known.remove("cache_implementation")
     asked = {n: v for n, v in own.items() if n not in known and not n.startswith("_")}
     return {n: v for n, v in asked.items() if v and not (n in one and v == 1)}
 
