@@ -1,6 +1,6 @@
 """Where a text meets what stands before it: the tokens of prompts, of what follows them, and of infilling.
 
-Training, scoring and generation take the ids of a prompt from `prompt_ids` and those of a continuation from `following`,
+Training and generation take the ids of a prompt from `prompt_ids`, and training those of what follows from `following`,
 so a model meets in generation exactly the boundary that it saw in training.
 """
 

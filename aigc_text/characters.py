@@ -36,6 +36,7 @@ class Detokenizer:
         self, tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int] = (), marks: Mapping[int, str] | None = None
     ) -> None:
         self.tokenizer, self.marks = tokenizer, marks or {}
+        self.before = ""
         self._begin_with(list(prompt))
 
     def push(self, token: int) -> str:
@@ -62,7 +63,7 @@ class Detokenizer:
         return grown
 
     def _begin_with(self, ids: list[int]) -> None:
-        """Keeps the last few ids, from the beginning of a character on: bytes of half a one can spoil those after it."""
+        """Keeps the last few ids, from the beginning of a character: bytes of half a one can spoil those after it."""
         for size in range(CONTEXT, CONTEXT + CHARACTER):
             self.ids = ids[-size:]
             self.before = self._decode(self.ids)  # what was given of the window's text

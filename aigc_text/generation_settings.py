@@ -26,9 +26,11 @@ HONOURED = (
 #: an assistant model, and notes.
 WITHOUT_EFFECT = (
     "_from_model_config", "assistant_confidence_threshold", "assistant_ensemble_weight", "assistant_lookbehind",
-    "bos_token_id", "cache_config", "cache_implementation", "compile_config", "continuous_batching_config", "disable_compile", "is_assistant", "low_memory",
-    "max_cache_len", "max_matching_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule", "output_attentions",
-    "output_hidden_states", "output_logits", "output_scores", "prefill_chunk_size", "return_dict_in_generate",
+    "bos_token_id", "cache_config", "cache_implementation", "compile_config", "continuous_batching_config",
+    "disable_compile",
+    "is_assistant", "low_memory", "max_cache_len", "max_matching_ngram_size", "num_assistant_tokens",
+    "num_assistant_tokens_schedule", "output_attentions", "output_hidden_states", "output_logits",
+    "output_scores", "prefill_chunk_size", "return_dict_in_generate",
     "speculation_type", "target_lookbehind", "transformers_version", "use_cache",
 )  # fmt: skip
 #: Not honoured, and reported where a model asks for them, with the option that does something like it.

@@ -137,7 +137,8 @@ def test_what_is_not_honoured_is_reported_once(asking, name, capfd):
 
 
 def test_all_at_once_and_settings_that_transformers_does_not_know(asking, capfd):
-    texts(asking(max_time=2.0, penalty_alpha=0.5, invented=[7], num_beam_groups=1, token_healing=False), max_new_tokens=2)
+    settings = {"max_time": 2.0, "penalty_alpha": 0.5, "invented": [7], "num_beam_groups": 1, "token_healing": False}
+    texts(asking(**settings), max_new_tokens=2)
     told = [line for line in capfd.readouterr().err.splitlines() if "not honored" in line]
     assert len(told) == 1 and all(s in told[0] for s in ("invented=[7]", "max_time=2.0", "penalty_alpha=0.5"))
     assert "num_beam_groups" not in told[0] and "token_healing" not in told[0]
@@ -147,7 +148,8 @@ def test_settings_that_say_nothing_are_not_reported(asking, capfd):
     quiet = {"return_dict_in_generate": True, "output_scores": True, "num_assistant_tokens": 5, "is_assistant": True}
     ours = asking(**quiet, max_time=None, compile_config=None)
     assert texts(ours, max_new_tokens=5, seed=2) == texts(asking(), max_new_tokens=5, seed=2)
-    assert texts(ours, ["the"], max_new_tokens=5, num_beams=2) == texts(asking(), ["the"], max_new_tokens=5, num_beams=2)
+    beams = {"max_new_tokens": 5, "num_beams": 2}
+    assert texts(ours, ["the"], **beams) == texts(asking(), ["the"], **beams)
     assert "not honored" not in capfd.readouterr().err
 
 

@@ -95,12 +95,13 @@ def save(kind: str, folder: Path, special: tuple[str, ...] = ()) -> Path:
     return folder
 
 
-WORDS = sorted({w.strip(".,:") for s in SENTENCES for w in s.split()} | {"Name", "Anna", "me", "Na", "今天", "天气", "很好"})
+NAMES = {"Name", "Anna", "me", "Na", "今天", "天气", "很好"}
+WORDS = sorted({w.strip(".,:") for s in SENTENCES for w in s.split()} | NAMES)
 LETTERS = sorted({c for s in [*SENTENCES, *WORDS, "今天气很好,:;?!"] for c in s if not c.isspace()})
 
 
 def _fast(core, template: bool, **names):
-    """A fast tokenizer, and the template `BOS text EOS` (what Llama has, with an end besides) if it is asked for."""
+    """A fast tokenizer, with a template that puts BOS before a text, as Llama has it, if it is asked for."""
     from tokenizers import processors
 
     if template:

@@ -77,8 +77,8 @@ class TorchEngine(Engine):
     def _generate(self, config: GenerationConfig, **inputs: Any) -> Any:
         """transformers' `generate` with a config and nothing else.
 
-        It fills what is `None` in a config with the model's own settings. So it is called on a copy of the model (of the
-        object, not of its weights) that has the same config: other threads may be using the model.
+        It fills what is `None` in a config with the model's own settings. So it is called on a copy of the model (of
+        the object, not of its weights) that has the same config: other threads may be using the model.
         """
         view: Any = copy.copy(self.model)
         view.generation_config = config
