@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .boundaries import continuation, decoded, plain_ids
 from .errors import ModelError, OptionError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """
     if not tokenizer.chat_template:
         raise OptionError("chat: the model's tokenizer has no chat template", "Leave chat out, or use a chat model.")
-    ids = _ids(tokenizer, _rendered(tokenizer, prompt))
+    ids = plain_ids(tokenizer, _rendered(tokenizer, prompt))  # the template has put special tokens in itself
     if not ids:
         raise ModelError("the chat template of the model's tokenizer makes an empty text of a prompt", CURE)
     return ids
@@ -32,19 +33,21 @@ def pair_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str
     """The ids of a prompt as `prompt_tokens` gives them, and of the answer that is to follow, end of text included.
 
     Generation goes on from exactly the prompt's ids, so these must come first. Where the whole conversation is
-    divided otherwise, what the template adds to its text is tokenised alone; where its text goes another way (some
-    templates leave out of an answer what they add to a prompt), the completion as it is.
+    divided otherwise, what the template adds to its text is tokenised as their continuation; where its text goes
+    another way (some templates leave out of an answer what they add to a prompt), the completion as it is.
 
     Raises:
         ModelError: the chat template fails.
     """
     before = prompt_tokens(tokenizer, prompt)
     asked, whole = _rendered(tokenizer, prompt), _rendered(tokenizer, prompt, completion)
-    ids = _ids(tokenizer, whole)
+    ids = plain_ids(tokenizer, whole)
     if len(ids) > len(before) and ids[: len(before)] == before:
         after = ids[len(before) :]
     else:
-        after = _ids(tokenizer, whole[len(asked) :] if whole.startswith(asked) else completion)
+        text = whole[len(asked) :] if whole.startswith(asked) else completion
+        wanted = {decoded(tokenizer, ids), decoded(tokenizer, before) + text}
+        after = continuation(tokenizer, text, before, wanted)
     end = tokenizer.eos_token_id  # not every template ends with it, and generation would not
     return before, after if end is None or end in after else [*after, end]
 
@@ -60,8 +63,3 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: str, completion: str |
             f"the chat template of the model's tokenizer fails: {type(error).__name__}: {error}"[:300],
             CURE,
         ) from error
-
-
-def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Without special tokens of the tokenizer's own: the template has put them in."""
-    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .batches import Batch, ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches
+from .boundaries import decoded, inner_ids, marks_beginnings, plain_ids
 from .encoding import Encoder, Row, encode, spread
 from .errors import OptionError, nearest
 from .tokenizer import INFILLING, infilling_tokens, unknown_token
@@ -55,7 +56,8 @@ def batches_of(
         rows: Any = encoder.packed if packed else encoder.rows
         made = StreamedBatches(examples, rows, size, seed, pad, by_length)
     elif packed:
-        tokens = encode(encoder.tokenizer, examples, encoder.tokenizer.eos_token_id)  # type: ignore[arg-type]
+        end = encoder.tokenizer.eos_token_id
+        tokens = encode(encoder.tokenizer, examples, end, encoder.begin)  # type: ignore[arg-type]
         made = (ContinuousBatches if continuous else PackedBatches)(tokens, size, encoder.block_size, seed)
     else:
         made = LengthGroupedBatches(encoder.rows(examples), size, seed, pad, by_length)
@@ -219,6 +221,7 @@ class FillInTheMiddle:
             )
         self.rate, self.tokenizer = rate, tokenizer
         self.prefix, self.suffix, self.middle = found
+        self.inner = inner_ids if marks_beginnings(tokenizer) else plain_ids  # which is quicker
         ends = (tokenizer.bos_token_id, tokenizer.eos_token_id)
         self.ends = np.array([i for i in ends if i is not None])
         self.end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -238,9 +241,10 @@ class FillInTheMiddle:
 
     def _rearranged(self, ids: list[int], room: int, random: np.random.Generator) -> list[int] | None:
         """The tokens of a text, at most `room` of them with its end; `None` if they do not fit."""
-        text = str(self.tokenizer.decode(ids)).strip("\ufffd")  # at a row's ends there may be halves of characters
+        text = decoded(self.tokenizer, ids).strip("\ufffd")  # at a row's ends there may be halves of characters
         first, last = sorted(random.integers(len(text) + 1, size=2).tolist())
-        before, middle, after = (self._ids(part) for part in (text[:first], text[first:last], text[last:]))
+        before = plain_ids(self.tokenizer, text[:first])
+        middle, after = (self.inner(self.tokenizer, part) for part in (text[first:last], text[last:]))
         psm = random.random() < 0.5
         over = max(0, len(before) + len(middle) + len(after) + 3 + len(self.end) - room)
         cut = min(over, len(before))
@@ -250,9 +254,6 @@ class FillInTheMiddle:
         if psm:
             return [self.prefix, *before, self.suffix, *after, self.middle, *middle, *self.end]
         return [self.prefix, self.suffix, *after, self.middle, *before, *middle, *self.end]
-
-    def _ids(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
 
 def _special(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:

@@ -6,13 +6,14 @@ and every engine has all of them. `stream` and `generate` see the same pieces.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from .characters import Detokenizer, StopMatcher
+from .characters import Detokenizer, StopMatcher, Stops
 from .engines import Engine, Event, Row, batch_size
 from .errors import GenerationError, OptionError, out_of_memory
 from .results import Completion, Piece
@@ -33,15 +34,15 @@ class Request:
         prompt: the prompt as the user gave it.
         prompt_index, index: its place; with the seed they name its random stream.
         row: what the engine gets.
-        stop_strings: where the text ends.
-        skip: characters at the start of the text that are not shown (white space of the prompt, see `healing`).
+        stops: where the text ends.
+        skip: characters of white space at the prompt's end that are not shown again where the text begins with them.
     """
 
     prompt: str
     prompt_index: int
     index: int
     row: Row
-    stop_strings: Sequence[str] = ()
+    stops: Stops = field(default_factory=Stops)
     skip: int = 0
 
 
@@ -255,22 +256,24 @@ class _Text:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, request: Request, how: Decoding, given: int = 0) -> None:
         self.request, self.how, self.given = request, how, given
-        self.characters = Detokenizer(tokenizer, request.row.tokens if how.continues else ())
-        self.matcher = StopMatcher(request.stop_strings)
-        self.text, self.tokens, self.done, self.skip = "", 0, False, request.skip
-        self.waits = not how.streamed and not request.stop_strings
+        before = request.row.tokens if how.continues else ()
+        self.characters = Detokenizer(tokenizer, before, request.stops.marks)
+        self.matcher = StopMatcher(request.stops.strings)
+        self.text, self.tokens, self.done = "", 0, False
+        self.skip = request.prompt[len(request.prompt) - request.skip :]
+        self.waits = not how.streamed and not request.stops.strings
         self.started = time.perf_counter()
 
     def push(self, event: Event) -> Piece | None:
         self.tokens += 1
         ended, grown = event.finish == "stop", ""
-        if not ended:
+        if not ended or event.token in self.request.stops.marks:
             grown = self.characters.keep(event.token) if self.waits else self.characters.push(event.token)
         if event.finish is not None:
             grown += self.characters.flush()
         elif self.waits:
             return None
-        grown, self.skip = grown[self.skip :], max(0, self.skip - len(grown))
+        grown = self._unrepeated(grown)
         shown, stopped = self.matcher.push(grown)
         if event.finish is not None and not stopped:
             shown += self.matcher.flush()
@@ -286,6 +289,17 @@ class _Text:
             text=shown if self.how.streamed else self.text,
             completion=self._completion(finish) if finish else None,
         )
+
+    def _unrepeated(self, grown: str) -> str:
+        """What the text grew by, without the white space that the prompt ends with already.
+
+        A tokenizer that passes over white space decodes it as one space, whatever the prompt ends with.
+        """
+        if not (self.skip and grown):
+            return grown
+        known = len(os.path.commonprefix([self.skip, grown])) or int(grown.startswith(" "))
+        self.skip = self.skip[known:] if known == len(grown) else ""
+        return grown[known:]
 
     def _completion(self, finish: str) -> Completion:
         return Completion(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
+from .boundaries import cut_left, decoded, template
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -50,8 +52,8 @@ class Encoder:
         pair_tokens: Callable[[str, str], tuple[list[int], list[int]]],
     ) -> None:
         self.tokenizer, self.block_size, self.pair_tokens = tokenizer, block_size, pair_tokens
-        self.begin = list(begin)
-        self.end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        self.begin, self.kept = list(begin), template(tokenizer).before
+        self.end = end_of(tokenizer)
         self.pairs = self.long = self.cut_completions = 0
         #: What was cut off so far, in words.
         self.notes: list[str] = []
@@ -61,7 +63,7 @@ class Encoder:
 
         A text too long for one becomes several that overlap by one token, so that each of its tokens, the end
         included, is learned exactly once. Of a pair that is too long the prompt is cut on its left, and the end of
-        the completion only if it does not fit alone.
+        the completion only if it does not fit alone. What the tokenizer's template puts before a text stays in front.
 
         Args:
             examples: texts, and pairs of prompt and completion.
@@ -78,9 +80,10 @@ class Encoder:
     def packed(self, texts: Iterable[str]) -> Iterator[Row]:
         """The joined texts cut into full rows; what is left over at the end is not given."""
         held: list[int] = []
+        before = joint(self.begin, self.end)
         for chunk in chunks(texts, CHUNK):
             for ids, _ in tokenised(self.tokenizer, chunk):
-                held += [*ids, *self.end]
+                held += [*before, *ids, *self.end]
             full = len(held) - len(held) % self.block_size
             yield from (Row(held[n : n + self.block_size]) for n in range(0, full, self.block_size))
             held = held[full:]
@@ -90,27 +93,34 @@ class Encoder:
 
         The end of a text is a token that is learned, but no byte of the text.
         """
-        tokens, sizes = encode_sized(self.tokenizer, texts)
+        tokens, sizes = encode_sized(self.tokenizer, texts, self.begin)
         kept = zip(blocks(tokens, self.block_size, most), blocks(sizes, self.block_size, most), strict=True)
         return [Row(ids.tolist(), 0, int(size[1:].sum())) for ids, size in kept]
 
     def _of_text(self, ids: list[int], sizes: np.ndarray | None) -> Iterator[Row]:
         whole = [*self.begin, *ids, *self.end]
         known = len(self.begin)  # tokens that were learned already, or are there to be read
-        step = self.block_size - 1
-        for first in range(0, max(1, len(whole) - 1), step):
-            row = whole[first : first + self.block_size]
+        kept = self.kept if 2 * len(self.kept) < self.block_size else []
+        first, last = 0, self.block_size
+        while True:
+            part = whole[first:last]
+            front = kept if first else []
             size = 0
             if sizes is not None:
-                size = int(sizes[max(0, first + 1 - known) : first + len(row) - known].sum())
-            yield Row(row, known if first == 0 else 1, size)
+                size = int(sizes[max(0, first + 1 - known) : first + len(part) - known].sum())
+            yield Row([*front, *part], len(front) + 1 if first else known, size)
+            if last >= len(whole):
+                return
+            first, last = last - 1, last - 1 + self.block_size - len(kept)
 
     def _of_pair(self, prompt: str, completion: str) -> Row:
         before, after = self.pair_tokens(prompt, completion)
         kept = after[: self.block_size - 1]  # one token of the prompt stays, or the first would follow on nothing
-        read = before[-(self.block_size - len(kept)) :]
+        read = cut_left(before, self.block_size - len(kept), self.kept)
         self._count(len(before) + len(after) > self.block_size, len(kept) < len(after))
-        text = completion if kept == after else str(self.tokenizer.decode(kept, skip_special_tokens=True))
+        text = completion
+        if kept != after:
+            text = decoded(self.tokenizer, [*before, *kept])[len(decoded(self.tokenizer, before)) :]
         return Row([*read, *kept], len(read), len(text.encode()))
 
     def _count(self, long: bool, cut: bool) -> None:
@@ -123,20 +133,6 @@ class Encoder:
                 f"{self.long} of {self.pairs} pairs are longer than {self.block_size} tokens (--block-size): "
                 f"their prompts were cut on the left{ends}"
             ]
-
-
-def following(tokenizer: PreTrainedTokenizerBase, before: Sequence[int], prompt: str, text: str) -> list[int]:
-    """The ids of a text that follows a prompt, with its end.
-
-    As the tokenizer divides both together if that begins with the prompt's ids; else alone, for that is where
-    generation must go on from.
-    """
-    whole = tokenizer(prompt + text, verbose=False)["input_ids"]
-    known = len(before)
-    fits = whole[:known] == list(before) and len(whole) > known
-    ids = whole[known:] if fits else tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    end = tokenizer.eos_token_id
-    return list(ids) if end is None or ids[-1:] == [end] else [*ids, end]
 
 
 def tokenised(
@@ -168,25 +164,48 @@ def _decoded_sizes(tokenizer: PreTrainedTokenizerBase, text: str, ids: list[int]
     return np.array([*sizes, len(text.encode()) - sum(sizes)])
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], end: int | None) -> np.ndarray:
-    """All texts' tokens in one row, each text followed by `end` if there is one. Shape (N,), uint16 or uint32."""
+def end_of(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that end a text: that of the end-of-text token, if there is one."""
+    return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+
+
+def joint(begin: Sequence[int], end: Sequence[int]) -> list[int]:
+    """What stands before each text where several share a row: what begins a text, unless the end before it is that."""
+    return [] if list(begin) == list(end) else list(begin)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], end: int | None, begin: Sequence[int] = ()
+) -> np.ndarray:
+    """All texts' tokens in one row. Shape (N,), uint16 or uint32.
+
+    Args:
+        tokenizer: of the model.
+        texts: plain strings.
+        end: the id that follows each text, or `None`.
+        begin: the ids that a text begins with; see `joint`.
+    """
     kind = np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32
-    parts = []
+    after = [] if end is None else [end]
+    before, parts = joint(begin, after), []
     for chunk in chunks(texts, CHUNK):
         for ids, _ in tokenised(tokenizer, chunk):
-            parts.append(np.array(ids if end is None else [*ids, end], dtype=kind))
+            parts.append(np.array([*before, *ids, *after], dtype=kind))
     return np.concatenate(parts) if parts else np.zeros(0, kind)
 
 
-def encode_sized(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+def encode_sized(
+    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], begin: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """What `encode` gives, and the bytes of each token. Shapes (N,) both."""
-    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    end = end_of(tokenizer)
+    before = joint(begin, end)
     tokens, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for chunk in chunks(texts, CHUNK):
         for ids, known in tokenised(tokenizer, chunk, sized=True):
             assert known is not None
-            tokens.append(np.array([*ids, *end], np.int64))
-            sizes.append(known[: len(tokens[-1])])
+            tokens.append(np.array([*before, *ids, *end], np.int64))
+            sizes.append(np.array([*[0] * len(before), *known[: len(ids) + len(end)]], np.int64))
     return np.concatenate(tokens), np.concatenate(sizes)
 
 

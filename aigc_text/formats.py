@@ -6,15 +6,18 @@ import contextlib
 import csv
 import difflib
 import json
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import DataError, UserError, nearest, one_line
 
 TABULAR = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
 ROWS = 256  # of a Parquet file or a dataset that are in memory at once
+BUFFER = 1 << 16  # bytes of a file that are read at once
 LONGEST_FIELD = 1 << 28  # characters of one CSV field; an unclosed quote would else take in the rest of any file
 
 
@@ -72,10 +75,10 @@ def read_plain(path: Path, sample_by: str) -> Iterator[str]:
 
 
 def split_plain(rows: Iterable[str], sample_by: str) -> Iterator[str]:
-    """The same of lines that end with their line feeds."""
-    rows = (row.replace("\r\n", "\n") for row in rows)
+    """The same of lines that each end with LF, CRLF or CR, which all become LF."""
+    rows = (row.rstrip("\r\n") + "\n" if row.endswith(("\n", "\r")) else row for row in rows)
     if sample_by == "line":
-        yield from (row.rstrip("\r\n") for row in rows)
+        yield from (row.removesuffix("\n") for row in rows)
     elif sample_by == "paragraph":
         yield from _paragraphs(rows)
     else:
@@ -122,11 +125,13 @@ def _without(path: Path, number: int) -> str:
 def _deleted(path: Path, number: int) -> str:
     """The command that leaves a line out."""
     old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"mended{path.suffix}")))
-    return f"sed {number}d {old} > {new}"
+    with path.open("rb") as stream:
+        returns = any(line.endswith(b"\r") for line in islice(_raw_lines(stream), number))
+    return f"tr '\\r' '\\n' < {old} | sed {number}d > {new}" if returns else f"sed {number}d {old} > {new}"
 
 
 def _one_line(row: Sequence[str]) -> bool:
-    return not any("\n" in field for field in row)
+    return not any("\n" in field or "\r" in field for field in row)
 
 
 def read_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -208,11 +213,6 @@ def _broken_csv(path: Path, first: int, last: int, error: str) -> DataError:
             f"{path}:{first} is not valid CSV: a quote opened in this row is never closed",
             'Close it; a quote inside a quoted field is written twice: "say ""yes""".',
         )
-    if error.startswith("new-line character"):
-        return DataError(
-            f"{path}:{last} is not valid CSV: a carriage return that is not quoted",
-            f"Give it line feeds: tr '\\r' '\\n' < {path.name} > new{path.suffix}",
-        )
     return DataError(
         f"{path}:{last} is not valid CSV: {error}", 'A field with quotes is quoted whole: "say ""yes""", 1'
     )
@@ -286,9 +286,12 @@ def check_types(place: str, columns: Sequence[str], schema: Any) -> None:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers, broken at line feeds only, read strictly as UTF-8 (a mark at the start is dropped)."""
+    """Lines with their numbers, each with the LF, CRLF or CR that ends it; nothing else ends a line.
+
+    They are read strictly as UTF-8, and a byte order mark at the start is dropped.
+    """
     with reading(path), path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
+        for number, raw in enumerate(_raw_lines(stream), 1):
             try:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -297,6 +300,23 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                     f"{path}:{number} is not UTF-8: byte {wrong:#04x} at column {error.start + 1}",
                     f"Convert it, if this is what it is: {_conversion(path, raw)}",
                 ) from None
+
+
+def _raw_lines(stream: BinaryIO) -> Iterator[bytes]:
+    """Lines of bytes; of a stream that is read on, only the line that is not complete is held."""
+    held: list[bytes] = []
+    while part := stream.read(BUFFER):
+        held.append(part)
+        if b"\n" in part or b"\r" in part:
+            *whole, rest = b"".join(held).splitlines(keepends=True)  # of bytes at LF, CRLF and CR alone
+            held = [rest]  # whose CR may be followed by a LF
+            yield from whole
+    yield from b"".join(held).splitlines(keepends=True)
+
+
+def text_lines(text: str) -> Iterator[str]:
+    """The lines of a text, divided and ended as those of files."""
+    return iter(re.findall(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z", text))
 
 
 def _conversion(path: Path, line: bytes) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import decoding, guards, healing
+from . import decoding, generation_settings, guards, healing
+from .boundaries import Template, cut_left, plain_ids, prompt_ids, template
+from .characters import Stops, stops
 from .errors import ModelError, OptionError, UserError
 from .options import GenerationOptions, drawn_seed
 from .pretrained import PretrainedBackend
@@ -25,9 +28,6 @@ NUMBERS = (
     "do_sample", *SAMPLING, "max_new_tokens", "min_new_tokens", "repetition_penalty", "no_repeat_ngram_size",
     "num_beams", "length_penalty", "num_return_sequences",
 )  # fmt: skip
-#: Fields of a generation config that ask for nothing which could fail.
-TOLD = ("bos_token_id", "eos_token_id", "pad_token_id", "transformers_version", "use_cache", "output_attentions",
-        "output_hidden_states")  # fmt: skip
 WRONG = "Its config.json does not go with its weights; download or save the model again."
 
 
@@ -36,6 +36,8 @@ class GeneratingBackend(PretrainedBackend):
 
     #: Generation options used where neither the user nor the model says anything.
     defaults: ClassVar[dict[str, Any]] = {}
+    #: Whether it was said what of the model's own generation config is not honoured.
+    _told_settings = False
 
     # What a family may change
 
@@ -50,25 +52,71 @@ class GeneratingBackend(PretrainedBackend):
         return TorchEngine(self.model, self.pad())
 
     def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
-        """The ids that the model sees for a prompt; for an empty one the token that begins a text."""
-        ids = list(self.tokenizer(prompt, verbose=False)["input_ids"]) if prompt else []
-        if ids:
-            return ids
+        """The ids that the model sees for a prompt; for an empty one what begins a text."""
+        if not self.capabilities.continues:  # an encoder reads the end of its text too
+            ids = list(self.tokenizer(prompt, verbose=False)["input_ids"]) if prompt else []
+        else:
+            ids = prompt_ids(self.tokenizer, prompt, self.template)
+        if ids or self.template.before:
+            return ids or self.template.before
         starts = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.pad())
         return [next(i for i in starts if i is not None)]
 
+    @cached_property
+    def template(self) -> Template:
+        """The ids that the tokenizer itself adds to a text, at its beginning and its end."""
+        return template(self.tokenizer)
+
+    def shortened(self, tokens: list[int], most: int, options: GenerationOptions) -> list[int]:
+        """A prompt's ids cut on the left to at most `most`, but for those of the tokenizer's template."""
+        return cut_left(tokens, most, self.template.before)
+
     def held_back(self, prompt: str, options: GenerationOptions) -> str:
-        """White space at the prompt's end that the text must begin with instead; see `healing`."""
+        """White space at the prompt's end that the text begins with instead, so that it is not shown twice.
+
+        The text must begin with it where tokens are glued to the white space before them; see `healing`. Where the
+        tokenizer passes over it (words do), the text may begin with it.
+        """
         white = healing.end_of(prompt) if self.capabilities.continues else ""
-        return white if white and self._token_texts is not None else ""
+        if not white or self._can_begin(white):
+            return white
+        core = getattr(self.tokenizer, "backend_tokenizer", None)
+        ignored = plain_ids(self.tokenizer, prompt) == plain_ids(self.tokenizer, prompt[: len(prompt) - len(white)])
+        return white if ignored and core is not None and "ByteLevel" not in repr(core.decoder) else ""
+
+    def _can_begin(self, white: str) -> bool:
+        """Whether texts can be made to begin with white space."""
+        return set(white) <= self._token_characters
 
     @cached_property
     def _token_texts(self) -> list[str] | None:
         return healing.token_texts(self.tokenizer)
 
+    @cached_property
+    def _token_characters(self) -> set[str]:
+        """The tokens of one character."""
+        return {text for text in self._token_texts or () if len(text) == 1}
+
     def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
         """Where a prompt's text ends."""
-        return options.stop_strings or ()
+        return self._asked_stops(options) or ()
+
+    def _asked_stops(self, options: GenerationOptions) -> tuple[str, ...] | None:
+        """The stop strings of the user, else of the model's own generation config."""
+        if options.stop_strings is not None:
+            return options.stop_strings
+        own = getattr(self.own_config, "stop_strings", None)
+        return own if own is None else tuple(own) if isinstance(own, (list, tuple)) else (own,)
+
+    def _stops(self, strings: tuple[str, ...]) -> Stops:
+        """Stop strings as texts are matched with them, prepared once for all prompts that have the same."""
+        if strings not in self._prepared_stops:
+            self._prepared_stops[strings] = stops(self.tokenizer, strings)
+        return self._prepared_stops[strings]
+
+    @cached_property
+    def _prepared_stops(self) -> dict[tuple[str, ...], Stops]:
+        return {}
 
     def draws(self, config: GenerationConfig, options: GenerationOptions) -> bool:
         """Whether anything is drawn, so that a seed decides the texts."""
@@ -189,9 +237,9 @@ class GeneratingBackend(PretrainedBackend):
 
     def _own_wishes(self) -> str:
         """What the model's own generation config asks for that is no option here, and so was not looked at."""
-        known = {*GenerationOptions.fields(), *TOLD}
-        asked = self.own_config.to_diff_dict()  # with _from_model_config, transformers' own note
-        return ", ".join(sorted(name for name in asked if name not in known and not name.startswith("_")))
+        harmless = ("eos_token_id", "max_length", "pad_token_id")
+        asked = self.own_config.to_diff_dict()
+        return ", ".join(name for name in generation_settings.HONOURED if name in asked and name not in harmless)
 
     def check_requests(self, prompts: Iterable[str], options: GenerationOptions) -> None:
         """Refuses, before anything is generated, what `generate` would refuse once it came to it.
@@ -220,9 +268,11 @@ class GeneratingBackend(PretrainedBackend):
         for k, v in self.defaults.items():
             if getattr(own, k, None) is None:
                 given.setdefault(k, v)
-        if getattr(own, "max_new_tokens", None) is None:
+        if getattr(own, "max_new_tokens", None) is None and getattr(own, "max_length", None) is None:
             given.setdefault("max_new_tokens", FALLBACK_NEW_TOKENS)
         config = engine.config(**given)
+        if config.max_new_tokens is None:
+            config.max_length = own.max_length
         one_text = not config.do_sample and (config.num_beams or 1) == 1 and not options.greedy_varies
         if (options.num_return_sequences or 1) > 1 and one_text:
             raise OptionError(
@@ -232,10 +282,27 @@ class GeneratingBackend(PretrainedBackend):
         if config.pad_token_id is None:
             config.pad_token_id = self.pad()
         self._check_own(config)
+        generation_settings.cleared(config)
+        self._tell_settings()
         return config
+
+    def _tell_settings(self) -> None:
+        """Says once what of the model's own generation config its texts will not follow."""
+        if not self._told_settings:
+            self._told_settings = True
+            if found := generation_settings.not_honoured(self.own_config.to_diff_dict()):
+                print(generation_settings.notice(self.source or self.name, found), file=sys.stderr)
 
     def _check_own(self, config: GenerationConfig) -> None:
         """Refuses what the model's own generation config holds where the user's options were looked at before."""
+        most = config.max_length if config.max_new_tokens is None else 1
+        if type(most) is not int or most < 1:
+            what = f"generation_config.json of {self.source!r}: max_length cannot be {repr(most)[:60]}"
+            raise ModelError(what, "Correct it there, or set --max-new-tokens.")
+        stops = self._asked_stops(GenerationOptions())
+        if not all(isinstance(s, str) and s for s in stops or ()):
+            what = f"generation_config.json of {self.source!r}: stop_strings cannot be {stops!r}"
+            raise ModelError(what[:200], "Correct it there: text, or a list of texts that are not empty.")
         for name in NUMBERS:
             value = getattr(config, name, None)
             if value is None or (name in SAMPLING and not config.do_sample):
@@ -250,10 +317,12 @@ class GeneratingBackend(PretrainedBackend):
         config = self.generation_config(self.engine(), options)
         names = [n for n in self.Options.fields() if n != "seed"]
         values = {n: getattr(config, n, None) for n in names}
-        own = {n: getattr(options, n) for n in names if not hasattr(config, n) or n == "stop_strings"}
+        own = {n: getattr(options, n) for n in names if not hasattr(config, n)}
+        total = {"max_length": config.max_length} if config.max_new_tokens is None else {}
+        stops = {"stop_strings": self._asked_stops(options)}
         return {
             k: list(v) if isinstance(v, tuple) else v
-            for k, v in {**values, **own}.items()
+            for k, v in {**values, **own, **total, **stops}.items()
             if v is not None and (config.do_sample or k not in SAMPLING)
         }
 
@@ -276,7 +345,7 @@ class GeneratingBackend(PretrainedBackend):
             prompt_index=prompt_index,
             index=index,
             row=self._row(engine, config, options, place, seed),
-            stop_strings=self.stop_strings(prompt, options),
+            stops=self._stops(tuple(self.stop_strings(prompt, options))),
             skip=len(self.held_back(prompt, options)),
         )
 
@@ -294,15 +363,28 @@ class GeneratingBackend(PretrainedBackend):
         self.check_prompts([prompt], prompt_index)
         white = self.held_back(prompt, options)
         tokens = self.prompt_tokens(prompt[: len(prompt) - len(white)], options)
-        limit, room = config.max_new_tokens, engine.context()
+        limit, room = self._limit(engine, config, tokens, prompt_index), engine.context()
         if room is not None and engine.prompt_counts():
             if len(tokens) >= room:
                 tokens = self._truncated(tokens, room, limit, options, prompt_index)
             limit = min(limit, room - len(tokens))
         # Beams of a prompt are one search, so its completions share a stream.
         key = stream_key(seed, prompt_index, 0 if (config.num_beams or 1) > 1 else index) if seed is not None else None
-        allowed = healing.Beginning(self._token_texts or [], white) if white else None
+        allowed = healing.Beginning(self._token_texts or [], white) if white and self._can_begin(white) else None
         return Row(tokens, key, limit, self.row_inputs(prompt, options, key, index), allowed)
+
+    def _limit(self, engine: Engine, config: GenerationConfig, tokens: Sequence[int], prompt_index: int) -> int:
+        """Most tokens to generate after a prompt, the context aside."""
+        if config.max_new_tokens is not None:
+            return config.max_new_tokens
+        known = len(tokens) if engine.prompt_counts() else 1  # a decoder begins with one
+        if known >= config.max_length:
+            raise OptionError(
+                f"prompt {prompt_index + 1} has {known} tokens, and the generation_config.json of {self.source!r} "
+                f"allows {config.max_length} for prompt and text (max_length)",
+                "Set --max-new-tokens, which is used instead, or shorten the prompt.",
+            )
+        return int(config.max_length - known)
 
     def _truncated(
         self, tokens: list[int], room: int, limit: int, options: GenerationOptions, prompt_index: int
@@ -312,7 +394,7 @@ class GeneratingBackend(PretrainedBackend):
                 f"prompt {prompt_index + 1} has {len(tokens)} tokens, the context is {room} for prompt and text",
                 "Shorten it, or cut it on the left with --truncate-prompt.",
             )
-        return tokens[-max(room - limit, room // 2, 1) :]
+        return self.shortened(tokens, max(room - limit, room // 2, 1), options)
 
     def _exact(self) -> bool:
         """fp32 on the CPU is tested to be the same in every batch, bf16 there in batches of one length."""
@@ -320,5 +402,4 @@ class GeneratingBackend(PretrainedBackend):
 
     def _equal_lengths(self, config: GenerationConfig) -> bool:
         """Padding changes bf16 sums, and processors that look back take it for history."""
-        looks_back = (config.no_repeat_ngram_size or 0) > 0 or (config.repetition_penalty or 1.0) != 1.0
-        return self.precision != "float32" or looks_back
+        return self.precision != "float32" or generation_settings.looks_back(config)

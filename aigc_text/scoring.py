@@ -45,7 +45,7 @@ def encoded(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], begin: Seq
     Args:
         tokenizer: its `eos_token`, if it has one, ends every text.
         texts: plain strings.
-        begin: the ids that a text begins with.
+        begin: the ids that a text begins with, which are not scored.
 
     Raises:
         DataError: a text holds half of a character, which no tokenizer takes.
@@ -120,7 +120,8 @@ def scores(
     """Yields the exact likelihood of each text; see `TransformersBackend.score`.
 
     A text longer than the context is read in windows that move by half of it, so every token but a text's first ones
-    is predicted from at least that many before it. Windows of similar length share a batch.
+    is predicted from about that many before it. What the tokenizer's template puts before a text begins each window.
+    Windows of similar length share a batch.
     """
     own = backend.engine().context()
     if context is not None and not 2 <= context <= (own or context):
@@ -139,7 +140,8 @@ def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int
     from .encoding import chunks
 
     waiting: deque[_Waiting] = deque()
-    for chunk in chunks(_windows(texts, context, waiting), WINDOW * batch_size):
+    kept = backend.template.before if 4 * len(backend.template.before) < context else []
+    for chunk in chunks(_windows(texts, context, waiting, kept), WINDOW * batch_size):
         chunk.sort(key=lambda window: len(window.ids))
         while chunk:
             size = min(batch_size, max(1, ELEMENTS // (len(chunk[-1].ids) * len(backend.tokenizer))))
@@ -159,7 +161,9 @@ def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int
         yield _score(waiting.popleft())  # texts without any token
 
 
-def _windows(texts: Iterable[Encoded], context: int, waiting: deque[_Waiting]) -> Iterator[_Window]:
+def _windows(
+    texts: Iterable[Encoded], context: int, waiting: deque[_Waiting], kept: Sequence[int]
+) -> Iterator[_Window]:
     """The windows of each text, which joins those that are `waiting`; each token is scored exactly once."""
     for text in texts:
         length, known = len(text.ids), text.masked
@@ -170,7 +174,9 @@ def _windows(texts: Iterable[Encoded], context: int, waiting: deque[_Waiting]) -
         waiting.append(_Waiting(text, np.zeros(scored), len(ends) if scored else 0))
         done = known
         for end in ends if scored else ():
-            yield _Window(waiting[-1], text.ids[max(0, end - context) : end], slice(done - known, end - known))
+            front = kept if end > context else ()
+            ids = [*front, *text.ids[max(0, end - context) + len(front) : end]]
+            yield _Window(waiting[-1], ids, slice(done - known, end - known))
             done = end
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .backend import Capabilities, no_likelihood
+from .boundaries import following
 from .errors import BackendError, OptionError
 from .generating_backend import GeneratingBackend
 from .options import TrainingOptions
@@ -63,13 +64,11 @@ class TransformersBackend(GeneratingBackend):
 
     def pair_tokens(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
         """The ids of a prompt as generation sees it, and of what is to follow it, the end included."""
-        from .encoding import following
-
         options = self.Options()
         white = self.held_back(prompt, options)
         prompt = prompt[: len(prompt) - len(white)]
         before = self.prompt_tokens(prompt, options)
-        return before, following(self.tokenizer, before, prompt, white + completion)
+        return before, following(self.tokenizer, before, prompt, white + completion, self.template)
 
     def batches(self, examples: Iterable[Example], options: TrainingOptions) -> Iterable[Any]:
         """Micro-batches for the trainer; with `from_step`, so that a resumed run sees what the unbroken one saw."""

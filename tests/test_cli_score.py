@@ -44,7 +44,7 @@ def test_records_of_texts_and_tokens(run, folder, tales):
 def test_plain_text_from_a_file_and_from_standard_input(run, folder, tmp_path):
     path = file(tmp_path, "tale.txt", "the cat\n\nsat on\n")
     lines = run("score", path, "--sample-by", "line", "--model", folder, "--no-tokens").records
-    piped = run("score", "-", "--sample-by", "line", "--model", folder, "--no-tokens", stdin=b"the cat\r\n\nsat on\n")
+    piped = run("score", "-", "--sample-by", "line", "--model", folder, "--no-tokens", stdin=b"the cat\r\n\nsat on\r")
     assert [r["text"] for r in lines] == ["the cat", "sat on"]
     assert piped.records == lines and "per_token" not in lines[0]
     [whole] = run("score", "-", "--model", folder, stdin=b"the cat\n\nsat on\n").records

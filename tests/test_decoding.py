@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from aigc_text import load
 from aigc_text.backends.causal_lm import GPT2
-from aigc_text.characters import Detokenizer, StopMatcher
+from aigc_text.characters import Detokenizer, StopMatcher, stops
 from aigc_text.decoding import Budget, in_order
 from aigc_text.errors import OptionError
 from aigc_text.results import Completion, Piece
@@ -108,6 +108,95 @@ def test_stop_strings_across_tokens_are_never_shown(backend):
         made = pieces[-1].completion
         assert "".join(p.text for p in pieces) == made.text == whole[: whole.index(stop)]
         assert made.finish_reason == "stop"
+
+
+# Stop strings that name special tokens, which are not shown
+
+
+MARKED = ("<|im_start|>", "<|im_end|>")
+
+
+@pytest.fixture(scope="module")
+def chatty():
+    """A model that ends each answer with a special token which ends no text."""
+    from aigc_text import trainer
+    from aigc_text.sources import Pair
+
+    tokens = tiny.tokenizer(MARKED)
+    made = GPT2(tiny.model("gpt2", tokens), tokens)
+    pairs = [Pair("Hi<|im_end|>", "the cat\n<|im_start|>a dog<|im_end|> sat"), Pair("Ho<|im_end|>", "a king<|im_end|>")]
+    options = made.Training(block_size=48, batch_size=2, max_steps=80, learning_rate=1e-2, warmup_steps=5)
+    list(trainer.train(made.model.train(), made.objective(options), made.batches(pairs, options), options))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("stop", "text"),
+    [
+        (("<|im_start|>",), "the cat\n"),
+        (("\n<|im_start|>",), "the cat"),
+        (("<|im_start|>a dog",), "the cat\n"),
+        (("dog<|im_end|>",), "the cat\na "),
+        (("<|im_start|>king", "<|im_end|>"), "the cat\na dog"),
+        (("\na dog",), "the cat"),  # special tokens between are passed over
+        (("cat\n<|im_end|>",), "the cat\na dog sat"),
+        (("d", "<|im_start|>"), "the cat\n"),
+        (("sat<|endoftext|>",), "the cat\na dog "),
+    ],
+)
+@pytest.mark.parametrize("how", [{}, {"num_beams": 2}, {"batch_size": 1}], ids=str)
+def test_a_stop_string_may_name_special_tokens(chatty, stop, text, how):
+    beside = {} if "num_beams" in how else {"Ho<|im_end|>": "a king"}
+    options = {"stop_strings": stop, "max_new_tokens": 30, "do_sample": False, **how}
+    first, *_ = chatty.generate(["Hi<|im_end|>", *beside], **options)
+    assert (first.text, first.finish_reason) == (text, "stop")
+    options.pop("batch_size", None)
+    assert "".join(chatty.stream("Hi<|im_end|>", **options)) == text
+
+
+def test_a_special_token_spelled_by_others_stops_too(chatty):
+    strings = stops(chatty.tokenizer, ["<|im_start|>"]).strings
+    assert StopMatcher(strings).push("a <|im_start|> b") == ("a ", True)
+
+
+pieces_of_text = st.lists(st.sampled_from(["a", "b", "\n", *MARKED]), max_size=12)
+
+
+@settings(max_examples=500, deadline=None)
+@given(pieces_of_text, st.lists(st.lists(st.sampled_from(["a", "b", *MARKED]), min_size=1, max_size=4), max_size=3))
+def test_texts_with_special_tokens_are_cut_at_the_first_stop_string(made, wanted):
+    """Against a reference that looks at all of the text, with special tokens and without them."""
+    prepared = stops(TOKENS_WITH_MARKS, ["".join(w) for w in wanted])
+    matcher, shown, stopped = StopMatcher(prepared.strings), "", False
+    ids = {name: TOKENS_WITH_MARKS.convert_tokens_to_ids(name) for name in MARKED}
+    for piece in made:
+        grown = prepared.marks.get(ids[piece], "") if piece in MARKED else piece
+        part, stopped = matcher.push(grown)
+        shown += part
+        if stopped:
+            break
+    shown += "" if stopped else matcher.flush()
+    assert (shown, stopped) == _first_stop(made, wanted)
+
+
+def _first_stop(made, wanted):
+    for end in range(1, len(made) + 1):
+        starts = []
+        for stop in wanted:
+            if set(stop) & set(MARKED):
+                if made[end - len(stop) : end] == stop and end >= len(stop):
+                    starts.append(end - len(stop))
+                continue
+            places = [n for n in range(end) if made[n] not in MARKED]
+            last = places[-len(stop) :]
+            if made[end - 1] not in MARKED and [made[n] for n in last] == stop:
+                starts.append(last[0])
+        if starts:
+            return "".join(p for p in made[: min(starts)] if p not in MARKED), True
+    return "".join(p for p in made if p not in MARKED), False
+
+
+TOKENS_WITH_MARKS = tiny.tokenizer(MARKED)
 
 
 # Order

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import subprocess
 from itertools import islice
 
 import pyarrow as pa
@@ -71,16 +72,49 @@ def test_a_plain_file_is_one_text_or_its_paragraphs_or_lines(tmp_path, sample_by
     assert list(Source(put(tmp_path, "t.txt", "a\nb\n\nc\n"), sample_by=sample_by)) == examples
 
 
-def test_line_ends_of_windows_become_line_feeds(tmp_path):
-    path = put(tmp_path, "t.txt", b"a\r\nb\r\n\r\nc\r\n")
+ENDS = pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+
+
+@ENDS
+def test_all_line_ends_become_line_feeds(tmp_path, end):
+    path = put(tmp_path, "t.txt", "a\nb\n\nc\n".replace("\n", end))
     assert list(Source(path)) == ["a\nb\n\nc\n"]
     assert list(Source(path, sample_by="paragraph")) == ["a\nb", "c\n"]
     assert list(Source(path, sample_by="line")) == ["a", "b", "c"]
 
 
-def test_only_line_feeds_break_lines(tmp_path):
-    path = put(tmp_path, "t.txt", "a\u2028b\x0cc\x85d\ne\n")
+@ENDS
+def test_nothing_but_line_ends_breaks_lines(tmp_path, end):
+    path = put(tmp_path, "t.txt", f"a\u2028b\x0cc\x85d{end}e{end}")
     assert list(Source(path, sample_by="line")) == ["a\u2028b\x0cc\x85d", "e"]
+
+
+@ENDS
+@pytest.mark.parametrize("buffer", [1, 2, 3, 1 << 16])
+def test_lines_are_the_same_however_a_file_is_read(tmp_path, monkeypatch, end, buffer):
+    monkeypatch.setattr(formats, "BUFFER", buffer)
+    whole = f"one{end}{end}从前{end}last"
+    path = put(tmp_path, "t.txt", whole)
+    found = list(formats.lines(path))
+    assert found == [(1, f"one{end}"), (2, end), (3, f"从前{end}"), (4, "last")]
+    assert [line for _, line in found] == list(formats.text_lines(whole))
+
+
+@ENDS
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.tsv", "t.json"])
+def test_tables_are_read_with_any_line_ends(tmp_path, name, end):
+    records = [{"text": "a", "n": "1"}, {"text": "b c", "n": "2"}]
+    content = put_table(tmp_path, name, records).read_bytes().decode().replace("\r\n", "\n").replace("\n", end)
+    assert list(Source(put(tmp_path, name, content))) == ["a", "b c"]
+
+
+@ENDS
+def test_a_mistake_has_its_line_and_its_cure_with_any_line_ends(tmp_path, end):
+    path = put(tmp_path, "t.jsonl", f'{{"text": "a"}}{end}{{"text"{end}{{"text": "b"}}{end}')
+    refused = refusal(path)
+    assert refused.message.startswith(f"{path}:2 is not valid JSON")
+    subprocess.run(refused.cure.partition("Without this one: ")[2], shell=True, check=True)
+    assert list(Source(path.with_name("mended.jsonl"))) == ["a", "b"]
 
 
 def test_a_byte_order_mark_is_dropped_at_the_start_alone(tmp_path):
@@ -93,7 +127,7 @@ def test_a_byte_order_mark_is_dropped_at_the_start_alone(tmp_path):
 @given(st.text(alphabet="ab \n\r", max_size=40))
 def test_paragraphs_are_what_splitting_the_whole_text_gives(tmp_path_factory, whole):
     path = put(tmp_path_factory.getbasetemp(), "p.txt", whole)
-    pieces = "".join(line.replace("\r\n", "\n") for line in io.StringIO(whole, newline="\n")).split("\n\n")
+    pieces = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n\n")
     assert list(formats.read_plain(path, "paragraph")) == pieces
 
 
@@ -242,7 +276,7 @@ def test_records_come_with_their_places(tmp_path):
         ("text,n\na,1\n\nb\n", "{}:4 has 1 field(s), the header 2"),
         ('text,n\n"a\nb",1\nc,2,3\n', "{}:4 has 3 field(s), the header 2"),
         ('text\n"a" b\n', "{}:2 is not valid CSV: ',' expected after '\"'"),
-        ("text\ra\rb\r", "{}:1 is not valid CSV: a carriage return that is not quoted"),
+        ("text,n\ra\rb,1\r", "{}:2 has 1 field(s), the header 2"),
         ("text,text\na,b\n", "{}:1 has 2 columns 'text'"),
         (b"text\nfine\n\xe9\n", "{}:3 is not UTF-8: byte 0xe9 at column 1"),
     ],

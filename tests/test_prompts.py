@@ -19,6 +19,16 @@ def test_each_line_of_a_text_file_that_is_not_blank_is_a_prompt(tmp_path):
     assert list(read_prompts(path)) == ["one", "  two ", "three"]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+def test_prompts_are_read_with_any_line_ends(tmp_path, end):
+    lines = _file(tmp_path, "p.txt", "")
+    lines.write_bytes(f"one{end}{end}two\u2028three{end}".encode())
+    assert list(read_prompts(lines)) == ["one", "two\u2028three"]
+    lines = _file(tmp_path, "p.jsonl", "")
+    lines.write_bytes(f'{{"prompt": "one"}}{end}{{"prompt": "two"}}{end}'.encode())
+    assert list(read_prompts(lines)) == ["one", "two"]
+
+
 def test_jsonl_holds_prompts_and_the_empty_one_is_a_prompt(tmp_path):
     path = _file(tmp_path, "p.jsonl", '{"prompt": "one\\ntwo"}\n\n{"prompt": "", "id": 7}\n')
     assert list(read_prompts(path)) == ["one\ntwo", ""]

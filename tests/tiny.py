@@ -16,6 +16,7 @@ from transformers import (
     GPTBigCodeForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
     Starcoder2Config,
@@ -92,3 +93,76 @@ def save(kind: str, folder: Path, special: tuple[str, ...] = ()) -> Path:
     model(kind, tokens).save_pretrained(folder)
     tokens.save_pretrained(folder)
     return folder
+
+
+NAMES = {"Name", "Anna", "me", "Na", "今天", "天气", "很好"}
+WORDS = sorted({w.strip(".,:") for s in SENTENCES for w in s.split()} | NAMES)
+LETTERS = sorted({c for s in [*SENTENCES, *WORDS, "今天气很好,:;?!"] for c in s if not c.isspace()})
+
+
+def _fast(core, template: bool, **names):
+    """A fast tokenizer, with a template that puts BOS before a text, as Llama has it, if it is asked for."""
+    from tokenizers import processors
+
+    if template:
+        ids = [(t, core.token_to_id(t)) for t in ("<s>", "</s>")]
+        core.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A $B", special_tokens=ids[:1])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="<unk>", model_max_length=CONTEXT, **names
+    )
+
+
+def sentencepiece(prepend: str, template: bool = True, special: tuple[str, ...] = ()):
+    """BPE as in Llama and Mistral: spaces are `▁`, and other characters than those known are bytes.
+
+    Args:
+        prepend: what puts `▁` before a text: the `normalizer`, as in Llama 2 and Mistral 0.1; `metaspace`, its
+            successor; or nothing at all, `""`.
+        template: whether `<s>` begins a text.
+        special: further special tokens.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+    first = ["<unk>", "<s>", "</s>", *special, *(f"<0x{n:02X}>" for n in range(256)), "▁", *LETTERS]
+    vocabulary, merges = dict.fromkeys(first), {}
+    for word in WORDS:
+        for letters in (["▁", *word], list(word)):
+            while len(letters) > 1:
+                merges[letters[0], letters[1]] = None
+                letters = [letters[0] + letters[1], *letters[2:]]
+                vocabulary[letters[0]] = None
+    ids = {piece: n for n, piece in enumerate(vocabulary)}
+    core = Tokenizer(models.BPE(ids, list(merges), unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    replace = normalizers.Replace(" ", "▁")
+    spaces = decoders.Replace("▁", " ")
+    last = [decoders.Strip(" ", 1, 0)] if prepend else []
+    if prepend == "normalizer":
+        core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), replace])
+    elif prepend == "metaspace":
+        core.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)
+    else:
+        core.normalizer = replace
+    core.decoder = decoders.Sequence([spaces, decoders.ByteFallback(), decoders.Fuse(), *last])
+    return _fast(core, template, extra_special_tokens=list(special))
+
+
+def wordpiece(template: bool = False):
+    """As in BERT: pieces of words, those inside a word with `##`; spaces are lost, and decoding puts them back."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    pieces = [p for w in [*WORDS, *LETTERS, "x", "q"] for p in (w, f"##{w}")]
+    ids = {piece: n for n, piece in enumerate(dict.fromkeys(["<unk>", "<s>", "</s>", *pieces]))}
+    core = Tokenizer(models.WordPiece(ids, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.decoder = decoders.WordPiece(cleanup=False)
+    return _fast(core, template)
+
+
+def prefixed_bytes():
+    """Byte-level BPE that puts a space before a text, as in RoBERTa."""
+    from tokenizers import decoders, pre_tokenizers
+
+    made = train_bpe(SENTENCES * 4, 300, CONTEXT)
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    made.backend_tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    return made

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import chat
+from ..boundaries import cut_left, inner_ids, plain_ids
 from ..characters import FUNCTION_END
 from ..errors import OptionError
 from ..options import GenerationOptions, option
@@ -102,17 +103,23 @@ class Code(CausalLM):
         if getattr(options, "chat", None):
             raise OptionError("chat and suffix do not go together", "Ask for the one or for the other.")
         before, after, middle = self._infilling_tokens()
-        encode = self.tokenizer
-        head = list(encode(prompt, add_special_tokens=False)["input_ids"])
-        tail = list(encode(suffix, add_special_tokens=False)["input_ids"])
-        begin = [self.tokenizer.bos_token_id] if _adds_bos(self.tokenizer) else []
-        return [*begin, before, *head, after, *tail, middle]  # prefix-suffix-middle order
+        head, tail = plain_ids(self.tokenizer, prompt), inner_ids(self.tokenizer, suffix)
+        return [*self.template.before, before, *head, after, *tail, middle]  # prefix-suffix-middle order
+
+    def shortened(self, tokens: list[int], most: int, options: GenerationOptions) -> list[int]:
+        """As for other prompts, but for a gap: its tokens stay, what is before it is cut on the left, then the rest."""
+        if getattr(options, "suffix", None) is None:
+            return super().shortened(tokens, most, options)
+        before, after, middle = self._infilling_tokens()
+        front, gap = [*self.template.before, before], tokens.index(after, len(self.template.before))
+        tail = tokens[gap:-1][: max(1, most - len(front) - 1)]
+        return [*cut_left(tokens[:gap], most - len(tail) - 1, front), *tail, middle]
 
     def held_back(self, prompt: str, options: GenerationOptions) -> str:
         return "" if getattr(options, "suffix", None) is not None else super().held_back(prompt, options)
 
     def stop_strings(self, prompt: str, options: GenerationOptions) -> Sequence[str]:
-        asked = options.stop_strings or ()
+        asked = super().stop_strings(prompt, options)
         wanted = getattr(options, "stop_at_function_end", None) is not False
         continues = getattr(options, "suffix", None) is None and not getattr(options, "chat", None)
         return (*asked, *FUNCTION_END) if wanted and continues and inside_function(prompt) else asked
@@ -128,12 +135,7 @@ class Code(CausalLM):
         return found
 
 
-def _adds_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
-    ids = tokenizer("a")["input_ids"]
-    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
-
-
 def inside_function(prompt: str) -> bool:
     """Whether the prompt's last line at the margin opens a function, method or class."""
-    margin = [line for line in prompt.splitlines() if re.match(r"[^\s#)\]}]", line)]
+    margin = [line for line in re.split(r"\r\n|\r|\n", prompt) if re.match(r"[^\s#)\]}]", line)]
     return bool(margin) and re.match(r"(async\s+def|def|class)\b", margin[-1]) is not None

@@ -237,7 +237,7 @@ def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) ->
 
 def _piped() -> str:
     """The prompt from a pipe; nothing from a terminal, for that is unconditional generation."""
-    return "" if sys.stdin.isatty() else standard_input().removesuffix("\n")
+    return "" if sys.stdin.isatty() else standard_input().removesuffix("\n").removesuffix("\r")
 
 
 def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import os
@@ -104,13 +103,13 @@ def command(
 
 def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int]:
     """The texts, and how many; they are read once before a model is, so that a mistake anywhere is told first."""
-    from ..formats import split_plain
+    from ..formats import split_plain, text_lines
     from ..sources import Source
 
     if file != "-":
         source: Any = Source(file, text_column=text_column, sample_by=sample_by)
         return source, sum(1 for _ in source)
-    texts = [t for t in split_plain(io.StringIO(standard_input()), sample_by) if t.strip()]
+    texts = [t for t in split_plain(text_lines(standard_input()), sample_by) if t.strip()]
     if not texts:
         raise DataError("standard input holds no text", "Pipe some into it, or give a file.")
     return texts, len(texts)

@@ -93,7 +93,7 @@ def merged(own: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfi
     for name, value in config._get_default_generation_params().items():
         if getattr(config, name, None) is None:
             setattr(config, name, value)
-    config.max_length = None  # lengths are counted in new tokens, row by row
+    config.max_length = None  # where new tokens are not limited, the caller counts the prompt's
     config.use_cache = True  # some are saved with the setting that they were trained with
     made: GenerationConfig = config
     return made

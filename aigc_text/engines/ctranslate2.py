@@ -44,7 +44,9 @@ LACKS: dict[str, tuple[Any, ...]] = {
     "encoder_repetition_penalty": (None, 1, 1.0),
     "guidance_scale": (None, 1, 1.0),
     "watermarking_config": (None,),
-    "penalty_alpha": (None, 0, 0.0),
+    "encoder_no_repeat_ngram_size": (None, 0),
+    "min_length": (None, 0),
+    "remove_invalid_values": (None, False),
 }
 
 

@@ -19,6 +19,11 @@ from .packed import packed
 from .steps import steps_of
 
 DROPPED = 8  # rows are dropped when one of so many has finished: it copies the memory of all the others
+#: Processors that hold something for each row of the first batch.
+REMEMBERING = (
+    "EncoderNoRepeatNGramLogitsProcessor", "EncoderRepetitionPenaltyLogitsProcessor",
+    "SynthIDTextWatermarkLogitsProcessor", "UnbatchedClassifierFreeGuidanceLogitsProcessor",
+)  # fmt: skip
 MAPPED = 16 << 20  # bytes from which memory comes from the system by itself, and goes back to it at once
 
 
@@ -48,29 +53,36 @@ class TorchEngine(Engine):
 
     def decode(self, rows: Sequence[Row], config: GenerationConfig) -> Generator[list[Event], list[int] | None, None]:
         _give_back()
-        config = copy.deepcopy(config)
-        config.num_return_sequences, config.num_beams, config.stop_strings = 1, 1, None
-        config.max_new_tokens = max(row.limit for row in rows)
-        generate: Any = self.model.generate
-        return generate(
+        config = _plain(config, max(row.limit for row in rows))
+        config.num_return_sequences, config.num_beams = 1, 1
+        return self._generate(
+            config,
             **self._inputs(rows),
-            generation_config=config,
             custom_generate=_loop,
+            own=self.model,
             limits=torch.tensor([row.limit for row in rows]),
             allowed={n: row.allowed for n, row in enumerate(rows) if row.allowed is not None},
             keys=torch.tensor([row.key or 0 for row in rows], device=self.model.device) if config.do_sample else None,
         )
 
     def beams(self, row: Row, config: GenerationConfig) -> list[list[Event]]:
-        config = copy.deepcopy(config)
-        config.max_new_tokens, config.stop_strings = row.limit, None
+        config = _plain(config, row.limit)
         inputs = self._inputs([row])
         start = inputs["input_ids"].shape[1] if self.prompt_counts() else 1
-        generate: Any = self.model.generate
         # Beam sampling draws through torch's own generator.
         with seeded((row.key or 0) & (2**63 - 1)) if config.do_sample else nullcontext():
-            found = generate(**inputs, generation_config=config, prefix_allowed_tokens_fn=_prefix(row, start))
+            found = self._generate(config, **inputs, prefix_allowed_tokens_fn=_prefix(row, start))
         return [self._events(ids[start:].tolist(), config) for ids in found]
+
+    def _generate(self, config: GenerationConfig, **inputs: Any) -> Any:
+        """transformers' `generate` with a config and nothing else.
+
+        It fills what is `None` in a config with the model's own settings. So it is called on a copy of the model (of
+        the object, not of its weights) that has the same config: other threads may be using the model.
+        """
+        view: Any = copy.copy(self.model)
+        view.generation_config = config
+        return view.generate(generation_config=config, **inputs)
 
     def _events(self, ids: list[int], config: GenerationConfig) -> list[Event]:
         ends = ends_of(config)
@@ -95,6 +107,13 @@ class TorchEngine(Engine):
             mask[n, place] = 1
         more = {k: torch.stack([row.inputs[k] for row in rows]).to(self.model.device) for k in rows[0].inputs}
         return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device), **more}
+
+
+def _plain(config: GenerationConfig, limit: int) -> GenerationConfig:
+    """A copy for one call, without what is done elsewhere: stop strings, and lengths that count the prompt."""
+    config = copy.deepcopy(config)
+    config.max_new_tokens, config.max_length, config.stop_strings = limit, None, None
+    return config
 
 
 def _give_back() -> None:
@@ -132,15 +151,18 @@ def _loop(
     generation_config: GenerationConfig,
     limits: torch.Tensor,
     allowed: dict[int, Any],
+    own: Any,
     keys: torch.Tensor | None = None,
     **state: Any,
 ) -> Generator[list[Event], list[int] | None, None]:
     """One token a step for all rows that are not finished."""
-    room, made = int(limits.max()), 0
+    room, made, model = int(limits.max()), 0, own  # what is kept of a model from batch to batch is found by itself
     steps, layers = steps_of(model, input_ids, state, room), packed(model)
     ids = torch.cat([input_ids, input_ids.new_zeros(len(input_ids), room)], 1)  # (B, T + room)
     start, ends = input_ids.shape[1], ends_of(generation_config)
+    repaired = generation_config.remove_invalid_values
     processors, sampler = Sampler.taken_from(logits_processor)
+    droppable = steps.can_drop and not any(type(p).__name__ in REMEMBERING for p in processors)
     rows, left = list(range(len(ids))), limits.tolist()  # of each row still computed: its number, its limit
     over = [False] * len(ids)
     while not all(over):
@@ -148,7 +170,7 @@ def _loop(
         # Not for the prompts: oneDNN keeps something for each number of rows, and theirs is seldom the same twice.
         with layers.in_use() if made else nullcontext():
             scores = steps.scores(known)  # (B, V)
-        if not made and not bool(scores.amax(1).isfinite().all()):
+        if not made and not repaired and not bool(scores.amax(1).isfinite().all()):
             raise GenerationError(
                 "the model gives scores that are not numbers",
                 "Try another --dtype, such as fp32, or options less extreme; else its weights are broken.",
@@ -169,7 +191,7 @@ def _loop(
         closed.update(event.row for event in events if event.finish is not None)
         over = [gone or row in closed for row, gone in zip(rows, over, strict=True)]
         kept = _worth_keeping(over)
-        if steps.can_drop and kept is not None:
+        if droppable and kept is not None:
             keep = torch.tensor(kept, device=ids.device)
             ids, keys = ids[keep], keys[keep] if keys is not None else None
             steps.keep(keep)
