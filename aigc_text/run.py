@@ -70,6 +70,7 @@ def train(
             lora.attach(loaded, chosen)
         else:
             lora.merge(loaded)
+        loaded.remember_context(chosen)
         batches = loaded.batches(examples, chosen)
         chosen = _with_length(chosen, batches)
         evaluate = loaded.validator(held_out, chosen) if held_out else None

@@ -26,7 +26,7 @@ from .updates import Rates, Updates, seed
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
-LESS_VALIDATION = "Lower --block-size, or validate on nothing by --validation-split 0; with another --output."
+LESS_VALIDATION = "Validate on shorter texts, or on nothing with --validation-split 0; with another --output."
 
 
 def train(

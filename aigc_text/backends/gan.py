@@ -21,7 +21,7 @@ from ..options import GenerationOptions, TrainingOptions
 from ..pretrained import fresh
 from ..results import Score
 from ..sampling import normal
-from ..sentences import SentenceEncoder
+from ..sentences import SentenceEncoder, sentences
 from ..transformers_backend import TransformersBackend
 from .gan_model import GANForCausalLM
 from .gan_objective import Adversarial, GANTraining
@@ -98,13 +98,15 @@ class GAN(TransformersBackend):
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
         from ..data import validation_rows
-        from ..likelihood import Validation
-        from ..tokenizer import unknown_token
+        from ..likelihood import ScoreValidation, Validation
 
-        texts = [str(e).strip() for e in examples]
-        encoder = self.encoder(options)
-        rows = validation_rows(encoder, texts, options, self.packing)
-        likelihood = Validation(rows, self.pad(), unknown_token(self.tokenizer), encoder.notes)
+        texts, encoder = sentences(examples), self.encoder(options)
+        likelihood: Evaluate
+        if self.model.config.noise_size:
+            likelihood = ScoreValidation([texts[n] for n in spread(len(texts), options.eval_blocks)], self)
+        else:
+            rows = validation_rows(encoder, texts, options, self.packing, self.score_context())
+            likelihood = Validation(rows, self, encoder.notes)
         count, length = getattr(options, "watch_samples", 0), self.block_size(options) - 1
 
         def draw() -> Sequence[str]:
@@ -114,7 +116,7 @@ class GAN(TransformersBackend):
             )  # fmt: skip
             return [completion.text for completion in found]
 
-        references = [texts[n] for n in spread(len(texts), REFERENCES) if texts[n]]
+        references = [text for n in spread(len(texts), REFERENCES) if (text := texts[n].strip())]
         return Watch(likelihood, draw if count > 1 else None, references)
 
     # Noise, where the model has any
@@ -129,6 +131,10 @@ class GAN(TransformersBackend):
         if not size:
             return {}
         return {"noise": normal(torch.tensor([key]), size)[0] if key is not None else torch.zeros(size)}
+
+    def score_context(self) -> int:
+        """Without limit: a text is read in one pass."""
+        return UNLIMITED
 
     def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
         """As other models do, exactly; with noise an estimate: -log of the mean of p(x | noise) over ten draws of it.
@@ -145,7 +151,7 @@ class GAN(TransformersBackend):
             DataError: a text with half of a character.
         """
         if not self.model.config.noise_size:
-            return super().score(texts, batch_size=batch_size, context=context or UNLIMITED)
+            return super().score(texts, batch_size=batch_size, context=context)
         if context is not None:
             raise OptionError(f"context {context}: with noise a sentence is read whole", "Leave it out.")
         return self._estimates(texts)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ..backend import Capabilities
+from ..encoding import spread
 from ..engines import stream_key
 from ..errors import OptionError
 from ..options import GenerationOptions, TrainingOptions, option
 from ..pretrained import fresh
 from ..results import Score
 from ..sampling import normal
-from ..sentences import SentenceEncoder
+from ..sentences import SentenceEncoder, sentences
 from ..transformers_backend import TransformersBackend
 from . import vae_estimates as estimates
 from .vae_latents import Difference, between
@@ -147,12 +148,12 @@ class VAE(TransformersBackend):
         return SentenceEncoder(*arguments, long_sentences=long, unknown=unknown)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        from ..data import validation_rows
         from ..tokenizer import unknown_token
 
-        encoder = self.encoder(options)
-        rows = validation_rows(encoder, examples, options, self.packing)
-        return estimates.Validation(rows, unknown_token(self.tokenizer), encoder.notes)
+        given = sentences(examples)
+        texts = [given[n] for n in spread(len(given), options.eval_blocks)]
+        utf8_bytes = sum(len(text.encode()) for text in texts)
+        return estimates.Validation(self.sentences(texts), utf8_bytes, unknown_token(self.tokenizer))
 
     # Generation
 

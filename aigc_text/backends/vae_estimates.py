@@ -6,7 +6,7 @@ All of them are estimates or bounds, and are named as such: the likelihood of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -228,34 +228,35 @@ def estimate(
 
 
 class Validation:
-    """Called with a model during training: its bound, and how much z holds, of rows of sentences.
+    """Called with a model during training: its bound as `VAE.score` finds it, and how much z holds.
 
-    One draw of z for each row, always the same. Every process looks at all rows.
+    Each text has the same draws of z every time. Every process looks at all texts.
 
     Args:
-        rows: with their sizes, as `encoding.Encoder` makes them.
+        sentences: rows of the texts.
+        utf8_bytes: of the texts together.
         unknown: the id that stands for unknown words; then their share is reported too.
-        notes: what the user should know of how the rows were made.
     """
 
-    def __init__(self, rows: Iterable[Any], unknown: int | None = None, notes: Sequence[str] = ()) -> None:
-        self.rows, self.unknown, self.notes = list(rows), unknown, notes
-        self.sentences = [Sentence(row.ids, row.masked) for row in self.rows]
-        self.tokens = sum(len(s.ids) - s.masked for s in self.sentences)
+    notes: Sequence[str] = ()
+
+    def __init__(self, sentences: Sequence[Sentence], utf8_bytes: int, unknown: int | None = None) -> None:
+        self.sentences, self.utf8_bytes, self.unknown = sentences, utf8_bytes, unknown
+        self.tokens = sum(len(s.ids) - s.masked for s in sentences)
 
     def __call__(self, model: Any) -> dict[str, float]:
         found = posteriors(model, self.sentences)
         keys = torch.tensor([stream_key(0, n, 0) for n in range(len(self.sentences))])
-        z = found.draw(keys, 1)[:, 0]  # (N, D)
-        nll = -sum(float(log_likelihoods(model, s, z[n : n + 1])) for n, s in enumerate(self.sentences))
+        z = found.draw(keys, BOUND_SAMPLES)  # (N, K, D)
+        likelihood = torch.stack([log_likelihoods(model, s, z[n]) for n, s in enumerate(self.sentences)])  # (N, K)
+        bound = float(negative_bound(likelihood, found).double().sum())
         kl = float(kl_divergence(*found).sum())
-        size = sum(row.size for row in self.rows)
         figures = {
-            "loss": (nll + kl) / max(1, self.tokens),  # a bound, in nats a token
-            "bits_per_byte": (nll + kl) / math.log(2) / max(1, size),
-            "reconstruction": nll / len(self.rows),
-            "kl": kl / len(self.rows),
-            "mutual_information": float(mutual_information(found, z)),
+            "loss": bound / max(1, self.tokens),
+            "bits_per_byte": bound / math.log(2) / max(1, self.utf8_bytes),
+            "reconstruction": (bound - kl) / len(self.sentences),
+            "kl": kl / len(self.sentences),
+            "mutual_information": float(mutual_information(found, z[:, 0])),
             "active_units": float(active_units(found)),
         }
         if self.unknown is None:
