@@ -124,9 +124,12 @@ def _from_cache(name: str, config: str | None) -> Mapping[str, datasets.Dataset]
     from datasets.packaged_modules.cache.cache import Cache
     from datasets.utils import logging
 
+    last, before = name.split("/")[-1], logging.get_verbosity()
     logging.set_verbosity_error()  # it warns of every use of its cache
-    last = name.split("/")[-1]
-    return Cache(dataset_name=last, repo_id=name, config_name=config, version="auto", hash="auto").as_dataset()
+    try:
+        return Cache(dataset_name=last, repo_id=name, config_name=config, version="auto", hash="auto").as_dataset()
+    finally:
+        logging.set_verbosity(before)
 
 
 def _from_hub(name: str, config: str | None) -> Mapping[str, datasets.Dataset]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, guards, hub, preflight, processes
@@ -44,8 +46,8 @@ def load_model(
 
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
-    quiet(bool(where.get("local_files_only")))
-    with guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class)):
+    said = guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class))
+    with _quiet(where), said:
         bounds = preflight.inspect(hub.files_of(name, where.get("revision")))
         loading: Any = getattr(transformers, auto_class).from_pretrained
         config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
@@ -98,9 +100,8 @@ def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     """The tokenizer of a model as its `tokenizer.json` alone makes it, which needs no torch."""
     from transformers import PreTrainedTokenizerFast
 
-    quiet(bool(where.get("local_files_only")))
     name = where["pretrained_model_name_or_path"]
-    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
+    with _quiet(where), guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE):
         return guards.tried(PreTrainedTokenizerFast.from_pretrained, where)
 
 
@@ -113,9 +114,8 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     where = hub.locate_tokenizer(name)
-    quiet(bool(where.get("local_files_only")))
     cure = "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one."
-    with guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
+    with _quiet(where), guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure):
         if hub.is_folder(name):
             preflight.refuse_links(hub.folder_of(name))
             if (hub.folder_of(name) / checkpoint.MANIFEST).is_file():
@@ -127,14 +127,34 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def quiet(local: bool) -> None:
-    """No bars for what takes a moment; a download keeps its own."""
+_bars = threading.Lock()
+_quiet_now = 0  # how many blocks of `quiet` are running
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Within it transformers shows no bars, for what takes a moment; afterwards it does as before."""
     from transformers.utils import logging
 
-    if local:
-        logging.disable_progress_bar()
-    else:
-        logging.enable_progress_bar()
+    global _quiet_now
+    with _bars:
+        if not _quiet_now and not logging.is_progress_bar_enabled():
+            shown = False
+        else:
+            shown, _quiet_now = True, _quiet_now + 1
+            logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        with _bars:
+            _quiet_now -= shown
+            if shown and not _quiet_now:
+                logging.enable_progress_bar()
+
+
+def _quiet(where: Mapping[str, Any]) -> contextlib.AbstractContextManager[None]:
+    """`quiet` for a local model; a download keeps its bars."""
+    return quiet() if where.get("local_files_only") else contextlib.nullcontext()
 
 
 def _loading_cure(error: BaseException, name: str, auto_class: str) -> str:

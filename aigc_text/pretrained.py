@@ -339,10 +339,10 @@ class PretrainedBackend(Backend):
 
     def write(self, folder: Path) -> None:
         """Writes weights (or the adapter alone), configuration and tokenizer into a folder."""
-        loading.quiet(local=True)
         setattr(self.model.config, hub.BACKEND_KEY, self.name)
-        if self.adapter is not None:
-            lora.save(self, folder)
-        else:
-            self.model.save_pretrained(folder)
+        with loading.quiet():
+            if self.adapter is not None:
+                lora.save(self, folder)
+            else:
+                self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .backend import Capabilities, no_likelihood
 from .errors import BackendError, OptionError
 from .generating_backend import GeneratingBackend
+from .isolation import in_evaluation
 from .options import TrainingOptions
 from .results import Score
 
@@ -164,4 +165,4 @@ class TransformersBackend(GeneratingBackend):
             raise no_likelihood(self.name)
         from .scoring import scores
 
-        return scores(self, texts, batch_size=batch_size, context=context)
+        return in_evaluation(self.model, scores(self, texts, batch_size=batch_size, context=context))

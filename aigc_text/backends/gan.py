@@ -17,6 +17,7 @@ from ..backend import Capabilities
 from ..encoding import spread
 from ..engines import stream_key
 from ..errors import OptionError
+from ..isolation import in_evaluation
 from ..options import GenerationOptions, TrainingOptions
 from ..pretrained import fresh
 from ..results import Score
@@ -154,7 +155,7 @@ class GAN(TransformersBackend):
             return super().score(texts, batch_size=batch_size, context=context)
         if context is not None:
             raise OptionError(f"context {context}: with noise a sentence is read whole", "Leave it out.")
-        return self._estimates(texts)
+        return in_evaluation(self.model, self._estimates(texts))
 
     @torch.no_grad()
     def _estimates(self, texts: Iterable[str]) -> Iterator[Score]:

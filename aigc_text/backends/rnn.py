@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from ..isolation import evaluation
 from ..options import TrainingOptions
 from ..pretrained import fresh
 from ..results import Score
@@ -76,5 +77,6 @@ class RNN(TransformersBackend):
 
         tokens = encode(self.tokenizer, texts, self.tokenizer.eos_token_id).tolist()
         ids = torch.tensor([[*self.prompt_tokens("", self.Options()), *tokens]], device=self.model.device)
-        nll = stream_nll(self.model, ids)[0, -len(tokens) :]  # (N,)
+        with evaluation(self.model):
+            nll = stream_nll(self.model, ids)[0, -len(tokens) :]  # (N,)
         return Score(text="".join(texts), nll=float(nll.double().sum()), tokens=len(tokens))

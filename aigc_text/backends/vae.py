@@ -18,6 +18,7 @@ from ..backend import Capabilities
 from ..encoding import spread
 from ..engines import stream_key
 from ..errors import OptionError
+from ..isolation import evaluation, in_evaluation
 from ..options import GenerationOptions, TrainingOptions, option
 from ..pretrained import fresh
 from ..results import Score
@@ -243,7 +244,8 @@ class VAE(TransformersBackend):
 
     def posteriors(self, texts: Iterable[str]) -> estimates.Posteriors:
         """Mean and log variance, (N, D) both, of the posterior of each text, in order."""
-        return estimates.posteriors(self.model, self.sentences(texts))
+        with evaluation(self.model):
+            return estimates.posteriors(self.model, self.sentences(texts))
 
     def difference(self, plus: tuple[str, torch.Tensor], minus: tuple[str, torch.Tensor]) -> Difference:
         """The mean of one group's vectors less that of another's, for the option `z_add`.
@@ -282,7 +284,7 @@ class VAE(TransformersBackend):
             raise OptionError(f"context {context}: a VAE has none, it reads a sentence whole", "Leave it out.")
         if samples is not None and samples < 1:
             raise OptionError(f"samples cannot be {samples}", "Allowed for samples: a whole number from 1")
-        return self._scores(texts, samples, seed)
+        return in_evaluation(self.model, self._scores(texts, samples, seed))
 
     def _scores(self, texts: Iterable[str], samples: int | None, seed: int) -> Iterator[Score]:
         for n, text in enumerate(texts):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ..errors import MetricError
+from ..isolation import evaluation
 from . import REFERENCE_MODEL, TextMetric, loaded
 
 if TYPE_CHECKING:
@@ -105,7 +106,8 @@ def features(texts: Iterable[str], model: Backend | str, max_length: int = 256) 
     while distinct:
         size = max(1, BATCH_TOKENS // len(distinct[-1]))
         batch, distinct = distinct[-size:], distinct[:-size]
-        found.update(zip(batch, _last_states(backend, batch), strict=True))
+        with evaluation(backend.model):
+            found.update(zip(batch, _last_states(backend, batch), strict=True))
     return np.stack([found[row] for row in rows])
 
 
