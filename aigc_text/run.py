@@ -76,6 +76,7 @@ def _run(
     try:
         loaded = _trainable(backend)
         chosen = options_for(loaded, options, overrides)
+        _check_adapter(loaded, chosen, merge)
         examples, held_out = read_data(files, validation, chosen)
         started_with = {
             "started_from": loaded.revision,
@@ -116,6 +117,13 @@ def _trainable(backend: Backend | str) -> TransformersBackend:
             "Those that can have 'training' in: aigc-text backends",
         )
     return loaded
+
+
+def _check_adapter(backend: TransformersBackend, options: TrainingOptions, merge: bool) -> None:
+    if options.lora_rank:
+        lora.check_base(backend, options.lora_rank)
+    elif merge:
+        raise OptionError("merge is for LoRA, and lora_rank is not given", "Add --lora-rank, e.g. --lora-rank 8.")
 
 
 def _recorded(origin: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
