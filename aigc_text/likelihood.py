@@ -123,6 +123,7 @@ class Total:
         utf8_bytes: of the texts.
         texts: how many.
         kind: that of all scores, or all kinds.
+        nll_se: standard error of `nll` from the samples of estimates; `None` where there are none.
         bits_per_byte_se: standard error over texts; `None` where there is only one.
         nats_per_text_se: the same.
     """
@@ -133,6 +134,7 @@ class Total:
     utf8_bytes: int
     texts: int
     kind: str
+    nll_se: float | None
     bits_per_byte_se: float | None
     nats_per_text_se: float | None
 
@@ -160,11 +162,13 @@ def total(found: Iterable[Score]) -> Total:
     """
     rows: list[tuple[float, int]] = []  # nats and bytes of each text
     tokens = words = 0
+    drawn: list[float] = []  # standard errors
     kinds: dict[str, None] = {}
     for score in found:
         rows.append((score.nll, score.utf8_bytes))
         tokens, words = tokens + score.tokens, words + len(score.text.split()) + 1
         kinds[score.kind] = None
+        drawn += [] if score.nll_se is None else [score.nll_se]
     nats, sizes = np.array(rows, float).reshape(-1, 2).T  # (N,) both
     n, size = len(rows), float(sizes.sum())
     several = n > 1
@@ -176,6 +180,7 @@ def total(found: Iterable[Score]) -> Total:
         utf8_bytes=int(size),
         texts=n,
         kind=" and ".join(kinds),
+        nll_se=math.hypot(*drawn) if drawn else None,  # the texts' draws are independent
         bits_per_byte_se=_error_of_sum(spread) / size / math.log(2) if several and size else None,
         nats_per_text_se=_error_of_sum(nats) / n if several else None,
     )
@@ -183,6 +188,13 @@ def total(found: Iterable[Score]) -> Total:
 
 def _error_of_sum(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) * math.sqrt(len(values)))
+
+
+def log_mean_exp(values: torch.Tensor) -> tuple[float, float | None]:
+    """log of the mean of exp(values) (K,), and the standard error of that log by the delta method, if K > 1."""
+    shares = (values.double() - values.double().max()).exp()
+    found = float(shares.mean().log() + values.double().max())
+    return found, float(shares.std() / shares.mean()) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def perplexity(nll: float, count: int) -> float | None:

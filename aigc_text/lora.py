@@ -116,7 +116,8 @@ def base_of(folder: Path) -> dict[str, Any]:
         if hub.is_folder(name):
             cure = f"Put it there again: ln -s NEW_PLACE {shlex.quote(str(place))}"
         else:
-            cure = f"With a network: hf download {shlex.quote(name)}. If it is a folder: ln -s FOLDER {shlex.quote(str(place))}"
+            download, link = f"hf download {shlex.quote(name)}", f"ln -s FOLDER {shlex.quote(str(place))}"
+            cure = f"With a network: {download}. If it is a folder: {link}"
         raise ModelError(f"the adapter in {folder} needs its base model {name!r}: {error.message}", cure) from None
 
 

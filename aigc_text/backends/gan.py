@@ -7,7 +7,6 @@ Read in this order: `gan_model` (generator and phases), `gan_memory`, `gan_discr
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -159,6 +158,7 @@ class GAN(TransformersBackend):
 
     @torch.no_grad()
     def _estimates(self, texts: Iterable[str]) -> Iterator[Score]:
+        from ..likelihood import log_mean_exp
         from ..losses import token_nll
         from ..scoring import whole
 
@@ -173,6 +173,6 @@ class GAN(TransformersBackend):
             logits = self.model.logits(outputs[:, len(begin) - 1 :])
             targets = rows[:, len(begin) :]
             nll = token_nll(logits.flatten(0, 1), targets.flatten()).view(targets.shape).double().sum(1)  # (K,)
-            found = math.log(NOISE_SAMPLES) - float((-nll).logsumexp(0))
+            found, error = log_mean_exp(-nll)
             kind = f"importance-weighted, {NOISE_SAMPLES} samples"
-            yield Score(text=text, nll=found, tokens=targets.shape[1], kind=kind)
+            yield Score(text=text, nll=-found, tokens=targets.shape[1], kind=kind, nll_se=error)

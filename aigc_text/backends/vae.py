@@ -267,13 +267,17 @@ class VAE(TransformersBackend):
         samples: int | None = None,
         seed: int = 0,
     ) -> Iterator[Score]:
-        """Yields a bound of each text's likelihood, or an importance-weighted estimate of it.
+        """Yields an estimate of a bound of each text's likelihood, or an importance-weighted estimate of it.
+
+        Both are random, with a standard error (`Score.nll_se`): a single one may lie below the true value, on average
+        neither does.
 
         Args:
             texts: plain strings; an empty one has its end only.
             batch_size: of no matter here: as many draws are looked at together as fit.
             context: refused, for a sentence is read whole.
-            samples: draws of z for an estimate (Burda et al. 2016); without it the negative ELBO, from ten draws.
+            samples: draws of z for an estimate (Burda et al. 2016); without it the negative ELBO, whose
+                expectation over z is estimated by the mean of ten draws.
             seed: of the draws; those of a text follow from (seed, its place).
 
         Raises:
@@ -287,13 +291,17 @@ class VAE(TransformersBackend):
         return in_evaluation(self.model, self._scores(texts, samples, seed))
 
     def _scores(self, texts: Iterable[str], samples: int | None, seed: int) -> Iterator[Score]:
+        from ..likelihood import log_mean_exp
+
         for n, text in enumerate(texts):
             rows = self.sentences([text])
             own = estimates.posteriors(self.model, rows)
             z = own.draw(torch.tensor([stream_key(seed, n, 0)]), samples or estimates.BOUND_SAMPLES)  # (1, K, D)
             likelihood = estimates.log_likelihoods(self.model, rows[0], z[0])[None]  # (1, K)
             if samples is None:
-                nll, kind = estimates.negative_bound(likelihood, own), "bound"
+                nll, error = float(estimates.negative_bound(likelihood, own)), estimates.bound_error(likelihood)
+                kind = f"bound, estimated from {z.shape[1]} samples"
             else:
-                nll, kind = estimates.importance_weighted(likelihood, z, own), f"importance-weighted, {samples} samples"
-            yield Score(text=text, nll=float(nll), tokens=len(rows[0].ids) - rows[0].masked, kind=kind)
+                log_likelihood, error = log_mean_exp(estimates.log_weights(likelihood, z, own)[0])
+                nll, kind = -log_likelihood, f"importance-weighted, {samples} samples"
+            yield Score(text=text, nll=nll, tokens=len(rows[0].ids) - rows[0].masked, kind=kind, nll_se=error)

@@ -47,13 +47,21 @@ def log_normal(z: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) 
 
 
 def negative_bound(log_likelihood: torch.Tensor, posteriors: Posteriors) -> torch.Tensor:
-    """The negative ELBO (N,) in nats: the mean of -log p(x | z) over draws plus the KL, which is exact.
+    """The negative ELBO (N,) in nats, estimated: the mean of -log p(x | z) over draws plus the KL, which is exact.
+
+    The ELBO's own value bounds -log p(x) from above; this estimate of it only does so on average.
 
     Args:
         log_likelihood: (N, K) log p(x | z) of K draws from each posterior.
         posteriors: of the N sentences.
     """
     return kl_divergence(*posteriors).sum(1) - log_likelihood.mean(1)
+
+
+def bound_error(log_likelihood: torch.Tensor) -> float | None:
+    """The standard error in nats of one sentence's estimated bound from its draws (1, K), if there are several."""
+    count = log_likelihood.shape[1]
+    return float(log_likelihood.std()) / math.sqrt(count) if count > 1 else None
 
 
 def importance_weighted(log_likelihood: torch.Tensor, z: torch.Tensor, posteriors: Posteriors) -> torch.Tensor:
@@ -66,10 +74,14 @@ def importance_weighted(log_likelihood: torch.Tensor, z: torch.Tensor, posterior
         z: (N, K, D) the draws.
         posteriors: of the N sentences, from which they were drawn.
     """
+    return math.log(z.shape[1]) - log_weights(log_likelihood, z, posteriors).logsumexp(1)
+
+
+def log_weights(log_likelihood: torch.Tensor, z: torch.Tensor, posteriors: Posteriors) -> torch.Tensor:
+    """log of p(x, z) / q(z | x) (N, K) of the same arguments."""
     prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z))  # (N, K)
     drawn_from = log_normal(z, *(part[:, None] for part in posteriors))
-    weights = log_likelihood.double() + prior.double() - drawn_from.double()
-    return math.log(z.shape[1]) - weights.logsumexp(1)
+    return log_likelihood.double() + prior.double() - drawn_from.double()
 
 
 def mutual_information(posteriors: Posteriors, z: torch.Tensor) -> torch.Tensor:
@@ -154,13 +166,13 @@ class Estimates:
     Attributes:
         sentences: how many.
         words: separated by white space, the end of each sentence counted as one.
-        bound: the negative ELBO.
+        bound: the negative ELBO, estimated by the mean of `samples` draws a sentence.
         reconstruction: its part -log p(x | z) under draws from the posterior.
         kl: its other part.
         importance_weighted: estimate of -log p(x) from `samples` draws a sentence.
         importance_weighted_se: its standard error over sentences.
         perplexity: a word, from `importance_weighted`.
-        bound_perplexity: a word, from `bound`: the perplexity is at most this.
+        bound_perplexity: a word, from `bound`: on average at least the perplexity.
         mutual_information: of x and z under the encoder, at most log(sentences).
         active_units: units whose posterior mean has a variance over .01.
         samples: draws of z for each sentence.
