@@ -1,7 +1,8 @@
 """Folders that are saved whole or not at all, and verified before they are used.
 
-A folder is written beside its place, flushed to disk, given a manifest of SHA-256 sums and renamed into place.
-Whatever kills the process leaves either the old state or the new one, and a byte that changed later is noticed.
+A folder is written beside its place, flushed to disk, given a manifest of SHA-256 sums and renamed into place, or
+exchanged with the one that is there. Whatever kills the process leaves either the old state or the new one, and a byte
+that changed later is noticed.
 """
 
 from __future__ import annotations
@@ -24,21 +25,72 @@ UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the 
 
 
 def save(path: Path, write: Callable[[Path], None]) -> None:
-    """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it."""
+    """Makes the folder `path` from what `write(folder)` puts into it, or leaves nothing of it.
+
+    A folder that is there already is replaced: at every moment the old one or the new one is at `path`. Only where the
+    file system cannot exchange two folders is there a moment with neither; a process killed just then leaves the old
+    one beside its place, and the next `save` or `sweep` puts it back.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _recover(path)
     temporary = beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         write(temporary)
         seal(temporary)
-        if path.exists():  # only ever an unfinished or damaged one of the same step
-            shutil.rmtree(path)
-        os.rename(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    flush(path.parent)
+        _put(temporary, path)
+        flush(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)  # the old folder, after an exchange
+
+
+def _put(new: Path, path: Path) -> None:
+    """Renames the folder `new` to `path`; one that is there comes to lie at `new`, or is removed."""
+    if not path.exists():
+        os.rename(new, path)
+        return
+    if _exchange(new, path):
+        return
+    try:
+        os.rename(path, _aside(path))
+        os.rename(new, path)
+        flush(path.parent)
+    finally:
+        _recover(path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two folders in one step; false where the system or the file system cannot."""
+    import ctypes
+
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if not renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange):
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _aside(path: Path) -> Path:
+    """The place where a folder lies while another is put in its place."""
+    return path.with_name(f".{path.name}.before")
+
+
+def _recover(path: Path) -> None:
+    """Puts a folder back that was moved aside for another which did not come; or removes it if that one did."""
+    aside = _aside(path)
+    if not aside.exists():
+        return
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        os.rename(aside, path)
 
 
 @contextlib.contextmanager
@@ -206,7 +258,9 @@ def prune(folder: Path, keep: int, also: Path | None = None) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Removes what a killed process left behind: unfinished and half-removed folders."""
+    """Removes what a killed process left behind, unfinished and half-removed folders; puts back what it moved aside."""
+    for leftover in folder.glob(".*.before"):
+        _recover(folder / leftover.name[1 : -len(".before")])
     for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
         shutil.rmtree(leftover, ignore_errors=True)
 

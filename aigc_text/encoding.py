@@ -88,15 +88,6 @@ class Encoder:
             yield from (Row(held[n : n + self.block_size]) for n in range(0, full, self.block_size))
             held = held[full:]
 
-    def blocks(self, texts: Iterable[str], most: int) -> list[Row]:
-        """At most `most` rows of the joined texts, spread evenly over them, with their sizes.
-
-        The end of a text is a token that is learned, but no byte of the text.
-        """
-        tokens, sizes = encode_sized(self.tokenizer, texts, self.begin)
-        kept = zip(blocks(tokens, self.block_size, most), blocks(sizes, self.block_size, most), strict=True)
-        return [Row(ids.tolist(), 0, int(size[1:].sum())) for ids, size in kept]
-
     def _of_text(self, ids: list[int], sizes: np.ndarray | None) -> Iterator[Row]:
         whole = [*self.begin, *ids, *self.end]
         known = len(self.begin)  # tokens that were learned already, or are there to be read
@@ -192,29 +183,6 @@ def encode(
         for ids, _ in tokenised(tokenizer, chunk):
             parts.append(np.array([*before, *ids, *after], dtype=kind))
     return np.concatenate(parts) if parts else np.zeros(0, kind)
-
-
-def encode_sized(
-    tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], begin: Sequence[int] = ()
-) -> tuple[np.ndarray, np.ndarray]:
-    """What `encode` gives, and the bytes of each token. Shapes (N,) both."""
-    end = end_of(tokenizer)
-    before = joint(begin, end)
-    tokens, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for chunk in chunks(texts, CHUNK):
-        for ids, known in tokenised(tokenizer, chunk, sized=True):
-            assert known is not None
-            tokens.append(np.array([*before, *ids, *end], np.int64))
-            sizes.append(np.array([*[0] * len(before), *known[: len(ids) + len(end)]], np.int64))
-    return np.concatenate(tokens), np.concatenate(sizes)
-
-
-def blocks(tokens: np.ndarray, block_size: int, most: int) -> np.ndarray:
-    """At most `most` rows of a validation text, spread evenly over it. Shape (n, T)."""
-    count = len(tokens) // block_size
-    if not count:
-        return tokens[None, :]
-    return np.stack([tokens[i * block_size : (i + 1) * block_size] for i in spread(count, most)])
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import decoding, generation_settings, guards, healing
+from . import decoding, generation_settings, guards, healing, isolation
 from .boundaries import Template, cut_left, plain_ids, prompt_ids, template
 from .characters import Stops, stops
 from .errors import ModelError, OptionError, UserError
@@ -208,8 +208,21 @@ class GeneratingBackend(PretrainedBackend):
     ) -> Iterator[Piece]:
         """Yields pieces of completions named by (prompt_index, index, prompt), in whatever order they come.
 
-        A completion's text follows from its place and the seed, so a share of a larger job can be done alone.
+        A completion's text follows from its place and the seed, so a share of a larger job can be done alone. The model
+        computes in evaluation mode, and is in the mode that it was in between pieces and afterwards.
         """
+        pieces = self._decode(places, options, budget or decoding.Budget(), streamed)
+        if self.converted is not None:
+            return isolation.closed_at_exit(pieces)
+        return isolation.in_evaluation(self.model, pieces)
+
+    def _decode(
+        self,
+        places: Iterable[tuple[int, int, str]],
+        options: GenerationOptions,
+        budget: decoding.Budget,
+        streamed: bool,
+    ) -> Generator[Piece, None, None]:
         engine = self.engine()
         config = self.generation_config(engine, options)
         drawn = self.draws(config, options)
@@ -224,7 +237,7 @@ class GeneratingBackend(PretrainedBackend):
         )
         requests = (self._request(engine, config, options, place, seed if drawn else None) for place in places)
         try:
-            yield from decoding.decode(engine, self.tokenizer, requests, how, budget or decoding.Budget())
+            yield from decoding.decode(engine, self.tokenizer, requests, how, budget)
         except (UserError, MemoryError):
             raise
         except Exception as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .plots import save
+from .plots import blank, save
 
 POINTS = 1000  # texts in a picture, at most
 PAIRS = 120  # of them with their reconstructions
@@ -43,14 +43,10 @@ def draw(means: np.ndarray, again: np.ndarray, prior: np.ndarray, groups: Sequen
         groups: the group of each text, for its colour.
         picture: file to write.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     centre, directions, shares = principal(means)
     flat = [(x - centre) @ directions.T for x in (means, again, prior)]  # (·, 2) each
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 5.4), layout="constrained", sharex=True, sharey=True)
+    figure = blank(10, 5.4)
+    left, right = figure.subplots(1, 2, sharex=True, sharey=True)
     left.scatter(*flat[2].T, s=6, color="0.8", label="draws from the prior", linewidths=0)
     for name, color, place in _colours(groups, len(means)):
         left.scatter(*flat[0][place].T, s=7, color=color, alpha=0.75, label=name, linewidths=0)

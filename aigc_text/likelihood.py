@@ -1,9 +1,9 @@
-"""How well a model predicts texts: rows while it trains, and what the scores of texts come to."""
+"""How well a model predicts texts: its validation while it trains, and what the scores of texts come to."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,47 +16,92 @@ if TYPE_CHECKING:
     import torch
 
     from .encoding import Row
+    from .transformers_backend import TransformersBackend
+
+ROWS = 16  # that a validation reads at once, at most
 
 
 class Validation:
-    """Called with a model during training: mean loss a token in nats and bits per byte of rows of tokens.
+    """Called with a model during training: nats per token and bits per byte of rows of tokens.
 
-    Quicker than `Backend.score` and a little higher, since each row begins without context. Several processes divide
-    the rows among them; all get the figures of the whole.
+    Of all windows of a text it finds the figures of `Backend.score`. Several processes divide the rows among them; all
+    get the figures of the whole.
 
     Args:
         rows: with their sizes; what is masked counts neither as tokens nor as bytes.
-        pad: the id to fill up short rows with.
-        unknown: the id that stands for unknown words; then their share is reported too.
+        backend: of the model that is trained.
         notes: what the user should know of how the rows were made.
     """
 
-    def __init__(self, rows: Iterable[Row], pad: int, unknown: int | None = None, notes: Sequence[str] = ()) -> None:
+    def __init__(self, rows: Iterable[Row], backend: TransformersBackend, notes: Sequence[str] = ()) -> None:
+        from .tokenizer import unknown_token
+
         self.rows = sorted(rows, key=lambda row: len(row.ids))
-        self.pad, self.unknown, self.notes = pad, unknown, notes
+        self.backend, self.unknown, self.notes = backend, unknown_token(backend.tokenizer), notes
         self.utf8_bytes = sum(row.size for row in self.rows)
 
     def __call__(self, model: Any) -> dict[str, float]:
-        from .batches import collate
+        """The figures of the backend's model, which `model` must be.
 
+        Returns:
+            `loss` in nats per token, `bits_per_byte`, and where the tokenizer has an unknown token its share of the
+            tokens, `unknown`.
+        """
         device = next(model.parameters()).device
         nll, scored, unknown = 0.0, 0.0, 0.0
-        step = 16 * processes.world()
-        for first in range(0, len(self.rows), step):
-            batch, counts = processes.share(collate(self.rows[first : first + step], self.pad))
-            batch = {k: v.to(device) for k, v in batch.items()}
-            labels = batch.pop("labels")
-            found = float(row_nll(model, labels, **batch).double().sum())  # by all: each may hold a part of the model
+        for batch, counts in self._batches():
+            labels = batch["labels"][:, 1:]
+            known = labels != -100
+            found = self._nll(batch["input_ids"].to(device))  # by all processes: each may hold a part of the model
             if counts:
-                nll += found
-                scored += int((labels[:, 1:] != -100).sum())
-                unknown += int((labels[:, 1:] == self.unknown).sum()) if self.unknown is not None else 0
+                nll += float((found.double().cpu() * known).sum())
+                scored += int(known.sum())
+                unknown += int((labels == self.unknown).sum()) if self.unknown is not None else 0
         nll, scored, unknown = processes.total([nll, scored, unknown], device)
         return {
             "loss": nll / max(1, scored),
             "bits_per_byte": nll / math.log(2) / max(1, self.utf8_bytes),
             **({} if self.unknown is None else {"unknown": unknown / max(1, scored)}),
         }
+
+    def _batches(self) -> Iterator[tuple[dict[str, torch.Tensor], bool]]:
+        """This process's share of every batch, the longest rows first; see `processes.share`."""
+        from .batches import collate
+        from .scoring import rows_at_once
+
+        left = len(self.rows)
+        while left:
+            size = rows_at_once(len(self.rows[left - 1].ids), len(self.backend.tokenizer), ROWS) * processes.world()
+            yield processes.share(collate(self.rows[max(0, left - size) : left], self.backend.pad()))
+            left = max(0, left - size)
+
+    def _nll(self, ids: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        with torch.no_grad():
+            return self.backend.token_nll(ids)
+
+
+class ScoreValidation:
+    """The same by `Backend.score` itself, for a family whose likelihood is an estimate. Each process scores all texts.
+
+    Args:
+        texts: to be scored, at every validation with the same draws.
+        backend: of the model that is trained.
+    """
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, texts: Sequence[str], backend: TransformersBackend) -> None:
+        from .tokenizer import unknown_share, unknown_token
+
+        self.texts, self.backend = texts, backend
+        known = unknown_token(backend.tokenizer) is None
+        self.unknown = {} if known else {"unknown": unknown_share(backend.tokenizer, texts)}
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        found = total(self.backend.score(self.texts))
+        return {"loss": found.nll / max(1, found.tokens), "bits_per_byte": found.bits_per_byte or 0.0, **self.unknown}
 
 
 def row_nll(model: Any, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
@@ -78,6 +123,7 @@ class Total:
         utf8_bytes: of the texts.
         texts: how many.
         kind: that of all scores, or all kinds.
+        nll_se: standard error of `nll` from the samples of estimates; `None` where there are none.
         bits_per_byte_se: standard error over texts; `None` where there is only one.
         nats_per_text_se: the same.
     """
@@ -88,6 +134,7 @@ class Total:
     utf8_bytes: int
     texts: int
     kind: str
+    nll_se: float | None
     bits_per_byte_se: float | None
     nats_per_text_se: float | None
 
@@ -115,11 +162,13 @@ def total(found: Iterable[Score]) -> Total:
     """
     rows: list[tuple[float, int]] = []  # nats and bytes of each text
     tokens = words = 0
+    drawn: list[float] = []  # standard errors
     kinds: dict[str, None] = {}
     for score in found:
         rows.append((score.nll, score.utf8_bytes))
         tokens, words = tokens + score.tokens, words + len(score.text.split()) + 1
         kinds[score.kind] = None
+        drawn += [] if score.nll_se is None else [score.nll_se]
     nats, sizes = np.array(rows, float).reshape(-1, 2).T  # (N,) both
     n, size = len(rows), float(sizes.sum())
     several = n > 1
@@ -131,6 +180,7 @@ def total(found: Iterable[Score]) -> Total:
         utf8_bytes=int(size),
         texts=n,
         kind=" and ".join(kinds),
+        nll_se=math.hypot(*drawn) if drawn else None,  # the texts' draws are independent
         bits_per_byte_se=_error_of_sum(spread) / size / math.log(2) if several and size else None,
         nats_per_text_se=_error_of_sum(nats) / n if several else None,
     )
@@ -138,6 +188,13 @@ def total(found: Iterable[Score]) -> Total:
 
 def _error_of_sum(values: np.ndarray) -> float:
     return float(np.std(values, ddof=1) * math.sqrt(len(values)))
+
+
+def log_mean_exp(values: torch.Tensor) -> tuple[float, float | None]:
+    """log of the mean of exp(values) (K,), and the standard error of that log by the delta method, if K > 1."""
+    shares = (values.double() - values.double().max()).exp()
+    found = float(shares.mean().log() + values.double().max())
+    return found, float(shares.std() / shares.mean()) / math.sqrt(len(values)) if len(values) > 1 else None
 
 
 def perplexity(nll: float, count: int) -> float | None:

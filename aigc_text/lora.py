@@ -7,6 +7,7 @@ A folder with an adapter names its base, and loading finds it.
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +44,6 @@ def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
         lora_dropout=options.lora_dropout,
         target_modules=targets,
         task_type="CAUSAL_LM" if backend.auto_class == "AutoModelForCausalLM" else None,
-        base_model_name_or_path=_name_of(backend),
         revision=backend.revision if backend.is_from_hub else None,
     )
     with seeded(options.seed), preflight.building(), warnings.catch_warnings():
@@ -56,6 +56,7 @@ def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
                 f"lora_targets {targets}: {one_line(str(error))[:120]}",
                 f"Linear layers of the model: {', '.join(names)}",
             ) from error
+    config.base_model_name_or_path = _name_of(backend)  # peft puts there what the model was loaded as, relative or not
 
 
 def _go_on(backend: PretrainedBackend, options: TrainingOptions) -> None:
@@ -76,8 +77,27 @@ def save(backend: PretrainedBackend, folder: Path) -> None:
     backend.model.config.save_pretrained(folder)
 
 
+def check_base(backend: PretrainedBackend, rank: int) -> None:
+    """Refuses to train an adapter that nothing could load, since its base is saved nowhere.
+
+    Raises:
+        OptionError: the model was made from scratch or in Python.
+    """
+    if backend.adapter is not None or (backend.source and not backend.origin.get("from_scratch")):
+        return
+    if backend.origin.get("from_scratch"):
+        what = f"--from-scratch and --lora-rank {rank} (from_scratch, lora_rank) exclude each other"
+        cure = "Leave --lora-rank out, or adapt a saved model: --model FOLDER instead of --from-scratch."
+    else:
+        what = f"lora_rank={rank} for a model that was not loaded from anywhere"
+        cure = "Save it and load it again: backend.save_pretrained(folder); backend = load(folder)"
+    raise OptionError(f"{what}: an adapter is saved without its base, which could not be found again", cure)
+
+
 def base_of(folder: Path) -> dict[str, Any]:
     """The arguments with which transformers finds the base of the adapter in a folder.
+
+    A relative path is looked up in the working folder, then beside the adapter.
 
     Raises:
         ModelError: the folder does not say, or its base is not there.
@@ -93,10 +113,13 @@ def base_of(folder: Path) -> dict[str, Any]:
     try:
         return hub.locate(name, revision)
     except ModelError as error:
-        where = f"ln -s NEW_PLACE {name}" if hub.is_folder(name) else f"with a network: hf download {name}"
-        raise ModelError(
-            f"the adapter in {folder} needs its base model {name!r}: {error.message}", f"Put it there again: {where}"
-        ) from None
+        place = folder.absolute() / name
+        if hub.is_folder(name):
+            cure = f"Put it there again: ln -s NEW_PLACE {shlex.quote(str(place))}"
+        else:
+            download, link = f"hf download {shlex.quote(name)}", f"ln -s FOLDER {shlex.quote(str(place))}"
+            cure = f"With a network: {download}. If it is a folder: {link}"
+        raise ModelError(f"the adapter in {folder} needs its base model {name!r}: {error.message}", cure) from None
 
 
 def _base_named(folder: Path) -> tuple[str, str | None]:
@@ -109,6 +132,9 @@ def _base_named(folder: Path) -> tuple[str, str | None]:
         raise ModelError(f"{path} does not name the adapter's base: {cause}", "Restore it from a copy.")
     if config.get("megatron_config"):  # peft imports whatever module megatron_core names
         raise ModelError(f"{path} has a megatron_config, which names code to be run", "Save the adapter without it.")
+    beside = folder / name
+    if not hub.expanded(name).exists() and ".." not in Path(name).parts and beside.is_dir():
+        return str(beside.absolute()), revision
     return name, revision
 
 
@@ -153,7 +179,8 @@ def merge(backend: PretrainedBackend) -> None:
 
 def _name_of(backend: PretrainedBackend) -> str:
     """Where the base will be looked for; a folder by its full path, since the adapter may be loaded from anywhere."""
-    return str(Path(backend.source).resolve()) if Path(backend.source).is_dir() else backend.source
+    folder = hub.expanded(backend.source)
+    return str(folder.resolve()) if folder.is_dir() and not backend.is_from_hub else backend.source
 
 
 def _is_linear(module: Any) -> bool:

@@ -18,7 +18,8 @@ def next_token_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
     The value and the gradient of transformers' loss for causal language models. The gradient is found along with the
     value, a few rows at a time, and kept in the precision of the logits, so that no fp32 table of (B, T, V)
-    probabilities is ever in memory (as in the Liger kernel, Hsu et al. 2024, arXiv 2410.10989, section 3.2).
+    probabilities is ever in memory (as in the Liger kernel, Hsu et al. 2024, arXiv 2410.10989, section 3.2). With
+    `retain_graph=True` there may be any number of backward passes; there is no gradient of the gradient.
 
     Args:
         logits: (B, T, V).
@@ -78,4 +79,6 @@ class _MeanNLL(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor, None]:
         (gradient,) = ctx.saved_tensors
+        if torch._C._autograd._get_current_graph_task_keep_graph():  # another backward may follow
+            return gradient * outer, None
         return gradient.mul_(outer), None

@@ -283,7 +283,10 @@ class TrainingOptions(Options):
     # Looking and saving
     eval_every: int = option(200, "Updates between validations.", low=1)
     eval_on_start: bool = option(False, "Validate before the first update too.")
-    eval_blocks: int = option(200, "Most blocks of the validation data to look at while training.", low=1)
+    eval_blocks: int = option(
+        200, "Most texts, pairs or windows of the validation data to score; of packed texts, as many as fill this many "
+        "blocks.", low=1,
+    )  # fmt: skip
     early_stopping: int | None = option(
         None, "Stop after this many validations without improvement, and keep the best weights.", low=1
     )

@@ -18,19 +18,13 @@ def curves(metrics: Path, picture: Path) -> None:
 
     Where a validation measures texts that were drawn, as that of a GAN does, its shares have a part of their own.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     series = _series(metrics)
     losses = {k: v for k, v in series.items() if k.endswith(("loss", "bits_per_byte"))}
     rates = {k: v for k, v in series.items() if k.endswith("learning_rate")}
     shares = {k: v for k, v in series.items() if k.startswith(SHARES)}
     heights = (4, 3, 1) if shares else (4, 1)
-    figure, parts = plt.subplots(
-        len(heights), 1, figsize=(7, 1.25 * sum(heights)), sharex=True, height_ratios=heights, layout="constrained"
-    )
+    figure = blank(7, 1.25 * sum(heights))
+    parts = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     top, bottom = parts[0], parts[-1]
     for name, (steps, values) in losses.items():
         marker = "o-" if name.startswith("eval_") else "-"
@@ -54,14 +48,11 @@ def curves(metrics: Path, picture: Path) -> None:
 
 def seeds(metrics: Sequence[Path], picture: Path) -> None:
     """Draws the validation loss of runs that differ in their seed: each run, their mean, one standard deviation."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     import numpy as np
-    from matplotlib import pyplot as plt
 
     runs = [series["eval_loss"] for m in metrics if "eval_loss" in (series := _series(m))]
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure = blank(7, 4)
+    axes = figure.subplots()
     for steps, values in runs:
         axes.plot(steps, values, color="tab:blue", linewidth=0.7, alpha=0.5)
     common = sorted(set.intersection(*(set(steps) for steps, _ in runs))) if runs else []
@@ -83,12 +74,8 @@ def frontier(rows: Sequence[Row], quality: str, diversity: str, picture: Path) -
     Args:
         rows: the real data first; of a sweep the point's value is written beside it.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    figure = blank(7, 5)
+    axes = figure.subplots()
     real = _points(rows[:1], quality, diversity)
     for label, color in zip(dict.fromkeys(row.label for row in rows[1:]), _colors(), strict=False):
         points = _points([row for row in rows[1:] if row.label == label], quality, diversity)
@@ -144,14 +131,18 @@ def _plain(label: str) -> str:
     return label.lstrip("_").replace("$", r"\$")
 
 
+def blank(width: float, height: float, layout: str | None = "constrained") -> Any:
+    """An empty figure, sizes in inches. It is made without pyplot, whose state and backend are the caller's."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout=layout)
+
+
 def save(figure: Any, picture: Path) -> None:
     """Writes a picture of the kind that its name ends with, whole or not at all."""
-    from matplotlib import pyplot as plt
-
     with checkpoint.whole(picture) as temporary:
         # Tight: a legend below axes of fixed proportions may reach out of the figure.
         figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120, bbox_inches="tight")
-    plt.close(figure)
 
 
 def _series(metrics: Path) -> dict[str, tuple[list[int], list[float]]]:

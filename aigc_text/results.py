@@ -80,7 +80,9 @@ class Score:
         text: what was scored.
         nll: negative log-likelihood in nats of the whole text, its end included.
         tokens: predicted tokens, the end included.
-        kind: `exact`, `bound` (`nll` is at most this, such as a negative ELBO) or an estimate named with its samples.
+        kind: `exact`; `bound` (the true value is at most this); or an estimate named with its samples, which may lie
+            below the true value: `bound, estimated from 10 samples` or `importance-weighted, 10 samples`.
+        nll_se: standard error of an estimated `nll`, from the spread of its samples; `None` where nothing is drawn.
         per_token: in order; empty where the backend has no figure for single tokens.
     """
 
@@ -88,6 +90,7 @@ class Score:
     nll: float
     tokens: int
     kind: str = "exact"
+    nll_se: float | None = None
     per_token: tuple[TokenScore, ...] = ()
 
     @property

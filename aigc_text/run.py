@@ -6,11 +6,12 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import lora, processes
+from . import isolation, lora, processes
 from .errors import BackendError, GenerationError, OptionError
 from .options import GenerationOptions, TrainingOptions
 from .results import Progress
@@ -36,6 +37,9 @@ def train(
 ) -> Iterator[Progress]:
     """Trains a backend's model on local text and writes a run's folder. An iterator: take `list(train(…))` or watch.
 
+    An iterator that is left early, or open when Python exits, saves the last update for `resume`. Between reports the
+    model is in evaluation mode and can be used; the random states are then the caller's, as they are afterwards.
+
     Args:
         backend: a loaded backend (as from `load` or `from_scratch`), or what `load` takes.
         data: a file, folder, glob or dataset, or several; see `sources.Source`.
@@ -54,11 +58,25 @@ def train(
         OptionError: options that contradict each other or the backend.
         TrainingError: the folder is taken, or the loss is not finite.
     """
+    files = [data] if isinstance(data, (str, Path)) else list(data)
+    return isolation.closed_at_exit(_run(backend, files, output, validation, options, resume, merge, overrides))
+
+
+def _run(
+    backend: Backend | str,
+    files: list[str | Path],
+    output: str | Path | RunFolder,
+    validation: str | Path | None,
+    options: TrainingOptions | None,
+    resume: bool,
+    merge: bool,
+    overrides: dict[str, Any],
+) -> Generator[Progress, None, None]:
     folder = output if isinstance(output, RunFolder) else RunFolder(output, resume)
     try:
         loaded = _trainable(backend)
         chosen = options_for(loaded, options, overrides)
-        files = [data] if isinstance(data, (str, Path)) else list(data)
+        _check_adapter(loaded, chosen, merge)
         examples, held_out = read_data(files, validation, chosen)
         started_with = {
             "started_from": loaded.revision,
@@ -70,6 +88,7 @@ def train(
             lora.attach(loaded, chosen)
         else:
             lora.merge(loaded)
+        loaded.remember_context(chosen)
         batches = loaded.batches(examples, chosen)
         chosen = _with_length(chosen, batches)
         evaluate = loaded.validator(held_out, chosen) if held_out else None
@@ -77,11 +96,12 @@ def train(
             _check_samples(loaded, chosen)
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
         told = 0
-        for progress in _train(loaded, batches, evaluate, chosen, folder, merge):
-            notes = [*getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
-            message = "; ".join(dict.fromkeys(filter(None, [progress.message, *notes[told:]])))
-            told = len(notes)
-            yield dataclasses.replace(progress, message=message)
+        with closing(_train(loaded, batches, evaluate, chosen, folder, merge)) as reports:
+            for progress in reports:
+                notes = [*getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
+                message = "; ".join(dict.fromkeys(filter(None, [progress.message, *notes[told:]])))
+                told = len(notes)
+                yield dataclasses.replace(progress, message=message)
     finally:
         folder.close()
 
@@ -97,6 +117,13 @@ def _trainable(backend: Backend | str) -> TransformersBackend:
             "Those that can have 'training' in: aigc-text backends",
         )
     return loaded
+
+
+def _check_adapter(backend: TransformersBackend, options: TrainingOptions, merge: bool) -> None:
+    if options.lora_rank:
+        lora.check_base(backend, options.lora_rank)
+    elif merge:
+        raise OptionError("merge is for LoRA, and lora_rank is not given", "Add --lora-rank, e.g. --lora-rank 8.")
 
 
 def _recorded(origin: Mapping[str, Any], options: TrainingOptions) -> dict[str, Any]:
@@ -185,11 +212,11 @@ def _train(
     options: TrainingOptions,
     folder: RunFolder,
     merge: bool,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     from . import plots, trainer
 
     # Master weights in fp32, bf16 is for the computation alone; what LoRA leaves frozen keeps the type it came in.
-    model = (backend.model if backend.adapter is not None else backend.model.float()).train()
+    model = backend.model if backend.adapter is not None else backend.model.float()
     reports = trainer.train(
         model,
         backend.objective(options),
@@ -199,7 +226,7 @@ def _train(
         checkpoints=folder.checkpoints,
         resume=folder.resume,
     )
-    with processes.company():
+    with processes.company(), closing(reports):
         yield from _logged(reports, backend, options, folder)
         if processes.is_main():
             plots.curves(folder.metrics, folder.path / "curves.png")
@@ -267,12 +294,7 @@ def sample(backend: TransformersBackend, options: TrainingOptions, step: int, pa
 
     All processes call it: each may hold a part of the model only.
     """
-    training = backend.model.training
-    backend.model.eval()
-    try:
-        found = list(backend.generate(*_requests(backend, options)))
-    finally:
-        backend.model.train(training)
+    found = list(backend.generate(*_requests(backend, options)))
     with path.open("a", encoding="utf-8") as stream:
         for c in found:
             record = {"step": step, "prompt": c.prompt, "text": c.text, "index": c.index}

@@ -11,12 +11,12 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, hub
+from . import checkpoint, hub, isolation
 from .errors import OptionError, TrainingError
 from .results import ordered
 
@@ -93,6 +93,9 @@ class SampleCache:
         Raises:
             OptionError: another process is making the same samples, or the folder cannot be written.
         """
+        return isolation.closed_at_exit(self._samples(backend, batch_size))
+
+    def _samples(self, backend: Backend, batch_size: int) -> Generator[Sample, None, None]:
         if self.folder is None:
             yield from map(_sample, self._made(backend, 0, batch_size))
             return

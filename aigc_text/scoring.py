@@ -104,6 +104,31 @@ class _Waiting:
     missing: int
 
 
+class Span(NamedTuple):
+    """One window over a text's ids: `first` to `end` are read together, and those from `scored` on are scored."""
+
+    first: int
+    scored: int
+    end: int
+
+
+def spans_of(length: int, masked: int, context: int) -> list[Span]:
+    """The windows in which a text is read; they move by half the context, and each id is scored exactly once.
+
+    Args:
+        length: ids of the text, with what begins it and its end.
+        masked: how many begin it; they are read but not scored.
+        context: most ids of a window.
+    """
+    if length <= masked:
+        return []
+    half = max(1, context // 2)
+    ends = [min(context, length), *range(context + half, length, half)]
+    if ends[-1] < length:
+        ends.append(length)
+    return [Span(max(0, end - context), before, end) for before, end in zip([masked, *ends], ends, strict=False)]
+
+
 class _Window(NamedTuple):
     waiting: _Waiting
     ids: list[int]
@@ -131,7 +156,12 @@ def scores(
         raise OptionError(f"batch_size cannot be {batch_size!r}", "Allowed for batch_size: a whole number from 1")
     begin = backend.prompt_tokens("", backend.Options())
     made = encoded(backend.tokenizer, texts, begin)
-    return _scores(backend, made, context or min(own or CONTEXT, CONTEXT), batch_size)
+    return _scores(backend, made, context or backend.score_context(), batch_size)
+
+
+def rows_at_once(length: int, vocabulary: int, most: int) -> int:
+    """How many rows of `length` tokens are scored together, so that their logits fit into memory."""
+    return min(most, max(1, ELEMENTS // (length * vocabulary)))
 
 
 def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int, batch_size: int) -> Iterator[Score]:
@@ -140,11 +170,11 @@ def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int
     from .encoding import chunks
 
     waiting: deque[_Waiting] = deque()
-    kept = backend.template.before if 4 * len(backend.template.before) < context else []
+    kept = kept_in_front(backend, context)
     for chunk in chunks(_windows(texts, context, waiting, kept), WINDOW * batch_size):
         chunk.sort(key=lambda window: len(window.ids))
         while chunk:
-            size = min(batch_size, max(1, ELEMENTS // (len(chunk[-1].ids) * len(backend.tokenizer))))
+            size = rows_at_once(len(chunk[-1].ids), len(backend.tokenizer), batch_size)
             batch, chunk = chunk[-size:], chunk[:-size]  # the longest first: if memory is short it is told at once
             ids = torch.full((len(batch), len(batch[-1].ids)), backend.pad())
             for n, window in enumerate(batch):
@@ -161,23 +191,28 @@ def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int
         yield _score(waiting.popleft())  # texts without any token
 
 
+def kept_in_front(backend: TransformersBackend, context: int) -> Sequence[int]:
+    """The ids that begin every window, as the tokenizer puts them before a text; none where the context is short."""
+    return backend.template.before if 4 * len(backend.template.before) < context else []
+
+
+def window_of(ids: Sequence[int], span: Span, kept: Sequence[int]) -> list[int]:
+    """The ids of one window; in place of its first ones those that begin a text, if the text's beginning is cut off."""
+    front = kept if span.first else ()
+    return [*front, *ids[span.first + len(front) : span.end]]
+
+
 def _windows(
     texts: Iterable[Encoded], context: int, waiting: deque[_Waiting], kept: Sequence[int]
 ) -> Iterator[_Window]:
-    """The windows of each text, which joins those that are `waiting`; each token is scored exactly once."""
+    """The windows of each text, which joins those that are `waiting`."""
     for text in texts:
-        length, known = len(text.ids), text.masked
-        scored = length - known
-        ends = [min(context, length), *range(context + max(1, context // 2), length, max(1, context // 2))]
-        if scored and ends[-1] < length:
-            ends.append(length)
-        waiting.append(_Waiting(text, np.zeros(scored), len(ends) if scored else 0))
-        done = known
-        for end in ends if scored else ():
-            front = kept if end > context else ()
-            ids = [*front, *text.ids[max(0, end - context) + len(front) : end]]
-            yield _Window(waiting[-1], ids, slice(done - known, end - known))
-            done = end
+        known = text.masked
+        spans = spans_of(len(text.ids), known, context)
+        waiting.append(_Waiting(text, np.zeros(len(text.ids) - known), len(spans)))
+        for span in spans:
+            place = slice(span.scored - known, span.end - known)
+            yield _Window(waiting[-1], window_of(text.ids, span, kept), place)
 
 
 def _score(done: _Waiting) -> Score:

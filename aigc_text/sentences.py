@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .encoding import CHUNK, Encoder, Row, chunks, tokenised
@@ -25,7 +25,7 @@ class SentenceEncoder(Encoder):
         empty = long = count = tokens = unknown = 0
         room = self.block_size - len(self.begin)
         for chunk in chunks(examples, CHUNK):
-            for ids, sizes in tokenised(self.tokenizer, _sentences(chunk), sized):
+            for ids, sizes in tokenised(self.tokenizer, [s.strip() for s in sentences(chunk)], sized):
                 count, tokens, unknown = count + 1, tokens + len(ids), unknown + ids.count(self.unknown)
                 whole = [*ids, *self.end]
                 empty, long = empty + (not ids), long + (len(whole) > room)
@@ -49,10 +49,16 @@ class SentenceEncoder(Encoder):
         self.notes[:] = said
 
 
-def _sentences(examples: Sequence[Example]) -> list[str]:
-    for example in examples:
+def sentences(examples: Iterable[Example]) -> list[str]:
+    """The examples, which must be texts.
+
+    Raises:
+        DataError: they are pairs of prompt and completion.
+    """
+    found = list(examples)
+    for example in found:
         if not isinstance(example, str):
             raise DataError(
                 "this backend learns sentences, and the data is pairs", "Give their texts with --text-column."
             )
-    return [str(example).strip() for example in examples]
+    return found  # type: ignore[return-value]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import surprise
-from .plots import save
+from .plots import blank, save
 
 COLUMNS, LINES = 96, 100  # of a picture, at most
 POINTS = 10  # size of its font
@@ -24,10 +24,6 @@ def draw(blocks: Sequence[surprise.Block], caption: str, picture: Path) -> None:
 
     Warns of characters that no installed font can show.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
     from matplotlib.patches import Rectangle
 
     rows: list[tuple[str, list[surprise.Piece]]] = []  # (heading, []) or ("", a line)
@@ -38,7 +34,7 @@ def draw(blocks: Sequence[surprise.Block], caption: str, picture: Path) -> None:
     fonts = _fonts("".join(heading + "".join(p.text for p in line) for heading, line in shown))
     advance, height = 0.602 * POINTS / 72, 1.5 * POINTS / 72  # inches of a column (DejaVu Sans Mono) and of a line
     size = ((COLUMNS + 2) * advance, (len(shown) + 5) * height)
-    figure = plt.figure(figsize=size)
+    figure = blank(*size, layout=None)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(-1, COLUMNS + 1), ylim=(len(shown) + 5, 0))
     axes.axis("off")

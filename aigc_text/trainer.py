@@ -8,8 +8,8 @@ It knows no tokenizer, reads no files but its checkpoints and draws nothing: it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import checkpoint, hardware, interrupts, optimizers, processes, training_state
+from . import checkpoint, hardware, interrupts, isolation, optimizers, processes, training_state
 from .errors import OptionError, TrainingError, nearest
 from .objective import Objective, Verdict
 from .options import TrainingOptions
@@ -26,7 +26,7 @@ from .updates import Rates, Updates, seed
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
-LESS_VALIDATION = "Lower --block-size, or validate on nothing by --validation-split 0; with another --output."
+LESS_VALIDATION = "Validate on shorter texts, or on nothing with --validation-split 0; with another --output."
 
 
 def train(
@@ -43,7 +43,9 @@ def train(
 
     Where memory runs out in an update, its batch is computed in halves, which changes nothing but rounding. Within
     `interrupts.postponed` a signal ends the run after the update under way, and its state is saved. So it is when the
-    iterator is closed.
+    iterator is closed, and when Python exits while it is open.
+
+    Between reports, and however the run ends, the model is in evaluation mode and the random states are the caller's.
 
     Args:
         model: any module; it is called as the objective sees fit.
@@ -65,12 +67,34 @@ def train(
         KeyboardInterrupt, interrupts.Terminated: it was interrupted, and the state is saved.
         DamagedError: the best checkpoint, whose weights were asked for, is not whole any more.
     """
-    with processes.company():
-        run = _Run(model, objective, batches, options, evaluate, checkpoints)
-        yield from run.start(resume)
-        with interrupts.held():
-            yield from run.steps()
-        run.finish()
+    reports = _reports(model, objective, batches, options, evaluate, checkpoints, resume)
+    return isolation.closed_at_exit(isolation.own_randomness(reports))
+
+
+def _reports(
+    model: nn.Module,
+    objective: Objective,
+    batches: Iterable[Any],
+    options: TrainingOptions,
+    evaluate: Evaluate | None,
+    checkpoints: Path | None,
+    resume: bool,
+) -> Iterator[Progress]:
+    try:
+        with processes.company():
+            run = _Run(model, objective, batches, options, evaluate, checkpoints)
+            try:
+                yield from run.start(resume)
+                with interrupts.held(), closing(run.steps()) as steps:
+                    for progress in steps:
+                        run.model.eval()
+                        yield progress
+                        run.model.train()
+                run.finish()
+            finally:
+                run.leave()
+    finally:
+        model.eval()
 
 
 @dataclass
@@ -146,7 +170,8 @@ class _Run:
             )
         return found, messages
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(self) -> Generator[Progress, None, None]:
+        self.model.train()
         if self.options.eval_on_start and self.evaluate is not None and self.state.step == 0 > self.state.best_step:
             logs, message, _ = self._validate({})
             self._save()  # it may turn out to be the best
@@ -164,9 +189,19 @@ class _Run:
             yield self._progress({}, f"the weights are those of step {self.state.best_step}, the best")
 
     def finish(self) -> None:
-        """Leaves the module as the run's result."""
+        """Leaves the module as the run's result, in one piece."""
         optimizers.settle(self._averages())
-        self._release()
+        bare = self._bare()
+        bare._compiled_call_impl = None  # what nn.Module.compile() sets
+        if self.before is not None:
+            hardware.reunite(bare, self.before)
+
+    def leave(self) -> None:
+        """Takes back what only training needs, however the run ends."""
+        bare = self._bare()
+        bare._compiled_call_impl = None
+        bare.eval()
+        bare.zero_grad(set_to_none=True)
 
     def _finished(self, logs: dict[str, float]) -> Iterator[Progress]:
         """What follows an update: its validation, the report, a checkpoint; and the end where one was asked for."""
@@ -200,14 +235,6 @@ class _Run:
         if self.state.due is not None:
             self.state.due, self.saved = None, -1  # the checkpoint of this step was saved without its verdict
         return found
-
-    def _release(self) -> None:
-        """Gives the module back as it was: neither compiled nor divided."""
-        bare = self._bare()
-        bare._compiled_call_impl = None  # what nn.Module.compile() sets
-        if self.before is not None:
-            hardware.reunite(bare, self.before)
-        bare.eval()
 
     # Validation and what follows from it
 

@@ -9,6 +9,7 @@ from .backend import Capabilities, no_likelihood
 from .boundaries import following
 from .errors import BackendError, OptionError
 from .generating_backend import GeneratingBackend
+from .isolation import in_evaluation
 from .options import TrainingOptions
 from .results import Score
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .trainer import Evaluate
 
 FALLBACK_CONTEXT = 512  # tokens of a training row where neither the user nor the model says how many
+TRAINED_KEY = "aigc_text_trained_context"  # in config.json: tokens of the longest rows of its training from scratch
 
 
 class TransformersBackend(GeneratingBackend):
@@ -77,14 +79,31 @@ class TransformersBackend(GeneratingBackend):
         return batches_of(self.encoder(options), examples, options, self.packing, self.pad(), self.continuous)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        """The `evaluate(model)` of a training run: mean loss a token in nats and bits per byte of rows of examples."""
+        """The `evaluate(model)` of a training run: nats per token and bits per byte, as `score` finds them.
+
+        Texts are read in the windows of `score`, of pairs the completions after their prompts. With more data than
+        `eval_blocks` asks for, only some windows or pairs are read, evenly spread.
+        """
         from .data import validation_rows
         from .likelihood import Validation
-        from .tokenizer import unknown_token
+        from .scoring import kept_in_front
 
         encoder = self.encoder(options)
-        rows = validation_rows(encoder, examples, options, self.packing)
-        return Validation(rows, self.pad(), unknown_token(self.tokenizer), encoder.notes)
+        context = self.score_context()
+        kept = kept_in_front(self, context)
+        rows = validation_rows(encoder, examples, options, self.packing, context, kept)
+        return Validation(rows, self, encoder.notes)
+
+    def score_context(self) -> int:
+        """Tokens of the windows that `score` and a validation read: the model's context, at most `scoring.CONTEXT`.
+
+        Of a model trained here from scratch no more than the rows it was trained on, for what it says of later
+        positions is untrained.
+        """
+        from .scoring import CONTEXT
+
+        trained = getattr(self.model.config, TRAINED_KEY, None)
+        return min(self.engine().context() or CONTEXT, trained or CONTEXT, CONTEXT)
 
     def token_nll(self, ids: torch.Tensor) -> torch.Tensor:
         """Negative log-likelihoods in nats of all tokens but the first of each row, given those before it.
@@ -120,6 +139,12 @@ class TransformersBackend(GeneratingBackend):
             raise OptionError(f"block_size {options.block_size} is more than the model's context of {context} tokens")
         return options.block_size or min(context or FALLBACK_CONTEXT, FALLBACK_CONTEXT)
 
+    def remember_context(self, options: TrainingOptions) -> None:
+        """Notes in the configuration of a model made from scratch how long the rows are that it is trained on."""
+        known = getattr(self.model.config, TRAINED_KEY, 0)
+        if known or self.origin.get("from_scratch"):
+            setattr(self.model.config, TRAINED_KEY, max(known, self.block_size(options)))
+
     def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
         """Yields the exact likelihood of each text, in order, in sliding windows that move by half the context.
 
@@ -129,7 +154,7 @@ class TransformersBackend(GeneratingBackend):
         Args:
             texts: plain strings; an empty one has its end only.
             batch_size: most windows at once; it changes the figures by rounding only.
-            context: tokens of a window; by default the model's context, at most `scoring.CONTEXT`.
+            context: tokens of a window; by default `score_context`.
 
         Raises:
             BackendError: the family has no likelihood.
@@ -142,4 +167,4 @@ class TransformersBackend(GeneratingBackend):
             raise no_likelihood(self.name)
         from .scoring import scores
 
-        return scores(self, texts, batch_size=batch_size, context=context)
+        return in_evaluation(self.model, scores(self, texts, batch_size=batch_size, context=context))

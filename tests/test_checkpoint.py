@@ -1,5 +1,6 @@
 """Folders are whole or not there, and a byte that changed is noticed."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -68,6 +69,97 @@ def test_a_failing_write_leaves_nothing(tmp_path):
     with pytest.raises(OSError):
         checkpoint.save(tmp_path / "step-2", fail)
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
+
+
+CALLS = ("rename", "replace", "mkdir", "open", "close", "fsync", "unlink", "rmdir", "scandir", "listdir", "stat")
+
+
+def version(text):
+    return lambda folder: [(folder / name).write_text(text) for name in ("a", "b")]
+
+
+def state(folder):
+    """What a folder holds, if it is whole."""
+    checkpoint.verify(folder)
+    (text,) = {(folder / name).read_text() for name in ("a", "b")}
+    return text
+
+
+def at_call(monkeypatch, number, act):
+    """Has the `number`-th call of the system from here on do `act` instead; returns how many there were."""
+    count = [0]
+
+    def wrapped(real):
+        def call(*arguments, **named):
+            count[0] += 1
+            return act() if count[0] == number else real(*arguments, **named)
+
+        return call
+
+    for name in CALLS:
+        monkeypatch.setattr(os, name, wrapped(getattr(os, name)))
+    monkeypatch.setattr(checkpoint, "_exchange", wrapped(checkpoint._exchange))
+    return count
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_folder_that_is_replaced_is_the_old_or_the_new_one(tmp_path, exchange, error):
+    """Interrupted at each call of the system in turn."""
+
+    def stop():
+        raise error
+
+    for number in range(1, 1000):
+        folder = tmp_path / f"{number}" / "step-1"
+        checkpoint.save(folder, version("old"))
+        with pytest.MonkeyPatch.context() as patch:
+            if not exchange:
+                patch.setattr(checkpoint, "_exchange", lambda *_: False)
+            count = at_call(patch, number, stop)
+            with contextlib.suppress(error):
+                checkpoint.save(folder, version("new"))
+        assert state(folder) in ("old", "new")
+        checkpoint.save(folder, version("newest"))
+        assert state(folder) == "newest" and [p.name for p in folder.parent.iterdir()] == ["step-1"]
+        if count[0] < number:
+            break
+    assert 10 < number < 200
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_process_killed_while_it_replaces_a_folder_leaves_one_to_go_on_from(tmp_path, exchange):
+    for number in range(1, 1000):
+        folder = tmp_path / f"{number}" / "step-1"
+        checkpoint.save(folder, version("old"))
+        pid = os.fork()
+        if not pid:
+            with pytest.MonkeyPatch.context() as patch:
+                if not exchange:
+                    patch.setattr(checkpoint, "_exchange", lambda *_: False)
+                at_call(patch, number, lambda: os._exit(9))
+                checkpoint.save(folder, version("new"))
+            os._exit(0)
+        _, status = os.waitpid(pid, 0)
+        if exchange:
+            assert state(folder) in ("old", "new")
+        checkpoint.sweep(folder.parent)
+        assert checkpoint.latest(folder.parent, print) == folder and state(folder) in ("old", "new")
+        assert [p.name for p in folder.parent.iterdir()] == ["step-1"]
+        if not status:
+            break
+    assert 10 < number < 200
+
+
+def test_two_folders_are_exchanged_where_the_system_can(tmp_path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not checkpoint._exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("the file system cannot exchange two folders")
+    assert (tmp_path / "a" / "b").exists() and (tmp_path / "b" / "a").exists()
+    with pytest.raises(FileNotFoundError):
+        checkpoint._exchange(tmp_path / "a", tmp_path / "nothing")
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):

@@ -7,9 +7,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aigc_text.backends.causal_lm import GPT2
-from aigc_text.encoding import Encoder, blocks, chunks, encode, tokenised
+from aigc_text.encoding import Encoder, chunks, encode, spread, tokenised
 from aigc_text.sources import Pair
-from aigc_text.tokenizer import END, train
+from aigc_text.tokenizer import train
 
 TEXTS = ["the cat sat on the mat", "从前有一个国王，他有一个女儿。 🙂 naïve", "a b\n\n  c d\n"]
 
@@ -83,13 +83,6 @@ def test_a_tokenizer_without_offsets_has_the_right_sum():
         assert next(tokenised(slow, [text], sized=True))[1].sum() == len(text.encode())
 
 
-def test_blocks_of_words_have_the_bytes_of_the_text():
-    tokenizer = train("word", ["the cat\n"])
-    rows = _encoder(tokenizer, 3).blocks(["the   zebra\n the", "cat zebra the"], 99)
-    assert [tokenizer.decode(r.ids) for r in rows] == ["the <unk>\n", f"the {END} cat", f"<unk> the {END}"]
-    assert [r.size for r in rows] == [len("   zebra\n"), len("cat"), len(" the")]
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), max_size=8), st.integers(2, 12))
 def test_of_a_long_pair_the_prompt_is_cut_first(tokenizer, lengths, block_size):
@@ -140,12 +133,10 @@ def test_a_prompt_and_its_completion_are_divided_as_their_text_is(backend):
     assert before + after[:-1] == backend.tokenizer(text)["input_ids"]
 
 
-def test_blocks_are_spread_evenly_over_the_text():
-    tokens = np.arange(100)
-    assert [b[0] for b in blocks(tokens, 10, 99)] == list(range(0, 100, 10))
-    assert [b[0] for b in blocks(tokens, 10, 3)] == [0, 40, 90]
-    assert blocks(tokens[:19], 10, 3).tolist() == [list(range(10))]
-    assert blocks(tokens[:5], 10, 3).tolist() == [list(range(5))]
+def test_what_is_taken_is_spread_evenly():
+    assert spread(10, 99) == list(range(10))
+    assert spread(10, 3) == [0, 4, 9]
+    assert spread(0, 3) == []
 
 
 class Letters:

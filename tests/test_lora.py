@@ -10,7 +10,7 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from aigc_text import load, lora, train
+from aigc_text import from_scratch, load, lora, train
 from aigc_text.backends.causal_lm import GPT2
 from aigc_text.errors import DamagedError, ModelError, OptionError, TrainingError
 
@@ -146,3 +146,63 @@ def test_without_peft_the_extra_is_named(monkeypatch, data, model, tmp_path):
 def test_resuming_with_another_rank_says_what_differs(trained, data, model):
     with pytest.raises(TrainingError, match="started with lora_rank=2, not 4"):
         list(train(load("gpt2", model), data, trained, max_steps=8, resume=True, **{**SMALL, "lora_rank": 4}))
+
+
+def test_a_new_model_gets_no_adapter_since_nothing_could_load_it(data, tmp_path, refused):
+    out = tmp_path / "out"
+    fresh = from_scratch("gpt2", tiny.SENTENCES, n_layer=1, n_embd=16, n_head=2)
+    with pytest.raises(OptionError, match="from_scratch, lora_rank.* exclude each other"):
+        list(train(fresh, data, out, max_steps=1, **SMALL))
+    tokens = tiny.tokenizer()
+    with pytest.raises(OptionError, match="lora_rank=2 for a model that was not loaded from anywhere"):
+        list(train(GPT2(tiny.model("gpt2", tokens), tokens), data, out, max_steps=1, **SMALL))
+    command = ("train", "--from-scratch", "--lora-rank", 4, "--data", data, "--output", out)
+    refused(*command, says=["--from-scratch and --lora-rank 4 exclude each other"])
+    assert not out.exists()
+
+
+def test_merging_without_an_adapter_is_refused(data, model, tmp_path):
+    with pytest.raises(OptionError, match="merge is for LoRA"):
+        list(train(load("gpt2", model), data, tmp_path / "out", merge=True, **{**SMALL, "lora_rank": None}))
+
+
+def test_a_base_by_a_relative_path_is_found_from_everywhere(data, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    list(train(load("gpt2", "model"), data, "out", max_steps=2, **SMALL))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load("../out").adapter is not None
+    named = json.loads((tmp_path / "out" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == model
+    shutil.move(model, model + "-moved")
+    with pytest.raises(ModelError) as refused:
+        load("../out")
+    assert refused.value.cure == f"Put it there again: ln -s NEW_PLACE {model}"
+
+
+def test_a_relative_base_of_another_tool_is_looked_for_beside_the_adapter(trained, model, tmp_path, monkeypatch):
+    config = trained / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": "base"}))
+    (trained / "manifest.json").unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pytest.raises(ModelError) as refused:
+        load(str(trained))
+    assert str(trained / "base") in refused.value.cure
+    shutil.copytree(model, trained / "base")
+    assert load(str(trained)).adapter is not None
+
+
+@pytest.mark.parametrize("family", ["rnn", "transformer", "vae", "gan"])
+def test_an_adapter_of_every_family_can_be_loaded(family, data, tmp_path):
+    sizes = {"transformer": {"num_hidden_layers": 1, "num_attention_heads": 2}}.get(family, {"embedding_size": 8})
+    base = from_scratch(family, tiny.SENTENCES, hidden_size=16, **sizes)
+    base.save_pretrained(tmp_path / "base")
+    more = {"max_steps": 4}
+    if family == "gan":
+        more |= {"watch_samples": 0, "likelihood_steps": 4, "best": "loss", "deliver": "last"}
+    options = {**SMALL, "sample_by": "line", **more}
+    trained = load(str(tmp_path / "base"))
+    list(train(trained, data, tmp_path / "out", **options))
+    expected, found = ([s.nll for s in b.score(["the cat"])] for b in (trained, load(str(tmp_path / "out"))))
+    assert found == pytest.approx(expected, rel=1e-4)

@@ -53,9 +53,33 @@ def test_labels_that_are_all_masked_cost_nothing():
     assert loss == 0 and not logits.grad.any()
 
 
-def test_a_second_backward_is_refused():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_several_backward_passes_give_gradients_of_their_own(dtype):
+    logits, labels = example(dtype)
+    loss = losses.next_token_loss(logits.requires_grad_(), labels)
+    first, second = (torch.autograd.grad(loss, logits, retain_graph=True)[0] for _ in range(2))
+    kept = first.clone()
+    (tripled,) = torch.autograd.grad(3 * loss, logits)
+    _, (_, reference) = both(*example(dtype))
+    assert torch.equal(first, kept) and torch.equal(first, second)  # neither was changed by what came later
+    assert len({g.data_ptr() for g in (first, second, tripled)}) == 3
+    assert torch.allclose(first, reference, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-8)
+    assert torch.allclose(tripled, 3 * reference, rtol=1e-5 if dtype == torch.float32 else 1e-2, atol=1e-8)
+
+
+def test_losses_add_up_in_one_parameter():
+    logits, labels = example(torch.float32)
+    logits.requires_grad_()
+    loss = losses.next_token_loss(logits, labels)
+    loss.backward(retain_graph=True)
+    loss.backward()
+    _, (_, reference) = both(*example(torch.float32))
+    assert torch.allclose(logits.grad, 2 * reference, rtol=1e-5, atol=1e-8)
+
+
+def test_after_the_last_backward_torch_says_what_is_wrong():
     logits, labels = example(torch.float32)
     loss = losses.next_token_loss(logits.requires_grad_(), labels)
-    loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="inplace"):  # the gradient was scaled in place
+    loss.backward()
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
         loss.backward()

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import math
 
 import pytest
 import tiny
@@ -289,15 +288,8 @@ def test_a_resumed_run_ends_with_the_same_bytes(precision, accumulate, tmp_path,
     assert whole.read_bytes() == again.read_bytes()
 
 
-def test_validation_reads_on_and_leaves_nothing_out(backend):
-    options = RNNTraining(**OPTIONS)
-    evaluate = backend.validator(TEXTS, options)
-    found = evaluate(backend.model)
+def test_a_stream_is_scored_as_one_text(backend):
     ids = torch.tensor([[0, *[i for text in TEXTS for i in [*backend.tokenizer(text)["input_ids"], 0]]]])
-    rows = evaluate.ids
-    assert rows.numel() - len(rows) >= (ids.shape[1] - 1) // len(rows) * len(rows)
-    nll = torch.cat([rnn_objective.stream_nll(backend.model, row[None]).flatten() for row in rows])
-    assert found["loss"] == pytest.approx(nll.mean().item(), abs=1e-5)
     score = backend.stream_score(TEXTS)
     assert score.tokens == ids.shape[1] - 1
     assert score.nll == pytest.approx(rnn_objective.stream_nll(backend.model, ids).sum().item(), abs=1e-3)
@@ -315,22 +307,6 @@ def test_a_text_is_scored_in_one_pass_however_long(backend, monkeypatch):
     assert score.kind == "exact" and short.tokens == len(backend.tokenizer("the cat")["input_ids"]) + 1
     (windows,) = backend.score([text], context=64)
     assert abs(windows.nll - score.nll) > 1e-3  # each window begins from zeros
-
-
-def test_validation_looks_at_so_many_blocks_only(backend):
-    evaluate = backend.validator(TEXTS, RNNTraining(**OPTIONS, eval_blocks=4))
-    assert evaluate.ids[:, 1:].numel() == 32
-
-
-def test_bits_per_byte_count_every_byte_once(backend):
-    evaluate = backend.validator(TEXTS, RNNTraining(**OPTIONS, eval_blocks=10_000))
-    missed = len(TEXTS) * len(backend.tokenizer(TEXTS[0])["input_ids"]) + len(TEXTS) - evaluate.ids[:, 1:].numel()
-    assert 0 <= missed < len(evaluate.ids)
-    text_bytes = sum(len(t.encode()) for t in TEXTS)
-    assert text_bytes - 4 * missed <= evaluate.utf8_bytes <= text_bytes
-    found = evaluate(backend.model)
-    expected = found["loss"] * evaluate.ids[:, 1:].numel() / math.log(2) / evaluate.utf8_bytes
-    assert found["bits_per_byte"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])

@@ -7,9 +7,11 @@ import tiny
 import torch
 from torch import distributions
 
+from aigc_text import Score
 from aigc_text.backends import vae_estimates as estimates
 from aigc_text.backends.vae import VAE
 from aigc_text.backends.vae_estimates import Posteriors, Sentence
+from aigc_text.likelihood import total
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +148,23 @@ def test_estimates_of_a_data_set(backend):
     assert sum(scores) / 3 == pytest.approx(found.importance_weighted, rel=1e-6)
     again = estimates.estimate(backend.model, [Sentence(*s) for s in backend.sentences(texts)], words, samples=300)
     assert again == found
+
+
+@pytest.mark.parametrize("samples", [None, 10])
+def test_the_standard_error_is_the_spread_of_other_draws(samples):
+    backend = VAE.from_scratch(tiny.tokenizer(), hidden_size=16, embedding_size=8, latent_size=4)
+    with torch.no_grad():
+        for parameter in backend.model.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0, 0.7, generator=torch.Generator().manual_seed(parameter.numel()))
+    text = "the cat sat on the mat"
+    drawn = [next(backend.score([text], samples=samples, seed=seed)) for seed in range(300)]
+    spread = torch.tensor([score.nll for score in drawn]).std()
+    errors = torch.tensor([score.nll_se for score in drawn])
+    assert errors.square().mean().sqrt() == pytest.approx(float(spread), rel=0.2)
+
+
+def test_sums_of_estimates_have_the_error_of_their_draws():
+    found = total(Score(text="ab", nll=8.0, tokens=3, kind="estimate", nll_se=error) for error in (0.3, 0.4))
+    assert found.nll_se == pytest.approx(0.5)
+    assert total([Score(text="ab", nll=8.0, tokens=3)]).nll_se is None

@@ -159,10 +159,12 @@ def test_the_command_line_prints_a_walk_without_the_prompt(backend, tmp_path, ca
 def test_scores_are_named_bounds_or_estimates(backend):
     bound = list(backend.score(TEXTS))
     weighted = list(backend.score(TEXTS, samples=400))
-    assert {s.kind for s in bound} == {"bound"} and weighted[0].kind == "importance-weighted, 400 samples"
+    assert {s.kind for s in bound} == {"bound, estimated from 10 samples"}
+    assert weighted[0].kind == "importance-weighted, 400 samples"
     assert sum(s.nll for s in weighted) < sum(s.nll for s in bound)  # the more draws, the nearer to the likelihood
     assert [s.tokens for s in bound] == [len(s.ids) - 1 for s in backend.sentences(TEXTS)]
     assert bound == list(backend.score(TEXTS))
+    assert all(s.nll_se > 0 for s in [*bound, *weighted]) and next(backend.score(TEXTS, samples=1)).nll_se is None
     with pytest.raises(DataError, match="holds half of a character at position 2"):
         list(backend.score(["a \ud800"]))
     for given in ({"context": 32}, {"samples": 0}):

@@ -7,7 +7,6 @@ Read in this order: `gan_model` (generator and phases), `gan_memory`, `gan_discr
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,11 +16,12 @@ from ..backend import Capabilities
 from ..encoding import spread
 from ..engines import stream_key
 from ..errors import OptionError
+from ..isolation import in_evaluation
 from ..options import GenerationOptions, TrainingOptions
 from ..pretrained import fresh
 from ..results import Score
 from ..sampling import normal
-from ..sentences import SentenceEncoder
+from ..sentences import SentenceEncoder, sentences
 from ..transformers_backend import TransformersBackend
 from .gan_model import GANForCausalLM
 from .gan_objective import Adversarial, GANTraining
@@ -98,13 +98,17 @@ class GAN(TransformersBackend):
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
         from ..data import validation_rows
-        from ..likelihood import Validation
-        from ..tokenizer import unknown_token
+        from ..likelihood import ScoreValidation, Validation
+        from ..scoring import kept_in_front
 
-        texts = [str(e).strip() for e in examples]
-        encoder = self.encoder(options)
-        rows = validation_rows(encoder, texts, options, self.packing)
-        likelihood = Validation(rows, self.pad(), unknown_token(self.tokenizer), encoder.notes)
+        texts, encoder = sentences(examples), self.encoder(options)
+        likelihood: Evaluate
+        if self.model.config.noise_size:
+            likelihood = ScoreValidation([texts[n] for n in spread(len(texts), options.eval_blocks)], self)
+        else:
+            context = self.score_context()
+            rows = validation_rows(encoder, texts, options, self.packing, context, kept_in_front(self, context))
+            likelihood = Validation(rows, self, encoder.notes)
         count, length = getattr(options, "watch_samples", 0), self.block_size(options) - 1
 
         def draw() -> Sequence[str]:
@@ -114,7 +118,7 @@ class GAN(TransformersBackend):
             )  # fmt: skip
             return [completion.text for completion in found]
 
-        references = [texts[n] for n in spread(len(texts), REFERENCES) if texts[n]]
+        references = [text for n in spread(len(texts), REFERENCES) if (text := texts[n].strip())]
         return Watch(likelihood, draw if count > 1 else None, references)
 
     # Noise, where the model has any
@@ -131,6 +135,10 @@ class GAN(TransformersBackend):
         zeros = torch.zeros(size, dtype=torch.float32)
         return {"noise": normal(torch.tensor([key]), size)[0] if key is not None else zeros}
 
+    def score_context(self) -> int:
+        """Without limit: a text is read in one pass."""
+        return UNLIMITED
+
     def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
         """As other models do, exactly; with noise an estimate: -log of the mean of p(x | noise) over ten draws of it.
 
@@ -146,13 +154,14 @@ class GAN(TransformersBackend):
             DataError: a text with half of a character.
         """
         if not self.model.config.noise_size:
-            return super().score(texts, batch_size=batch_size, context=UNLIMITED if context is None else context)
+            return super().score(texts, batch_size=batch_size, context=context)
         if context is not None:
             raise OptionError(f"context {context}: with noise a sentence is read whole", "Leave it out.")
-        return self._estimates(texts)
+        return in_evaluation(self.model, self._estimates(texts))
 
     @torch.no_grad()
     def _estimates(self, texts: Iterable[str]) -> Iterator[Score]:
+        from ..likelihood import log_mean_exp
         from ..losses import token_nll
         from ..scoring import whole
 
@@ -167,6 +176,6 @@ class GAN(TransformersBackend):
             logits = self.model.logits(outputs[:, len(begin) - 1 :])
             targets = rows[:, len(begin) :]
             nll = token_nll(logits.flatten(0, 1), targets.flatten()).view(targets.shape).double().sum(1)  # (K,)
-            found = math.log(NOISE_SAMPLES) - float((-nll).logsumexp(0))
+            found, error = log_mean_exp(-nll)
             kind = f"importance-weighted, {NOISE_SAMPLES} samples"
-            yield Score(text=text, nll=found, tokens=targets.shape[1], kind=kind)
+            yield Score(text=text, nll=-found, tokens=targets.shape[1], kind=kind, nll_se=error)

@@ -6,25 +6,24 @@ them. Guide: docs/families.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from ..isolation import evaluation
 from ..options import TrainingOptions
 from ..pretrained import fresh
 from ..results import Score
 from ..transformers_backend import TransformersBackend
 from .rnn_model import RNNForCausalLM
-from .rnn_objective import CarriedLikelihood, RecurrentLikelihood, RNNTraining, StreamValidation, stream_nll
+from .rnn_objective import CarriedLikelihood, RecurrentLikelihood, RNNTraining, stream_nll
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Self
 
     from ..objective import Objective
-    from ..sources import Example
-    from ..trainer import Evaluate
 
 UNLIMITED = 1 << 40  # tokens of context, more than any text has
 
@@ -60,25 +59,12 @@ class RNN(TransformersBackend):
         penalties = [getattr(options, name, 0.0) for name in ("activation_penalty", "slowness_penalty")]
         return (CarriedLikelihood if carried else RecurrentLikelihood)(*penalties)
 
-    def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        from ..data import packs
-        from ..encoding import encode_sized
-        from ..tokenizer import unknown_token
-
-        packed, examples = packs(examples, options, self.packing)
-        if not packed or options.streaming:
-            return super().validator(examples, options)
-        tokens, sizes = encode_sized(self.tokenizer, examples)  # type: ignore[arg-type]
-        begin = self.prompt_tokens("", self.Options())
-        most = options.eval_blocks * self.block_size(options)
-        return StreamValidation([*begin, *tokens], [*[0] * len(begin), *sizes], most, unknown_token(self.tokenizer))
+    def score_context(self) -> int:
+        """Without limit: a text is read in one pass."""
+        return UNLIMITED
 
     def token_nll(self, ids: torch.Tensor) -> torch.Tensor:
         return stream_nll(self.model, ids)
-
-    def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
-        """As other models do, but for a context that is the whole text where none is given."""
-        return super().score(texts, batch_size=batch_size, context=UNLIMITED if context is None else context)
 
     def stream_score(self, texts: Iterable[str]) -> Score:
         """How well the model predicts texts that follow each other, the state carried from one to the next.
@@ -91,5 +77,6 @@ class RNN(TransformersBackend):
 
         tokens = encode(self.tokenizer, texts, self.tokenizer.eos_token_id).tolist()
         ids = torch.tensor([[*self.prompt_tokens("", self.Options()), *tokens]], device=self.model.device)
-        nll = stream_nll(self.model, ids)[0, -len(tokens) :]  # (N,)
+        with evaluation(self.model):
+            nll = stream_nll(self.model, ids)[0, -len(tokens) :]  # (N,)
         return Score(text="".join(texts), nll=float(nll.double().sum()), tokens=len(tokens))

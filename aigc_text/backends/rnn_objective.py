@@ -1,8 +1,7 @@
-"""What `rnn` minimises, and how it is validated: a text read on and on, or sentences by themselves."""
+"""What `rnn` minimises: a text read on and on, or sentences by themselves."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import processes
 from ..objective import Likelihood, Step
 from ..options import TrainingOptions, option
 from .rnn_model import RecurrentState
@@ -105,39 +103,3 @@ def stream_nll(model: Any, ids: torch.Tensor) -> torch.Tensor:
         state = out.cache
         found.append(token_nll(out.logits.flatten(0, 1), part[:, 1:].flatten()).view(len(part), -1))
     return torch.cat(found, 1)
-
-
-class StreamValidation:
-    """Called with a model during training: mean loss a token in nats and bits per byte of a text read on and on.
-
-    The text is read in rows side by side, each from zeros. Several processes divide the rows among them.
-
-    Args:
-        tokens: (N,), the first of them read only.
-        sizes: (N,) UTF-8 bytes of each.
-        most: tokens to look at, evenly spread over the text.
-    """
-
-    ROWS = 16
-
-    def __init__(self, tokens: Any, sizes: Any, most: int, unknown: int | None) -> None:
-        count = len(tokens) - 1
-        rows = max(1, min(self.ROWS, count // STEPS))
-        length = max(1, min(count, most) // rows)
-        starts = torch.linspace(0, count - length, rows).long()
-        places = starts[:, None] + torch.arange(length + 1)  # (R, L + 1)
-        self.ids, self.unknown = torch.as_tensor(tokens)[places], unknown
-        self.utf8_bytes = int(torch.as_tensor(sizes)[places[:, 1:]].sum())
-
-    def __call__(self, model: Any) -> dict[str, float]:
-        device = next(model.parameters()).device
-        ids, counts = processes.share(self.ids)
-        nll = float(stream_nll(model, ids.to(device)).double().sum())  # by all: each may hold a part of the model
-        targets = ids[:, 1:]
-        own = [nll, targets.numel(), int((targets == self.unknown).sum()) if self.unknown is not None else 0]
-        nll, scored, unknown = processes.total(own if counts else [0.0] * 3, device)
-        return {
-            "loss": nll / scored,
-            "bits_per_byte": nll / math.log(2) / max(1, self.utf8_bytes),
-            **({} if self.unknown is None else {"unknown": unknown / scored}),
-        }

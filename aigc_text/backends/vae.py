@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ..backend import Capabilities
+from ..encoding import spread
 from ..engines import stream_key
 from ..errors import OptionError
+from ..isolation import evaluation, in_evaluation
 from ..options import GenerationOptions, TrainingOptions, option
 from ..pretrained import fresh
 from ..results import Score
 from ..sampling import normal
-from ..sentences import SentenceEncoder
+from ..sentences import SentenceEncoder, sentences
 from ..transformers_backend import TransformersBackend
 from . import vae_estimates as estimates
 from .vae_latents import Difference, between
@@ -147,12 +149,12 @@ class VAE(TransformersBackend):
         return SentenceEncoder(*arguments, long_sentences=long, unknown=unknown)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        from ..data import validation_rows
         from ..tokenizer import unknown_token
 
-        encoder = self.encoder(options)
-        rows = validation_rows(encoder, examples, options, self.packing)
-        return estimates.Validation(rows, unknown_token(self.tokenizer), encoder.notes)
+        given = sentences(examples)
+        texts = [given[n] for n in spread(len(given), options.eval_blocks)]
+        utf8_bytes = sum(len(text.encode()) for text in texts)
+        return estimates.Validation(self.sentences(texts), utf8_bytes, unknown_token(self.tokenizer))
 
     # Generation
 
@@ -243,7 +245,8 @@ class VAE(TransformersBackend):
 
     def posteriors(self, texts: Iterable[str]) -> estimates.Posteriors:
         """Mean and log variance, (N, D) both, of the posterior of each text, in order."""
-        return estimates.posteriors(self.model, self.sentences(texts))
+        with evaluation(self.model):
+            return estimates.posteriors(self.model, self.sentences(texts))
 
     def difference(self, plus: tuple[str, torch.Tensor], minus: tuple[str, torch.Tensor]) -> Difference:
         """The mean of one group's vectors less that of another's, for the option `z_add`.
@@ -265,13 +268,17 @@ class VAE(TransformersBackend):
         samples: int | None = None,
         seed: int = 0,
     ) -> Iterator[Score]:
-        """Yields a bound of each text's likelihood, or an importance-weighted estimate of it.
+        """Yields an estimate of a bound of each text's likelihood, or an importance-weighted estimate of it.
+
+        Both are random, with a standard error (`Score.nll_se`): a single one may lie below the true value, on average
+        neither does.
 
         Args:
             texts: plain strings; an empty one has its end only.
             batch_size: of no matter here: as many draws are looked at together as fit.
             context: refused, for a sentence is read whole.
-            samples: draws of z for an estimate (Burda et al. 2016); without it the negative ELBO, from ten draws.
+            samples: draws of z for an estimate (Burda et al. 2016); without it the negative ELBO, whose
+                expectation over z is estimated by the mean of ten draws.
             seed: of the draws; those of a text follow from (seed, its place).
 
         Raises:
@@ -282,16 +289,20 @@ class VAE(TransformersBackend):
             raise OptionError(f"context {context}: a VAE has none, it reads a sentence whole", "Leave it out.")
         if samples is not None and samples < 1:
             raise OptionError(f"samples cannot be {samples}", "Allowed for samples: a whole number from 1")
-        return self._scores(texts, samples, seed)
+        return in_evaluation(self.model, self._scores(texts, samples, seed))
 
     def _scores(self, texts: Iterable[str], samples: int | None, seed: int) -> Iterator[Score]:
+        from ..likelihood import log_mean_exp
+
         for n, text in enumerate(texts):
             rows = self.sentences([text])
             own = estimates.posteriors(self.model, rows)
             z = own.draw(torch.tensor([stream_key(seed, n, 0)]), samples or estimates.BOUND_SAMPLES)  # (1, K, D)
             likelihood = estimates.log_likelihoods(self.model, rows[0], z[0])[None]  # (1, K)
             if samples is None:
-                nll, kind = estimates.negative_bound(likelihood, own), "bound"
+                nll, error = float(estimates.negative_bound(likelihood, own)), estimates.bound_error(likelihood)
+                kind = f"bound, estimated from {z.shape[1]} samples"
             else:
-                nll, kind = estimates.importance_weighted(likelihood, z, own), f"importance-weighted, {samples} samples"
-            yield Score(text=text, nll=float(nll), tokens=len(rows[0].ids) - rows[0].masked, kind=kind)
+                log_likelihood, error = log_mean_exp(estimates.log_weights(likelihood, z, own)[0])
+                nll, kind = -log_likelihood, f"importance-weighted, {samples} samples"
+            yield Score(text=text, nll=nll, tokens=len(rows[0].ids) - rows[0].masked, kind=kind, nll_se=error)

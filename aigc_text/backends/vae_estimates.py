@@ -6,7 +6,7 @@ All of them are estimates or bounds, and are named as such: the likelihood of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,13 +47,21 @@ def log_normal(z: torch.Tensor, mean: torch.Tensor, log_variance: torch.Tensor) 
 
 
 def negative_bound(log_likelihood: torch.Tensor, posteriors: Posteriors) -> torch.Tensor:
-    """The negative ELBO (N,) in nats: the mean of -log p(x | z) over draws plus the KL, which is exact.
+    """The negative ELBO (N,) in nats, estimated: the mean of -log p(x | z) over draws plus the KL, which is exact.
+
+    The ELBO's own value bounds -log p(x) from above; this estimate of it only does so on average.
 
     Args:
         log_likelihood: (N, K) log p(x | z) of K draws from each posterior.
         posteriors: of the N sentences.
     """
     return kl_divergence(*posteriors).sum(1) - log_likelihood.mean(1)
+
+
+def bound_error(log_likelihood: torch.Tensor) -> float | None:
+    """The standard error in nats of one sentence's estimated bound from its draws (1, K), if there are several."""
+    count = log_likelihood.shape[1]
+    return float(log_likelihood.std()) / math.sqrt(count) if count > 1 else None
 
 
 def importance_weighted(log_likelihood: torch.Tensor, z: torch.Tensor, posteriors: Posteriors) -> torch.Tensor:
@@ -66,10 +74,14 @@ def importance_weighted(log_likelihood: torch.Tensor, z: torch.Tensor, posterior
         z: (N, K, D) the draws.
         posteriors: of the N sentences, from which they were drawn.
     """
+    return math.log(z.shape[1]) - log_weights(log_likelihood, z, posteriors).logsumexp(1)
+
+
+def log_weights(log_likelihood: torch.Tensor, z: torch.Tensor, posteriors: Posteriors) -> torch.Tensor:
+    """log of p(x, z) / q(z | x) (N, K) of the same arguments."""
     prior = log_normal(z, torch.zeros_like(z), torch.zeros_like(z))  # (N, K)
     drawn_from = log_normal(z, *(part[:, None] for part in posteriors))
-    weights = log_likelihood.double() + prior.double() - drawn_from.double()
-    return math.log(z.shape[1]) - weights.logsumexp(1)
+    return log_likelihood.double() + prior.double() - drawn_from.double()
 
 
 def mutual_information(posteriors: Posteriors, z: torch.Tensor) -> torch.Tensor:
@@ -154,13 +166,13 @@ class Estimates:
     Attributes:
         sentences: how many.
         words: separated by white space, the end of each sentence counted as one.
-        bound: the negative ELBO.
+        bound: the negative ELBO, estimated by the mean of `samples` draws a sentence.
         reconstruction: its part -log p(x | z) under draws from the posterior.
         kl: its other part.
         importance_weighted: estimate of -log p(x) from `samples` draws a sentence.
         importance_weighted_se: its standard error over sentences.
         perplexity: a word, from `importance_weighted`.
-        bound_perplexity: a word, from `bound`: the perplexity is at most this.
+        bound_perplexity: a word, from `bound`: on average at least the perplexity.
         mutual_information: of x and z under the encoder, at most log(sentences).
         active_units: units whose posterior mean has a variance over .01.
         samples: draws of z for each sentence.
@@ -228,34 +240,35 @@ def estimate(
 
 
 class Validation:
-    """Called with a model during training: its bound, and how much z holds, of rows of sentences.
+    """Called with a model during training: its bound as `VAE.score` finds it, and how much z holds.
 
-    One draw of z for each row, always the same. Every process looks at all rows.
+    Each text has the same draws of z every time. Every process looks at all texts.
 
     Args:
-        rows: with their sizes, as `encoding.Encoder` makes them.
+        sentences: rows of the texts.
+        utf8_bytes: of the texts together.
         unknown: the id that stands for unknown words; then their share is reported too.
-        notes: what the user should know of how the rows were made.
     """
 
-    def __init__(self, rows: Iterable[Any], unknown: int | None = None, notes: Sequence[str] = ()) -> None:
-        self.rows, self.unknown, self.notes = list(rows), unknown, notes
-        self.sentences = [Sentence(row.ids, row.masked) for row in self.rows]
-        self.tokens = sum(len(s.ids) - s.masked for s in self.sentences)
+    notes: Sequence[str] = ()
+
+    def __init__(self, sentences: Sequence[Sentence], utf8_bytes: int, unknown: int | None = None) -> None:
+        self.sentences, self.utf8_bytes, self.unknown = sentences, utf8_bytes, unknown
+        self.tokens = sum(len(s.ids) - s.masked for s in sentences)
 
     def __call__(self, model: Any) -> dict[str, float]:
         found = posteriors(model, self.sentences)
         keys = torch.tensor([stream_key(0, n, 0) for n in range(len(self.sentences))])
-        z = found.draw(keys, 1)[:, 0]  # (N, D)
-        nll = -sum(float(log_likelihoods(model, s, z[n : n + 1])) for n, s in enumerate(self.sentences))
+        z = found.draw(keys, BOUND_SAMPLES)  # (N, K, D)
+        likelihood = torch.stack([log_likelihoods(model, s, z[n]) for n, s in enumerate(self.sentences)])  # (N, K)
+        bound = float(negative_bound(likelihood, found).double().sum())
         kl = float(kl_divergence(*found).sum())
-        size = sum(row.size for row in self.rows)
         figures = {
-            "loss": (nll + kl) / max(1, self.tokens),  # a bound, in nats a token
-            "bits_per_byte": (nll + kl) / math.log(2) / max(1, size),
-            "reconstruction": nll / len(self.rows),
-            "kl": kl / len(self.rows),
-            "mutual_information": float(mutual_information(found, z)),
+            "loss": bound / max(1, self.tokens),
+            "bits_per_byte": bound / math.log(2) / max(1, self.utf8_bytes),
+            "reconstruction": (bound - kl) / len(self.sentences),
+            "kl": kl / len(self.sentences),
+            "mutual_information": float(mutual_information(found, z[:, 0])),
             "active_units": float(active_units(found)),
         }
         if self.unknown is None:

@@ -160,6 +160,7 @@ def _record(score: Score, backend: Backend, tokens: bool) -> dict[str, Any]:
         "bits_per_byte": score.nll / math.log(2) / size if size else None,
         "perplexity": perplexity(score.nll, score.tokens),
         "kind": score.kind,
+        **({} if score.nll_se is None else {"nll_se": score.nll_se}),
         "backend": backend.name,
         "model": backend.source,
         "revision": backend.revision,

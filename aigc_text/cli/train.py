@@ -96,6 +96,12 @@ def command(
         raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
     if from_scratch and model:
         raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
+    if from_scratch and values["lora_rank"]:
+        rank = values["lora_rank"]
+        raise OptionError(
+            f"--from-scratch and --lora-rank {rank} exclude each other: an adapter is saved without its base",
+            "Leave --lora-rank out, or adapt a saved model: --model FOLDER instead of --from-scratch.",
+        )
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # else the loop takes a GPU wherever there is one
     if merge and not values["lora_rank"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,15 @@ from . import TextMetric, loaded
 
 if TYPE_CHECKING:
     from ..backend import Backend
+    from ..likelihood import Total
 
 
 class Likelihood(TextMetric):
     """How well a model predicts texts, the end of each text included.
 
     Bits per byte are comparable across tokenizers, and so is perplexity per word on one corpus; perplexity per token
-    is not. `kind` says whether the figures are `exact`, or a `bound` from which the true ones can only be better.
+    is not. `kind` says whether the figures are `exact`, a `bound` from which the true ones can only be better, or
+    an estimate.
 
     >>> from aigc_text.metrics.likelihood import Likelihood
     >>> found = Likelihood().compute(predictions=["Once upon a time there was a king."], model="bundled:gpt2-tales")
@@ -37,7 +40,8 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
         Returns:
             `perplexity` (per token of the model's tokenizer), `perplexity_per_word` (words are separated by white
             space, the end of each text is one), `bits_per_byte` (of UTF-8) and `nats_per_text`, both with a standard
-            error over the texts (`…_se`) if there are several; the counts `texts`, `tokens`, `words` and
+            error over the texts (`…_se`) if there are several, and of estimates one from their samples alone
+            (`…_samples_se`); the counts `texts`, `tokens`, `words` and
             `utf8_bytes`; `kind` and `model`. What has nothing to be counted by, such as bits per byte of empty texts
             alone, is left out.
 
@@ -58,6 +62,7 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
             "bits_per_byte_se": found.bits_per_byte_se,
             "nats_per_text": found.nll / found.texts,
             "nats_per_text_se": found.nats_per_text_se,
+            **_of_samples(found),
             "texts": found.texts,
             "tokens": found.tokens,
             "words": found.words,
@@ -65,3 +70,13 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
         }
         labels = {"kind": found.kind, "model": backend.source or backend.name}
         return {**{k: float(v) for k, v in figures.items() if v is not None}, **labels}
+
+
+def _of_samples(found: Total) -> dict[str, float]:
+    """What the samples behind estimates add to the errors."""
+    if found.nll_se is None:
+        return {}
+    errors = {"nats_per_text_samples_se": found.nll_se / found.texts}
+    if found.utf8_bytes:
+        errors["bits_per_byte_samples_se"] = found.nll_se / math.log(2) / found.utf8_bytes
+    return errors

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..errors import MetricError
+from ..isolation import evaluation
 from . import REFERENCE_MODEL, TextMetric, loaded
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ def features(texts: Iterable[str], model: Backend | str, max_length: int = 256) 
     while distinct:
         size = max(1, BATCH_TOKENS // len(distinct[-1]))
         batch, distinct = distinct[-size:], distinct[:-size]
-        found.update(zip(batch, _last_states(backend, batch), strict=True))
+        with evaluation(backend.model):
+            found.update(zip(batch, _last_states(backend, batch), strict=True))
     return np.stack([found[row] for row in rows])
 
 
