@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from . import hub, loading
-from .errors import BackendError, OptionError, nearest
+from .errors import BackendError, OptionError, nearest, shell
 from .registry import check_loaded, get_backend, list_backends
 
 if TYPE_CHECKING:
@@ -58,13 +58,13 @@ def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], st
         if backend is None:  # a folder from elsewhere must not choose which code is run
             raise BackendError(
                 f"the model in {model} names a file of code as its backend: {own!r}",
-                f"If you trust that file: --backend {own}",
+                shell("If you trust that file: --backend {}", own),
             )
         own = None  # a path is no lasting name, so whoever was named by the user gets the model
     if backend is not None and own is not None and own != backend:
         raise BackendError(
             f"the model in {model} belongs to backend {own!r}, not {backend!r}",
-            f"Leave --backend out, or write --backend {own}",
+            shell("Leave --backend out, or write --backend {}", own),
         )
     name = backend or own or DEFAULT_BACKEND
     return name, get_backend(name), model
@@ -146,7 +146,7 @@ def _tokenizer(
     if vocab_size is not None:
         raise OptionError(
             f"vocab_size {vocab_size} is for a tokenizer that is trained; the given one has its own",
-            f"Leave --vocab-size out, or train one: --tokenizer {KINDS[0]}",
+            shell("Leave --vocab-size out, or train one: --tokenizer {}", KINDS[0]),
         )
     given = loading.load_tokenizer(wanted) if isinstance(wanted, str) else wanted
     if infilling and infilling_tokens(given) is None:

@@ -6,24 +6,25 @@ import contextlib
 import csv
 import difflib
 import json
-import shlex
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, UserError, nearest, one_line
+from .errors import DataError, UserError, nearest, one_line, shell
 
-TABULAR = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
+JSON = (".jsonl", ".ndjson", ".json")
+TABULAR = (*JSON, ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
 ROWS = 256  # of a Parquet file or a dataset that are in memory at once
 LONGEST_FIELD = 1 << 28  # characters of one CSV field; an unclosed quote would else take in the rest of any file
 
 
-def read_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields (place, record) of a tabular file, lazily; each record has the columns, whatever their values are.
 
     Args:
         path: its suffix decides how it is read.
-        columns: those that are needed; of Parquet no others are read.
+        columns: those that are needed; of Parquet no others are read. If empty, records have all their columns.
 
     Raises:
         DataError: the file cannot be read, is broken, or has no such column, with the place (`file:line`).
@@ -44,8 +45,14 @@ def _with_columns(
         yield place, record
 
 
-def check_columns(place: str, columns: Sequence[str], found: Iterable[str]) -> None:
+def check_columns(place: str, columns: Sequence[str], found: Iterable[str], option: str = "--text-column") -> None:
     """Refuses a table or a record that lacks a column.
+
+    Args:
+        place: of the table or the record.
+        columns: those that are needed.
+        found: those that are there, or the record itself.
+        option: chooses another, where one is needed.
 
     Raises:
         DataError: with the columns found and the nearest of them.
@@ -57,13 +64,36 @@ def check_columns(place: str, columns: Sequence[str], found: Iterable[str]) -> N
             names = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
             if len(columns) == 1:
                 like = difflib.get_close_matches(column, texts, n=1, cutoff=0)
-                how = f"Choose one, e.g. --text-column {shlex.quote(like[0])}" if like else "None holds text."
+                how = f"Choose one, e.g. {option} " + shell("{}", like[0]) if like else "None holds text."
             else:
                 how = "Choose two with --prompt-column and --completion-column."
             raise DataError(
                 f"{place} has no column {column!r}.{nearest(column, found)}",
                 f"Columns found: {names}. {how}",
             )
+
+
+def text_of(place: str, record: Mapping[str, Any], name: str) -> str:
+    """The text in a field of a record.
+
+    Args:
+        place: of the record, such as `file:line`.
+        record: must have the field.
+        name: of the field.
+
+    Raises:
+        DataError: the field holds something other than text, with its type and value.
+    """
+    value = record[name]
+    if isinstance(value, str):
+        return value
+    written = json.dumps(value, ensure_ascii=False, default=repr)
+    what = {bool: "", type(None): "", list: "the list ", dict: "the object "}.get(type(value), "the number ")
+    hint = f'Put a text there: {{{json.dumps(name)}: "…"}}'
+    if isinstance(value, (bool, int, float)) and len(written) < 40:
+        hint = f'If that is the text, put it in quotes: {{{json.dumps(name)}: "{written}"}}'
+    shown = written if len(written) < 40 else f"{written[:40]}…"
+    raise DataError(f"{place}: column {name!r} is not text but {what}{shown}", hint)
 
 
 def read_plain(path: Path, sample_by: str) -> Iterator[str]:
@@ -121,8 +151,13 @@ def _without(path: Path, number: int) -> str:
 
 def _deleted(path: Path, number: int) -> str:
     """The command that leaves a line out."""
-    old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"mended{path.suffix}")))
-    return f"sed {number}d {old} > {new}"
+    return shell("sed {} {} > {}", f"{number}d", path, unused(path.with_name(f"mended{path.suffix}")))
+
+
+def unused(path: Path) -> Path:
+    """The path, or one like it that is free, for what a hint's command writes: `data.txt`, `data-2.txt`."""
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, 1000))
+    return path if not os.path.lexists(path) else next((p for p in others if not os.path.lexists(p)), path)
 
 
 def _one_line(row: Sequence[str]) -> bool:
@@ -173,6 +208,7 @@ def read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tup
     if not header:
         return
     check_columns(place, columns, header)
+    columns = columns or header
     for column in columns:
         if header.count(column) > 1:
             raise DataError(f"{place} has {header.count(column)} columns {column!r}", "Rename all of them but one.")
@@ -211,7 +247,7 @@ def _broken_csv(path: Path, first: int, last: int, error: str) -> DataError:
     if error.startswith("new-line character"):
         return DataError(
             f"{path}:{last} is not valid CSV: a carriage return that is not quoted",
-            f"Give it line feeds: tr '\\r' '\\n' < {path.name} > new{path.suffix}",
+            shell(r"Give it line feeds: tr '\r' '\n' < {} > {}", path, unused(path.with_name(f"new{path.suffix}"))),
         )
     return DataError(
         f"{path}:{last} is not valid CSV: {error}", 'A field with quotes is quoted whole: "say ""yes""", 1'
@@ -233,6 +269,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
             file = pyarrow.parquet.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
             check_columns(str(path), columns, file.schema_arrow.names)
             check_types(str(path), columns, file.schema_arrow)
+            columns = columns or file.schema_arrow.names
             number = 0
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(ROWS, row_groups=[group], columns=list(columns)):
@@ -301,14 +338,14 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _conversion(path: Path, line: bytes) -> str:
     """The command that converts a file, from the first common encoding in which a line of it makes sense."""
-    old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"utf8-{path.name}")))
+    new = unused(path.with_name(f"utf8-{path.name}"))
     if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return f"iconv -f UTF-16 -t UTF-8 {old} > {new}"
+        return shell("iconv -f UTF-16 -t UTF-8 {} > {}", path, new)
     for name in ("GB18030", "CP1252"):
         with contextlib.suppress(UnicodeDecodeError):
             line.decode(name)
-            return f"iconv -f {name} -t UTF-8 {old} > {new}"
-    return f"iconv -f LATIN1 -t UTF-8 {old} > {new}"
+            return shell("iconv -f {} -t UTF-8 {} > {}", name, path, new)
+    return shell("iconv -f LATIN1 -t UTF-8 {} > {}", path, new)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, guards, hub, preflight, processes
-from .errors import ModelError, OptionError, nearest
+from .errors import ModelError, OptionError, nearest, shell
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -146,7 +145,7 @@ def _loading_cure(error: BaseException, name: str, auto_class: str) -> str:
             return "Only safetensors are read; choose a model or a --revision that has them."
         folder = json.dumps(name)
         code = f"from transformers import {auto_class} as M; M.from_pretrained({folder}).save_pretrained({folder})"
-        return f"Only safetensors are read; if you trust these weights, convert them: python -c {shlex.quote(code)}"
+        return shell("Only safetensors are read; if you trust these weights, convert them: python -c {}", code)
     return "Check the folder or the id; --debug shows where it failed."
 
 

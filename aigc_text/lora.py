@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hub, preflight
-from .errors import ModelError, OptionError, one_line
+from .errors import ModelError, OptionError, one_line, shell
 
 if TYPE_CHECKING:
     from .options import TrainingOptions
@@ -92,10 +92,9 @@ def base_of(folder: Path) -> dict[str, Any]:
     try:
         return hub.locate(name, revision)
     except ModelError as error:
-        where = f"ln -s NEW_PLACE {name}" if hub.is_folder(name) else f"with a network: hf download {name}"
-        raise ModelError(
-            f"the adapter in {folder} needs its base model {name!r}: {error.message}", f"Put it there again: {where}"
-        ) from None
+        folder_there = shell("Put it there again: ln -s NEW_PLACE {}", Path(name))
+        cure = folder_there if hub.is_folder(name) else f"With a network: {hub.download(name, revision)}"
+        raise ModelError(f"the adapter in {folder} needs its base model {name!r}: {error.message}", cure) from None
 
 
 def _base_named(folder: Path) -> tuple[str, str | None]:

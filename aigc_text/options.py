@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .errors import OptionError, nearest
+from .errors import OptionError, nearest, shell
 
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 WHOLE = 2**63  # whole numbers from here on fit in no register
 
 
@@ -74,6 +75,14 @@ class Options:
             OptionError: as at construction.
         """
         _check(cls.fields()[name], value, value_type(cls, name)[0])
+
+    @classmethod
+    def on_command_line(cls, name: str, value: str) -> str:
+        """A field as the command line takes it: `--max-steps 10`, `--no-packing`."""
+        dashed = name.replace("_", "-")
+        if value_type(cls, name)[0] is bool:
+            return f"--no-{dashed}" if value.lower() in FALSE else f"--{dashed}"
+        return f"--{dashed} " + shell("{}", value)
 
     def given(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain values for JSON."""
@@ -146,8 +155,8 @@ def _read(cls: type[Options], name: str, text: str) -> Any:
     kind, several = value_type(cls, name)
     if several:
         return (text,)
-    if kind is bool and text.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-        return text.lower() in ("true", "yes", "on", "1")
+    if kind is bool and text.lower() in (*TRUE, *FALSE):
+        return text.lower() in TRUE
     try:
         return int(text) if kind is int else float(text) if kind is float else text
     except ValueError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import formats
-from .errors import DataError, OptionError
+from .errors import DataError, OptionError, nearest, shell
 from .page_copies import Copies, read_copies
 from .report import Report, Row, file_name
 
@@ -173,7 +173,7 @@ def _folder(path: Path, label: str) -> Run:
         what.append("picture" if len(files) == 1 else f"{len(files)} pictures")
     if not what:
         below = sorted(p.parent.name for p in path.glob("*/metrics.jsonl"))
-        cure = f"It holds runs; name them: {path / below[0]} …" if below else A_RUN
+        cure = shell("It holds runs; name them: {} …", path / below[0]) if below else A_RUN
         raise DataError(f"{path} holds no run: neither metrics.jsonl nor report.json nor a picture", cure)
     return Run(label=label, path=str(path), what=what, **values)
 
@@ -227,13 +227,14 @@ def _records(path: Path) -> tuple[list[Text], str]:
     """The texts of a file of records, and what is to be known of them."""
     found: list[Text] = []
     for place, record in formats.read_jsonl(path):
-        text, prompt = record.get("text"), record.get("prompt", "")
-        if not isinstance(text, str) or not isinstance(prompt or "", str):
+        if "text" not in record:
             cure = "Name a training run by its folder." if "step" in record else 'Each line must be like {"text": "…"}.'
-            raise DataError(f"{place} holds no text", cure)
+            raise DataError(f"{place} holds no text: it has no field 'text'.{nearest('text', record)}", cure)
+        text = formats.text_of(place, record, "text")
+        prompt = formats.text_of(place, record, "prompt") if record.get("prompt") else ""
         if len(found) == MOST_TEXTS:
             return found, f"only the first {MOST_TEXTS} texts are read"
-        found.append(Text(prompt or "", text))
+        found.append(Text(prompt, text))
     if not found:
         raise DataError(f"{path} holds no text", "Leave it out, or generate texts first.")
     return found, ""

@@ -16,7 +16,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions, entry_po
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BackendError, nearest, one_line
+from .errors import BackendError, ask_author, nearest, one_line, shell
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -178,8 +178,7 @@ def get_backend(name: str) -> type[Backend]:
     if name in _BUILT_IN:
         return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
     what = f"backend {name!r} of {origin.distribution} {origin.version}"
-    others = f"set {PLUGINS} to those that you want: {PLUGINS}= aigc-text backends"
-    cure = f"Leave it out: pip uninstall {origin.distribution}, or {others}"
+    cure = f"Hide it: {PLUGINS}= aigc-text backends. Or remove it: " + shell("pip uninstall {}", origin.distribution)
     loaded = _import(what, cure, partial(_load, EntryPoint(name, origin.value, GROUP)))
     _picked[origin.value.partition(":")[0].partition(".")[0].strip()] = (what, cure)
     return _checked(loaded, what, cure)
@@ -206,7 +205,7 @@ def _from_file(spec: str) -> type[Backend]:
     except BackendError:
         del sys.modules[loader.name]
         raise
-    _picked[loader.name] = (what, f"Mend the file, and try it: aigc-text backends check {spec}")
+    _picked[loader.name] = (what, shell("Correct the file, and try it: aigc-text backends check {}", spec))
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
         raise BackendError(
@@ -269,7 +268,7 @@ def check_loaded(loaded: Any, name: str) -> None:
     from .backend import Backend
 
     if not isinstance(loaded, Backend):
-        cure = f"Tell its author, who can try it: aigc-text backends check {name}"
+        cure = ask_author(name)
         raise BackendError(f"backend {name!r} is loaded as {loaded!r}"[:150] + ", which is no aigc_text.Backend", cure)
 
 

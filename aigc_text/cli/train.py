@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import interrupts, processes
-from ..errors import OptionError
+from ..errors import OptionError, shell
 from ..options import TrainingOptions
 from ..results import Progress
 from .parameters import config_option, given, key_values, options_of
@@ -125,7 +126,7 @@ def command(
         if folder is not None:
             folder.close()
     one = f"{output}/seed-{options.seed}" if folder is None else output
-    notice(f"Done: {output}. Generate with: aigc-text generate --model {one}")
+    notice(f"Done: {output}. " + shell("Generate with: aigc-text generate --model {}", Path(one)))
 
 
 def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -133,8 +134,9 @@ def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, st
     own = getattr(cls, "Training", TrainingOptions).fields()
     for name in pairs:
         if name in TrainingOptions.fields():
-            dashed = name.replace("_", "-")
-            raise OptionError(f"-o {name} has an option of its own", f"Write --{dashed} {pairs[name]}")
+            raise OptionError(
+                f"-o {name} has an option of its own", f"Write {TrainingOptions.on_command_line(name, pairs[name])}"
+            )
     return {k: v for k, v in pairs.items() if k not in own}, {k: v for k, v in pairs.items() if k in own}
 
 
