@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hub, loading
 from .errors import BackendError, OptionError, nearest, shell
-from .registry import check_loaded, get_backend, list_backends
+from .registry import check_loaded, check_name, get_backend, list_backends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,7 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
         BackendError: unknown or broken backend, or one that is not the model's.
         ModelError: no such model.
     """
+    check_names(backend, model, kwargs.get("revision"))
     name, cls, model = find(backend, model)
     _refuse_unknown(cls, name, kwargs)
     loaded = cls.from_pretrained(model, **kwargs)
@@ -70,9 +71,24 @@ def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], st
     return name, get_backend(name), model
 
 
+def check_names(backend: str | None, model: str | None, revision: str | None = None) -> None:
+    """Refuses names that stand for nothing. Imports nothing heavy, so that a typing error is reported at once.
+
+    Raises:
+        BackendError: no such backend.
+        ModelError: no such folder, or no such model of the hub within reach.
+    """
+    if model is None and backend is not None and _is_model(backend):
+        backend, model = None, backend
+    if backend is not None:
+        check_name(backend, list_backends())
+    elif model is not None:
+        hub.locate(model, revision)
+
+
 def _is_model(name: str) -> bool:
     """Whether a folder stands where a backend's name may; a name is a name even where a folder is called so."""
-    return ".py:" not in name and name not in list_backends() and hub.is_folder(name)
+    return ".py:" not in name and not name.endswith(".py") and name not in list_backends() and hub.is_folder(name)
 
 
 def _refuse_unknown(cls: type[Backend], name: str, kwargs: dict[str, Any]) -> None:

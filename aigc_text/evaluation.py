@@ -125,6 +125,7 @@ class Evaluation:
         self.options, self.wanted = options, options.groups()
         self.generation, self.data = dict(generation), data
         self.output = _folder(output, overwrite)
+        Systems.check(systems, options)
         prompts, self.yardstick = self._read(data, train)
         self._check_measures()
         folder = Path(os.path.expanduser(cache)) if cache is not None else default_folder()

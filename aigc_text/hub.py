@@ -39,7 +39,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _runs_in(folder: Path) -> str:
     if (folder / "checkpoints").is_dir():
-        return "This run has not finished: go on with aigc-text train --resume and the same options."
+        return shell("The run has not finished; go on with: aigc-text train --resume --output {}", folder)
     inside = sorted(p.parent.name for p in folder.glob("*/config.json"))
     return f"Models inside it: {', '.join(inside[:5])}" if inside else "Give the folder that holds config.json."
 
@@ -187,6 +187,12 @@ def locate(model: str, revision: str | None) -> dict[str, Any]:
         return {**found, "local_files_only": True}
     if is_reachable():
         return found
+    if (parent := expanded(model).parent).name and parent.is_dir():  # `runs/mine` is as good a name of a folder
+        raise ModelError(
+            f"there is no folder {model}, nor such a model in the cache, and the hub cannot be reached."
+            f"{nearest(expanded(model).name, [p.name for p in parent.iterdir()])}",
+            f"Check the folder's name. For a model of the hub, with a network: {download(model, revision)}",
+        )
     raise ModelError(
         f"model {model!r} is neither a folder nor in the cache, and the hub cannot be reached",
         f"Give a folder, or leave --model out for a bundled one. With a network: {download(model, revision)}",

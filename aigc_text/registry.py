@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import BackendError, ask_author, nearest, one_line, shell
+from .misnamed import misnamed
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -164,24 +165,33 @@ def get_backend(name: str) -> type[Backend]:
     Raises:
         BackendError: unknown name (with the nearest), or a plugin that fails when it is imported.
     """
-    if ".py:" in name:
+    if not name.endswith(".py:") and ".py:" in name:
         return _from_file(name)
     known = list_backends()
-    if name not in known:
-        hidden = f" ({PLUGINS} is set and may hide it.)" if PLUGINS in os.environ else ""
-        raise BackendError(
-            f"unknown backend {name!r}.{nearest(name, known)}{hidden}", f"Allowed: {', '.join(known)}, or FILE.py:CLASS"
-        )
+    check_name(name, known)
     origin = known[name]
     if isinstance(origin.value, type):
         return origin.value
     if name in _BUILT_IN:
         return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
     what = f"backend {name!r} of {origin.distribution} {origin.version}"
-    cure = f"Hide it: {PLUGINS}= aigc-text backends. Or remove it: " + shell("pip uninstall {}", origin.distribution)
+    cure = f"Leave it out: {PLUGINS}= aigc-text backends, or for good: " + shell(
+        "pip uninstall {}", origin.distribution
+    )
     loaded = _import(what, cure, partial(_load, EntryPoint(name, origin.value, GROUP)))
     _picked[origin.value.partition(":")[0].partition(".")[0].strip()] = (what, cure)
     return _checked(loaded, what, cure)
+
+
+def check_name(name: str, known: Iterable[str]) -> None:
+    """Refuses a name that is not among those known, and no `FILE.py:CLASS`.
+
+    Raises:
+        BackendError: with what was probably meant.
+    """
+    if name not in known and (name.endswith(".py:") or ".py:" not in name):
+        hidden = f" ({PLUGINS} is set and may hide it.)" if PLUGINS in os.environ else ""
+        raise misnamed(name, known, hidden)
 
 
 def _load(point: EntryPoint) -> Any:
@@ -205,7 +215,7 @@ def _from_file(spec: str) -> type[Backend]:
     except BackendError:
         del sys.modules[loader.name]
         raise
-    _picked[loader.name] = (what, shell("Correct the file, and try it: aigc-text backends check {}", spec))
+    _picked[loader.name] = (what, shell("Mend the file, and try it: aigc-text backends check {}", spec))
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
         raise BackendError(

@@ -116,7 +116,9 @@ def test_the_only_column_of_a_table_is_the_prompt_and_one_of_several_must_be_nam
     path = _table(tmp_path, kind, [{"question": "who?"}, {"question": "when?"}])
     assert list(read_prompts(path)) == ["who?", "when?"]
     path = _table(tmp_path, kind, [{"question": "who?", "answer": "me"}])
-    with pytest.raises(DataError, match="has no column 'prompt'.\nColumns found: question, answer. Choose one, e.g. --prompt-column"):
+    with pytest.raises(
+        DataError, match="has no column 'prompt'.\nColumns found: question, answer. Choose one, e.g. --prompt-column"
+    ):
         list(read_prompts(path))
 
 

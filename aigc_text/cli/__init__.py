@@ -18,6 +18,7 @@ import click
 from .. import processes, registry
 from ..errors import UserError, nearest, one_line
 from ..interrupts import Terminated
+from .mistakes import explained
 from .streams import NO_ROOM
 from .terminal import error_stream, guarded, visible
 
@@ -116,10 +117,9 @@ def _run(debug: bool) -> int:
             return _ended(error.__cause__)
         return _fail(error.message, error.cure, 2, debug)
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "aigc-text"
-        return _fail(error.format_message(), f"See: {where} --help", 2, debug)
+        return _fail(*explained(error, sys.argv[1:]), 2, debug)
     except click.ClickException as error:
-        return _fail(error.format_message(), "", 2, debug)
+        return _fail(one_line(error.format_message()), "", 2, debug)
     except (KeyboardInterrupt, click.Abort, Terminated) as error:
         return _ended(error)
     except (Exception, SystemExit) as error:

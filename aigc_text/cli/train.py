@@ -14,12 +14,15 @@ from .. import interrupts, processes
 from ..errors import OptionError, shell
 from ..options import TrainingOptions
 from ..results import Progress
-from .parameters import config_option, given, key_values, options_of
+from .parameters import config_option, given, key_values, options_of, remembered
 from .terminal import bar, begun, notice
 
 if TYPE_CHECKING:
     from ..backend import Backend
     from ..sources import Example
+
+
+RESUMED = remembered("options.json", "started_from")
 
 
 @click.command()
@@ -43,8 +46,14 @@ if TYPE_CHECKING:
     "OWNER/NAME:CONFIG@SPLIT. May be repeated.",
 )
 @click.option("--validation", help="What to validate on, of the same kinds; by default a share of the data.")
-@click.option("--output", required=True, help="The run's folder.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder, from its last whole checkpoint.")
+@click.option("--output", required=True, is_eager=True, callback=RESUMED, help="The run's folder.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    is_eager=True,
+    callback=RESUMED,
+    help="Go on with the run in the folder, from its last whole checkpoint; other options may be left out.",
+)
 @click.option("--merge", is_flag=True, help="LoRA: write the whole model with the adapter added, in OUTPUT/merged.")
 @click.option(
     "--seeds",
@@ -88,6 +97,7 @@ def command(
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
     from ..api import find
+    from ..loading import choose_device
     from ..run import read_data, train
     from ..run_folder import RunFolder
     from ..seeds import train_seeds
@@ -97,6 +107,8 @@ def command(
         raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
     if from_scratch and model:
         raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
+    if device is not None:
+        choose_device(device)  # at once, and from scratch too
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # else the loop takes a GPU wherever there is one
     if merge and not values["lora_rank"]:
