@@ -7,15 +7,18 @@ import csv
 import difflib
 import json
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from . import signatures
 from .errors import DataError, UserError, nearest, one_line, shell
 
 JSON = (".jsonl", ".ndjson", ".json")
 TABULAR = (*JSON, ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
 ROWS = 256  # of a Parquet file or a dataset that are in memory at once
+LONGEST_LINE = 1 << 30  # bytes of one line, where a file does not say how large it is
 LONGEST_FIELD = 1 << 28  # characters of one CSV field; an unclosed quote would else take in the rest of any file
 
 
@@ -325,7 +328,9 @@ def check_types(place: str, columns: Sequence[str], schema: Any) -> None:
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, broken at line feeds only, read strictly as UTF-8 (a mark at the start is dropped)."""
     with reading(path), path.open("rb") as stream:
-        for number, raw in enumerate(stream, 1):
+        for number, raw in enumerate(_bounded(path, stream), 1):
+            if number == 1:
+                signatures.refuse(raw, path, unused(path.with_name(f"utf8-{path.name}")))
             try:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -336,11 +341,26 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 ) from None
 
 
+def _bounded(path: Path, stream: BinaryIO) -> Iterable[bytes]:
+    """The lines of a stream, which may have no end and no line feed."""
+    about = os.fstat(stream.fileno())
+    if stat.S_ISREG(about.st_mode) and about.st_size <= LONGEST_LINE:
+        return stream
+    return _short_lines(path, stream)
+
+
+def _short_lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
+    number = 0
+    while line := stream.readline(LONGEST_LINE + 1):
+        number += 1
+        if len(line) > LONGEST_LINE:
+            raise DataError(f"{path}:{number} is longer than {LONGEST_LINE >> 20} MiB", "Break the text into lines.")
+        yield line
+
+
 def _conversion(path: Path, line: bytes) -> str:
     """The command that converts a file, from the first common encoding in which a line of it makes sense."""
     new = unused(path.with_name(f"utf8-{path.name}"))
-    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return shell("iconv -f UTF-16 -t UTF-8 {} > {}", path, new)
     for name in ("GB18030", "CP1252"):
         with contextlib.suppress(UnicodeDecodeError):
             line.decode(name)
@@ -350,7 +370,9 @@ def _conversion(path: Path, line: bytes) -> str:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what the system says of a file into the user's error."""
+    """Turns what the system says of a file into the user's error; refuses devices, which have no end."""
+    if is_endless(path):
+        raise DataError(f"{path} is a device, not a file of text", "Give a file, or a pipe such as /dev/stdin.")
     try:
         yield
     except FileNotFoundError:
@@ -359,6 +381,22 @@ def reading(path: Path) -> Iterator[None]:
         if error.errno is None:  # not the system's, but a library's word on the content
             raise
         raise DataError(f"{path} cannot be read: {error.strerror}", "Give a file that you may read.") from None
+
+
+def is_endless(path: Path | int) -> bool:
+    """Whether a path or an open file is a device that is neither a terminal nor empty, such as `/dev/zero`."""
+    try:
+        about = os.stat(path)
+        if not stat.S_ISCHR(about.st_mode) or about.st_rdev == os.stat(os.devnull).st_rdev:
+            return stat.S_ISBLK(about.st_mode)
+        with open(path, "rb", closefd=not isinstance(path, int), opener=_without_waiting) as stream:
+            return not stream.isatty()
+    except (OSError, ValueError):  # who opens it hears of that
+        return False
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def siblings(path: Path) -> str:
