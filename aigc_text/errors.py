@@ -71,6 +71,15 @@ def one_line(text: str) -> str:
     return redacted(" ".join(str(text).split()))
 
 
+def described(error: BaseException, length: int = 200) -> str:
+    """`ValueError: what it says` on one line of at most so many characters; nothing an exception does can break it."""
+    try:
+        text = one_line(str(error))
+    except BaseException:  # the exception is a plugin's, and so is its __str__
+        text = "(its text cannot be had)"
+    return f"{type(error).__name__}: {text}"[:length] if text else type(error).__name__
+
+
 def shell(template: str, *values: str | Path) -> str:
     """A command for a hint: safe to paste into a shell whatever the values contain.
 

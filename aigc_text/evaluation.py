@@ -128,7 +128,7 @@ class Evaluation:
         Systems.check(systems, options)
         prompts, self.yardstick = self._read(data, train)
         self._check_measures()
-        folder = Path(os.path.expanduser(cache)) if cache is not None else default_folder()
+        folder = Path(os.path.expanduser(cache)).absolute() if cache is not None else default_folder()
         self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
         if self.output is not None:
             _make_samples(self.output, [system.label for system in systems])
@@ -349,7 +349,7 @@ def _folder(output: str | Path | None, overwrite: bool) -> Path | None:
     """
     if output is None:
         return None
-    path = Path(output)
+    path = Path(output).absolute()  # a plugin may change the working folder
     if not overwrite and _finished(path / "report.json"):
         cure = "Choose another --output, or replace it with --overwrite (samples are kept and used again)."
         raise OptionError(f"{path} holds a report already", cure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ A_RUN = (
     "A run is a folder that aigc-text train, evaluate or latents wrote, a picture, a .jsonl file of generated records, "
     "or a .json file that copies wrote."
 )
+
+WRITTEN = "It is written by aigc-text train; each line is one JSON object with a step."
 
 Key = tuple[str, int]
 
@@ -189,11 +192,12 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
         try:
             record = json.loads(line)
             last = float(record["step"])
+            if not math.isfinite(last):
+                raise ValueError("the step is not a finite number")
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             if number == len(lines) and not line.endswith("\n"):
                 break
-            cure = "It is written by aigc-text train; each line is one JSON object with a step."
-            raise DataError(f"{path}:{number} is no line of metrics: {line.strip()[:60]}", cure) from None
+            raise DataError(f"{path}:{number} is no line of metrics: {line.strip()[:60]}", WRITTEN) from None
         for name, value in record.items():
             if name != "step" and isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:  # not NaN
                 found.setdefault(name, []).append((last, float(value)))
@@ -242,10 +246,16 @@ def _records(path: Path) -> tuple[list[Text], str]:
 
 def _newest(path: Path, label: str) -> list[Texts]:
     """The texts of a training run's last validation that drew some."""
-    records = [r for _, r in formats.read_jsonl(path) if isinstance(r.get("text"), str)]
+    records = []
+    for place, record in formats.read_jsonl(path):
+        if isinstance(record.get("text"), str):
+            step = record.get("step")
+            if not isinstance(step, (int, float)) or not math.isfinite(step):
+                raise DataError(f"{place}: the step is {json.dumps(step)[:60]}, not a finite number", WRITTEN)
+            records.append(record)
     if not records:
         return []
-    last = records[-1].get("step")
+    last = records[-1]["step"]
     items = [Text(str(r.get("prompt") or ""), r["text"]) for r in records if r.get("step") == last]
     return [Texts(label=label, of=label, items=items, note=f"drawn while training, at update {last}")]
 

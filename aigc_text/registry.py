@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from .errors import BackendError, ask_author, nearest, one_line, shell
+from .errors import BackendError, ask_author, described, nearest, one_line, shell
 from .misnamed import misnamed
 
 if TYPE_CHECKING:
@@ -229,8 +230,7 @@ def _import(what: str, cure: str, load: Any) -> Any:
         with _printing_to_standard_error():
             return load()
     except BaseException as error:  # a plugin may also call sys.exit or raise KeyboardInterrupt when imported
-        cause = f"{type(error).__name__}: {one_line(str(error))}"[:200]
-        raise BackendError(f"{what} cannot be imported: {cause}", cure) from error
+        raise BackendError(f"{what} cannot be imported: {described(error)}", cure) from error
 
 
 @contextlib.contextmanager
@@ -259,14 +259,20 @@ _picked: dict[str, tuple[str, str]] = {}  # the modules of the plugins that were
 
 def failed_plugin(error: BaseException) -> BackendError | None:
     """The error to show for one that arose in a plugin: of its frames and ours the last one is a plugin's."""
-    names = [
-        str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    known = [name for name in names if name in _picked or name == __package__]
-    if not known or known[-1] not in _picked:
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):  # what a generator makes of it
+        error = error.__cause__
+    frames = [(_top(frame), frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    known = [each for each in frames if each[0] in _picked or each[0] == __package__]
+    if not known or known[-1][0] not in _picked:
         return None
-    what, cure = _picked[known[-1]]
-    return BackendError(f"{what} failed: {type(error).__name__}: {one_line(str(error))}"[:300], cure)
+    name, frame, line = known[-1]
+    what, cure = _picked[name]
+    return BackendError(f"{what} failed at {frame.f_code.co_filename}:{line}: {described(error)}", cure)
+
+
+def _top(frame: FrameType) -> str:
+    """The package, or the module, whose code a frame runs."""
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def check_loaded(loaded: Any, name: str) -> None:

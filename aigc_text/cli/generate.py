@@ -181,7 +181,8 @@ def _read_twice(prompt: tuple[str, ...], file: str | None, template: str | None,
     from ..prompts import Prompts, read_prompts
 
     if file is not None and not prompt and os.path.isfile(file):
-        return Prompts(lambda: read_prompts(file, template, column))
+        path = os.path.abspath(file)  # it is read twice, and a plugin may change the working folder in between
+        return Prompts(lambda: read_prompts(path, template, column))
     if processes.world() > 1 and not prompt and (file is None or os.path.exists(file) and Path(file).is_fifo()):
         raise OptionError("several processes cannot share prompts from a pipe", "Give them a file with --prompts.")
     found = _prompts(prompt, file, template, column)

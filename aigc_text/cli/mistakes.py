@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import click
 
-from ..errors import one_line, shell
+from ..errors import UserError, described, one_line, out_of_memory, shell
 from ..registry import takers
+from .streams import NO_ROOM
 
 #: What other programs call our options.
 SYNONYMS = {
@@ -58,6 +60,41 @@ def explained(error: click.UsageError, words: Sequence[str]) -> tuple[str, str]:
     elif found := re.search(r"unexpected extra arguments? \((.*)\)$", error.format_message(), re.DOTALL):
         hint = _meant(found[1], words)
     return (message if len(message) <= SHOWN else f"{message[:SHOWN]}…"), hint or see
+
+
+def users_error(error: BaseException) -> UserError | None:
+    """What of other errors is the user's to change: files, limits and memory. The rest are bugs.
+
+    Args:
+        error: that nothing closer to its cause has turned into a `UserError`.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        said = error.strerror or os.strerror(error.errno)
+        return UserError(
+            f"{where}: {said}" if where else said, _HELPS.get(error.errno, "Check the path and its rights.")
+        )
+    if out_of_memory(error):
+        return UserError("out of memory", "Use shorter texts, a smaller --batch-size or a smaller model.")
+    if type(error).__name__ == "PanicException":  # Rust: a broken tokenizer, or too long a text
+        return UserError(
+            f"the tokenizer fails: {described(error)}",
+            "Break very long texts into lines or paragraphs (--sample-by); else its tokenizer.json may be broken.",
+        )
+    return None
+
+
+_ROOM = "Make room, or write somewhere else (--output)."
+_HELPS = {
+    **dict.fromkeys(NO_ROOM, _ROOM),
+    errno.EMFILE: "Allow more open files: ulimit -n 1024",
+    errno.ENFILE: "Close other programs: the machine has too many files open.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ELOOP: "A link leads back to itself; name the file itself.",
+    errno.EISDIR: "Name a file, not a folder.",
+    errno.ENOMEM: "Give less at once, or close other programs.",
+    errno.EAGAIN: "Raise the limit of processes and threads (ulimit -u), or close other programs.",
+}
 
 
 def _other_option(name: str, context: click.Context, words: Sequence[str]) -> str:

@@ -51,6 +51,7 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         yield sys.stdout
         return
     path, partial = Path(output), Path(f"{output}.partial")
+    place = os.getcwd()  # a plugin may change it
     refuse_taken(path, overwrite)
     refuse_taken(partial, overwrite)
     try:
@@ -65,10 +66,10 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         with suppress(OSError):
             stream.close()
         with suppress(FileNotFoundError):  # somebody may have removed it
-            if partial.stat().st_size:
+            if os.stat(os.path.join(place, partial)).st_size:
                 notice(f"What was finished is in {partial}")
             else:
-                partial.unlink()
+                os.unlink(os.path.join(place, partial))
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise OptionError(
                 f"{partial} cannot be written: {error.strerror}", "Make room, or choose another --output."
@@ -76,7 +77,7 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         raise
     stream.close()
     try:
-        os.replace(partial, path)
+        os.replace(os.path.join(place, partial), os.path.join(place, path))
     except OSError as error:
         raise OptionError(f"{path} cannot be written: {error.strerror}", "Choose another --output.") from None
 
