@@ -212,7 +212,21 @@ class Evaluation:
             missing=missing,
             notes=[*job.notes, *found.notes, *self._notes(samples), *self._unknown.get(job.label, [])],
             about=job.about,
+            comparable=self._is_comparable(samples),
         )
+
+    def _is_comparable(self, samples: Sequence[Sample]) -> bool:
+        """Whether BLEU against the references means for these texts what it means for the real row.
+
+        That row's texts are never compared with themselves. Texts that answer prompts have their own reference among
+        the others, and copies of references match themselves.
+        """
+        if self.yardstick.completions is not None:
+            return False
+        references = set(self.yardstick.references)
+        copied = sum(sample.text in references for sample in samples)
+        repeated = len(self.yardstick.references) - len(references)
+        return copied / max(1, len(samples)) <= 0.1 + repeated / max(1, len(self.yardstick.references))
 
     def _likelihood(self, job: Job) -> Mapping[str, float | str] | str:
         """The model's likelihood of the data, which no sampling option changes; or why there is none."""
