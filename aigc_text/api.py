@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import hub, loading
 from .descriptors import to_standard_error
-from .errors import BackendError, OptionError, nearest
-from .registry import check_loaded, get_backend, list_backends
+from .errors import BackendError, OptionError, nearest, shell
+from .registry import check_loaded, check_name, get_backend, list_backends
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -37,6 +37,7 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
         BackendError: unknown or broken backend, or one that is not the model's.
         ModelError: no such model.
     """
+    check_names(backend, model, kwargs.get("revision"))
     name, cls, model = find(backend, model)
     _refuse_unknown(cls, name, kwargs)
     with to_standard_error():  # what a plugin prints while it loads is no text of its model
@@ -60,21 +61,36 @@ def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], st
         if backend is None:  # a folder from elsewhere must not choose which code is run
             raise BackendError(
                 f"the model in {model} names a file of code as its backend: {own!r}",
-                f"If you trust that file: --backend {own}",
+                shell("If you trust that file: --backend {}", own),
             )
         own = None  # a path is no lasting name, so whoever was named by the user gets the model
     if backend is not None and own is not None and own != backend:
         raise BackendError(
             f"the model in {model} belongs to backend {own!r}, not {backend!r}",
-            f"Leave --backend out, or write --backend {own}",
+            shell("Leave --backend out, or write --backend {}", own),
         )
     name = backend if backend is not None else own or DEFAULT_BACKEND
     return name, get_backend(name), model
 
 
+def check_names(backend: str | None, model: str | None, revision: str | None = None) -> None:
+    """Refuses names that stand for nothing. Imports nothing heavy, so that a typing error is reported at once.
+
+    Raises:
+        BackendError: no such backend.
+        ModelError: no such folder, or no such model of the hub within reach.
+    """
+    if model is None and backend is not None and _is_model(backend):
+        backend, model = None, backend
+    if backend is not None:
+        check_name(backend, list_backends())
+    elif model is not None:
+        hub.locate(model, revision)
+
+
 def _is_model(name: str) -> bool:
     """Whether a folder stands where a backend's name may; a name is a name even where a folder is called so."""
-    return ".py:" not in name and name not in list_backends() and hub.is_folder(name)
+    return ".py:" not in name and not name.endswith(".py") and name not in list_backends() and hub.is_folder(name)
 
 
 def _refuse_unknown(cls: type[Backend], name: str, kwargs: dict[str, Any]) -> None:
@@ -147,7 +163,7 @@ def _tokenizer(
     if vocab_size is not None:
         raise OptionError(
             f"vocab_size {vocab_size} is for a tokenizer that is trained; the given one has its own",
-            f"Leave --vocab-size out, or train one: --tokenizer {KINDS[0]}",
+            shell("Leave --vocab-size out, or train one: --tokenizer {}", KINDS[0]),
         )
     given = loading.load_tokenizer(wanted) if isinstance(wanted, str) else wanted
     if infilling and infilling_tokens(given) is None:

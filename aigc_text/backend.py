@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .errors import BackendError, OptionError, nearest
+from .errors import BackendError, OptionError, ask_author, nearest, shell
 from .options import GenerationOptions
 from .results import Completion, Piece, Score
 
@@ -161,7 +161,7 @@ class Backend(ABC):
             if name not in known:
                 raise OptionError(
                     f"backend {self.name or type(self).__name__!r} has no option {name!r}.{nearest(name, known)}",
-                    f"{_who_takes(name)}Allowed: {', '.join(known) or 'none'}",
+                    f"Allowed: {', '.join(known) or 'none'}{_who_takes(name)}",
                 )
         result: GenerationOptions = self.Options.parse({**base, **overrides})
         return result
@@ -218,7 +218,7 @@ def sound(made: Iterable[T], kind: type[T], name: str) -> Iterator[T]:
     Raises:
         BackendError: it is not iterable, or an item is not of that class or holds what it may not.
     """
-    cure = f"Tell its author, who can try it: aigc-text backends check {name}"
+    cure = ask_author(name)
     if not isinstance(made, Iterable):
         raise BackendError(f"backend {name!r} gives {made!r}"[:150] + f" where {kind.__name__}s belong", cure)
     for item in made:
@@ -279,5 +279,6 @@ def _who_takes(option: str) -> str:
     everyone = option in GenerationOptions.fields()
     names = takers(option)
     if everyone:
-        return f"{option} is an option of: all built-in backends. "
-    return f"{option} is an option of: {', '.join(names)}. Choose it: --backend {names[0]}. " if names else ""
+        return f". {option} is an option of: all built-in backends"
+    choose = shell("Choose it: --backend {}", names[0]) if names else ""
+    return f". {option} is an option of: {', '.join(names)}. {choose}" if names else ""

@@ -13,12 +13,11 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .errors import DamagedError, TrainingError, one_line
+from .errors import DamagedError, TrainingError, one_line, shell
 
 MANIFEST = "manifest.json"
 UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the manifest is written
@@ -225,8 +224,8 @@ def _inside(folder: Path, name: str) -> bool:
 def _cure(folder: Path) -> str:
     if not ((folder / "options.json").is_file() and (folder / "checkpoints").is_dir()):
         return "Restore the folder from a copy, or save, download or train it again."
-    run = shlex.quote(str(folder))
-    return f"Make it anew from its checkpoints: aigc-text train --config {run}/options.json --output {run} --resume"
+    rebuild = "Rebuild it from its checkpoints: aigc-text train --config {} --output {} --resume"
+    return shell(rebuild, folder / "options.json", folder)
 
 
 def latest(folder: Path, notice: Callable[[str], None]) -> Path | None:

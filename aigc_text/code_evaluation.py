@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from .characters import FUNCTION_END
 from .errors import DataError, OptionError, nearest
-from .formats import read_jsonl
-from .problems import PROGRAM_END, Problem, parses
+from .formats import read_records, text_of
+from .problems import PROGRAM_END, Problem, parses, task_of
 from .sandbox import OUTCOMES, Limits, Verdict, check_support, run_all
 
 if TYPE_CHECKING:
@@ -81,14 +81,16 @@ def read_completions(path: str, problems: Sequence[Problem]) -> Iterator[tuple[i
         return
     places = {p.task_id: place for place, p in enumerate(problems)}
     seen: Counter[str] = Counter()
-    for where, record in read_jsonl(Path(path)):
-        task, text = record.get("task_id"), record.get("completion")
-        if task is None or not isinstance(text, str):
-            raise DataError(f"{where} lacks task_id or completion", 'Write {"task_id": "…", "completion": "…"}.')
-        if str(task) not in places:
-            raise DataError(f"{where}: there is no problem {task!r}.{nearest(str(task), places)}", "See the problems.")
-        yield places[str(task)], seen[str(task)], text
-        seen[str(task)] += 1
+    for where, record in read_records(Path(path)):
+        for name in ("task_id", "completion"):
+            if name not in record:
+                what = f"{where} has no field {name!r}.{nearest(name, record)}"
+                raise DataError(what, 'Write {"task_id": "…", "completion": "…"}.')
+        task, text = task_of(where, record), text_of(where, record, "completion")
+        if task not in places:
+            raise DataError(f"{where}: there is no problem {task!r}.{nearest(task, places)}", "See the problems.")
+        yield places[task], seen[task], text
+        seen[task] += 1
 
 
 def attempts(

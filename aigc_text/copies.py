@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError
-from .formats import TABULAR, lines, read_records
+from .formats import TABULAR, lines, read_records, text_of
 from .suffixes import Ints, Match, SuffixArray
 
 _EACH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -105,10 +105,7 @@ def pieces(path: Path, text_column: str, sample_by: str) -> Iterator[tuple[str, 
     """Yields (place, piece of text, whether another text begins with it) of a file, a line or a record at a time."""
     if path.suffix.lower() in TABULAR:
         for place, record in read_records(path, [text_column]):
-            text = record[text_column]
-            if not isinstance(text, str):
-                raise DataError(f"{place}: {text_column} is no text: {text!r}"[:200], "See --text-column.")
-            yield place, text, True
+            yield place, text_of(place, record, text_column), True
         return
     new = True
     for number, line in lines(path):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
+import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -67,6 +69,71 @@ class MetricError(UserError, ValueError):
 def one_line(text: str) -> str:
     """Folds white space, so that a cause quoted from a library cannot break the form of a message; hides secrets."""
     return redacted(" ".join(str(text).split()))
+
+
+def described(error: BaseException, length: int = 200) -> str:
+    """`ValueError: what it says` on one line of at most so many characters; nothing an exception does can break it."""
+    try:
+        text = one_line(str(error))
+    except BaseException:  # the exception is a plugin's, and so is its __str__
+        text = "(its text cannot be had)"
+    return f"{type(error).__name__}: {text}"[:length] if text else type(error).__name__
+
+
+def shell(template: str, *values: str | Path) -> str:
+    """A command for a hint: safe to paste into a shell whatever the values contain.
+
+    Each `{}` of the template becomes one value, quoted so that it reaches the command as a single word, unchanged.
+    A value that begins with a dash is kept from being read as an option.
+
+    Args:
+        template: the command as we write it, such as `hf download {}`. Only the values are quoted.
+        values: a `Path` where the word names a file or folder, else text.
+    """
+    parts = template.split("{}")
+    found = parts[0]
+    for value, before, after in zip(values, parts[:-1], parts[1:], strict=True):
+        found += _operand(value, before) + after
+    return found
+
+
+def ask_author(backend: str) -> str:
+    """The hint for what a plugin does wrong and its user cannot change."""
+    return shell("Tell its author, who can try it: aigc-text backends check {}", backend)
+
+
+def _operand(value: str | Path, before: str) -> str:
+    """A value quoted. After an option or a redirection the next word is its value; elsewhere a dash needs care."""
+    text, word = str(value), before.split(" ")[-2:]
+    dashed = text.startswith("-") and len(word) == 2 and not word[1] and not word[0].startswith(("-", "<", ">"))
+    if text.startswith("-") and isinstance(value, Path):
+        return _quoted(f"./{text}")
+    return f"-- {_quoted(text)}" if dashed else _quoted(text)
+
+
+_ESCAPED = {"\n": r"\n", "\t": r"\t", "\r": r"\r", "'": r"\'", "\\": r"\\"}
+
+
+def _quoted(text: str) -> str:
+    """One word for a shell, on one line and of visible characters only, that `one_line` leaves as it is.
+
+    Spaces in a row are kept apart by quotes. Characters that cannot be seen are octal bytes in `$'…'`, which bash, zsh
+    and ksh read.
+    """
+    if all(map(_visible, text)):
+        return re.sub(" (?= )", " ''", shlex.quote(text))
+    return "$'" + re.sub(" (?= )", r"\\040", "".join(map(_escape, text))) + "'"
+
+
+def _visible(c: str) -> bool:
+    return c == " " or unicodedata.category(c)[0] not in "CZ"
+
+
+def _escape(c: str) -> str:
+    if c in _ESCAPED or _visible(c):
+        return _ESCAPED.get(c, c)
+    named = "surrogateescape" if "\udc80" <= c <= "\udcff" else "surrogatepass"  # a file's name need not be UTF-8
+    return "".join(f"\\{byte:03o}" for byte in c.encode("utf-8", named))
 
 
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")  # the form of the hub's tokens

@@ -125,9 +125,10 @@ class Evaluation:
         self.options, self.wanted = options, options.groups()
         self.generation, self.data = dict(generation), data
         self.output = _folder(output, overwrite)
+        Systems.check(systems, options)
         prompts, self.yardstick = self._read(data, train)
         self._check_measures()
-        folder = Path(os.path.expanduser(cache)) if cache is not None else default_folder()
+        folder = Path(os.path.expanduser(cache)).absolute() if cache is not None else default_folder()
         self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
         if self.output is not None:
             _make_samples(self.output, [system.label for system in systems])
@@ -211,7 +212,21 @@ class Evaluation:
             missing=missing,
             notes=[*job.notes, *found.notes, *self._notes(samples), *self._unknown.get(job.label, [])],
             about=job.about,
+            comparable=self._is_comparable(samples),
         )
+
+    def _is_comparable(self, samples: Sequence[Sample]) -> bool:
+        """Whether BLEU against the references means for these texts what it means for the real row.
+
+        That row's texts are never compared with themselves. Texts that answer prompts have their own reference among
+        the others, and copies of references match themselves.
+        """
+        if self.yardstick.completions is not None:
+            return False
+        references = set(self.yardstick.references)
+        copied = sum(sample.text in references for sample in samples)
+        repeated = len(self.yardstick.references) - len(references)
+        return copied / max(1, len(samples)) <= 0.1 + repeated / max(1, len(self.yardstick.references))
 
     def _likelihood(self, job: Job) -> Mapping[str, float | str] | str:
         """The model's likelihood of the data, which no sampling option changes; or why there is none."""
@@ -350,7 +365,7 @@ def _folder(output: str | Path | None, overwrite: bool) -> Path | None:
         return None
     if not str(output):
         raise OptionError("output is empty", "Name a folder, or leave it out.")
-    path = Path(output)
+    path = Path(output).absolute()  # a plugin may change the working folder
     if not overwrite and _finished(path / "report.json"):
         cure = "Choose another --output, or replace it with --overwrite (samples are kept and used again)."
         raise OptionError(f"{path} holds a report already", cure)

@@ -6,27 +6,31 @@ import contextlib
 import csv
 import difflib
 import json
+import os
 import re
-import shlex
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import DataError, UserError, nearest, one_line
+from . import signatures
+from .errors import DataError, UserError, nearest, one_line, shell
 
-TABULAR = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
+JSON = (".jsonl", ".ndjson", ".json")
+TABULAR = (*JSON, ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
 ROWS = 256  # of a Parquet file or a dataset that are in memory at once
 BUFFER = 1 << 16  # bytes of a file that are read at once
+LONGEST_LINE = 1 << 30  # bytes of one line, where a file does not say how large it is
 LONGEST_FIELD = 1 << 28  # characters of one CSV field; an unclosed quote would else take in the rest of any file
 
 
-def read_records(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def read_records(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yields (place, record) of a tabular file, lazily; each record has the columns, whatever their values are.
 
     Args:
         path: its suffix decides how it is read.
-        columns: those that are needed; of Parquet no others are read.
+        columns: those that are needed; of Parquet no others are read. If empty, records have all their columns.
 
     Raises:
         DataError: the file cannot be read, is broken, or has no such column, with the place (`file:line`).
@@ -47,8 +51,14 @@ def _with_columns(
         yield place, record
 
 
-def check_columns(place: str, columns: Sequence[str], found: Iterable[str]) -> None:
+def check_columns(place: str, columns: Sequence[str], found: Iterable[str], option: str = "--text-column") -> None:
     """Refuses a table or a record that lacks a column.
+
+    Args:
+        place: of the table or the record.
+        columns: those that are needed.
+        found: those that are there, or the record itself.
+        option: chooses another, where one is needed.
 
     Raises:
         DataError: with the columns found and the nearest of them.
@@ -60,13 +70,36 @@ def check_columns(place: str, columns: Sequence[str], found: Iterable[str]) -> N
             names = ", ".join(found[:20]) + (", …" if len(found) > 20 else "")
             if len(columns) == 1:
                 like = difflib.get_close_matches(column, texts, n=1, cutoff=0)
-                how = f"Choose one, e.g. --text-column {shlex.quote(like[0])}" if like else "None holds text."
+                how = f"Choose one, e.g. {option} " + shell("{}", like[0]) if like else "None holds text."
             else:
                 how = "Choose two with --prompt-column and --completion-column."
             raise DataError(
                 f"{place} has no column {column!r}.{nearest(column, found)}",
                 f"Columns found: {names}. {how}",
             )
+
+
+def text_of(place: str, record: Mapping[str, Any], name: str) -> str:
+    """The text in a field of a record.
+
+    Args:
+        place: of the record, such as `file:line`.
+        record: must have the field.
+        name: of the field.
+
+    Raises:
+        DataError: the field holds something other than text, with its type and value.
+    """
+    value = record[name]
+    if isinstance(value, str):
+        return value
+    written = json.dumps(value, ensure_ascii=False, default=repr)
+    what = {bool: "", type(None): "", list: "the list ", dict: "the object "}.get(type(value), "the number ")
+    hint = f'Put a text there: {{{json.dumps(name)}: "…"}}'
+    if isinstance(value, (bool, int, float)) and len(written) < 40:
+        hint = f'If that is the text, put it in quotes: {{{json.dumps(name)}: "{written}"}}'
+    shown = written if len(written) < 40 else f"{written[:40]}…"
+    raise DataError(f"{place}: column {name!r} is not text but {what}{shown}", hint)
 
 
 def read_plain(path: Path, sample_by: str) -> Iterator[str]:
@@ -124,10 +157,18 @@ def _without(path: Path, number: int) -> str:
 
 def _deleted(path: Path, number: int) -> str:
     """The command that leaves a line out."""
-    old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"mended{path.suffix}")))
+    new = unused(path.with_name(f"mended{path.suffix}"))
     with path.open("rb") as stream:
-        returns = any(line.endswith(b"\r") for line in islice(_raw_lines(stream), number))
-    return f"tr '\\r' '\\n' < {old} | sed {number}d > {new}" if returns else f"sed {number}d {old} > {new}"
+        returns = any(line.endswith(b"\r") for line in islice(_raw_lines(path, stream), number))
+    if returns:
+        return shell(r"tr '\r' '\n' < {} | sed {} > {}", path, f"{number}d", new)
+    return shell("sed {} {} > {}", f"{number}d", path, new)
+
+
+def unused(path: Path) -> Path:
+    """The path, or one like it that is free, for what a hint's command writes: `data.txt`, `data-2.txt`."""
+    others = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, 1000))
+    return path if not os.path.lexists(path) else next((p for p in others if not os.path.lexists(p)), path)
 
 
 def _one_line(row: Sequence[str]) -> bool:
@@ -178,6 +219,7 @@ def read_csv(path: Path, columns: Sequence[str], delimiter: str) -> Iterator[tup
     if not header:
         return
     check_columns(place, columns, header)
+    columns = columns or header
     for column in columns:
         if header.count(column) > 1:
             raise DataError(f"{place} has {header.count(column)} columns {column!r}", "Rename all of them but one.")
@@ -233,6 +275,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
             file = pyarrow.parquet.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
             check_columns(str(path), columns, file.schema_arrow.names)
             check_types(str(path), columns, file.schema_arrow)
+            columns = columns or file.schema_arrow.names
             number = 0
             for group in range(file.num_row_groups):
                 for batch in file.iter_batches(ROWS, row_groups=[group], columns=list(columns)):
@@ -291,7 +334,9 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     They are read strictly as UTF-8, and a byte order mark at the start is dropped.
     """
     with reading(path), path.open("rb") as stream:
-        for number, raw in enumerate(_raw_lines(stream), 1):
+        for number, raw in enumerate(_raw_lines(path, stream), 1):
+            if number == 1:
+                signatures.refuse(raw, path, unused(path.with_name(f"utf8-{path.name}")))
             try:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
@@ -302,15 +347,25 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
                 ) from None
 
 
-def _raw_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """Lines of bytes; of a stream that is read on, only the line that is not complete is held."""
+def _raw_lines(path: Path, stream: BinaryIO) -> Iterator[bytes]:
+    """Lines of bytes; of a stream that is read on, only the line that is not complete is held.
+
+    Raises:
+        DataError: a line of something that is no regular file has no end, as in /dev/zero.
+    """
     held: list[bytes] = []
+    about, length, number = os.fstat(stream.fileno()), 0, 0
+    bounded = stat.S_ISREG(about.st_mode) and about.st_size <= LONGEST_LINE
     while part := stream.read(BUFFER):
         held.append(part)
+        length += len(part)
         if b"\n" in part or b"\r" in part:
             *whole, rest = b"".join(held).splitlines(keepends=True)  # of bytes at LF, CRLF and CR alone
-            held = [rest]  # whose CR may be followed by a LF
+            held, length, number = [rest], len(rest), number + len(whole)  # the rest's CR may be followed by a LF
             yield from whole
+        elif length > LONGEST_LINE and not bounded:
+            cause = f"{path}:{number + 1} is longer than {LONGEST_LINE >> 20} MiB"
+            raise DataError(cause, "Break the text into lines.")
     yield from b"".join(held).splitlines(keepends=True)
 
 
@@ -321,19 +376,19 @@ def text_lines(text: str) -> Iterator[str]:
 
 def _conversion(path: Path, line: bytes) -> str:
     """The command that converts a file, from the first common encoding in which a line of it makes sense."""
-    old, new = shlex.quote(str(path)), shlex.quote(str(path.with_name(f"utf8-{path.name}")))
-    if line[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return f"iconv -f UTF-16 -t UTF-8 {old} > {new}"
+    new = unused(path.with_name(f"utf8-{path.name}"))
     for name in ("GB18030", "CP1252"):
         with contextlib.suppress(UnicodeDecodeError):
             line.decode(name)
-            return f"iconv -f {name} -t UTF-8 {old} > {new}"
-    return f"iconv -f LATIN1 -t UTF-8 {old} > {new}"
+            return shell("iconv -f {} -t UTF-8 {} > {}", name, path, new)
+    return shell("iconv -f LATIN1 -t UTF-8 {} > {}", path, new)
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns what the system says of a file into the user's error."""
+    """Turns what the system says of a file into the user's error; refuses devices, which have no end."""
+    if is_endless(path):
+        raise DataError(f"{path} is a device, not a file of text", "Give a file, or a pipe such as /dev/stdin.")
     try:
         yield
     except FileNotFoundError:
@@ -342,6 +397,22 @@ def reading(path: Path) -> Iterator[None]:
         if error.errno is None:  # not the system's, but a library's word on the content
             raise
         raise DataError(f"{path} cannot be read: {error.strerror}", "Give a file that you may read.") from None
+
+
+def is_endless(path: Path | int) -> bool:
+    """Whether a path or an open file is a device that is neither a terminal nor empty, such as `/dev/zero`."""
+    try:
+        about = os.stat(path)
+        if not stat.S_ISCHR(about.st_mode) or about.st_rdev == os.stat(os.devnull).st_rdev:
+            return stat.S_ISBLK(about.st_mode)
+        with open(path, "rb", closefd=not isinstance(path, int), opener=_without_waiting) as stream:
+            return not stream.isatty()
+    except (OSError, ValueError):  # who opens it hears of that
+        return False
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def siblings(path: Path) -> str:

@@ -137,11 +137,21 @@ def _of_points(a: Curve, b: Curve, quality: str, diversity: str) -> list[str]:
     ]
 
 
+def _clearly_over(row: Row, real: Row, quality: str) -> bool:
+    """Whether a row's figure is above that of as many real texts by more than two standard errors of the difference."""
+    value, least = row.values.get(quality), real.values[quality]
+    if not (isinstance(value, (int, float)) and isinstance(least, (int, float)) and row.samples == real.samples):
+        return False
+    if quality not in row.errors or quality not in real.errors:
+        return False
+    return value - least > 2 * math.hypot(row.errors[quality], real.errors[quality])
+
+
 def _over_real(rows: Sequence[Row], quality: str) -> list[str]:
     real = rows[0].values.get(quality)
     if not isinstance(real, (int, float)) or COLUMNS[quality].better != HIGHER:
         return []
-    over = [r.name for r in rows[1:] if isinstance(v := r.values.get(quality), (int, float)) and v > real]
+    over = [row.name for row in rows[1:] if row.comparable and _clearly_over(row, rows[0], quality)]
     if not over:
         return []
     who = ", ".join(over[:3]) + (f" and {len(over) - 3} more" if len(over) > 3 else "")

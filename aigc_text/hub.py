@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import checkpoint, preflight
-from .errors import ModelError, nearest
+from .errors import ModelError, nearest, shell
 
 WAIT = 2.0  # seconds that a dead network may cost
 BUNDLED = Path(__file__).parent / "bundled"
@@ -39,7 +39,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def _runs_in(folder: Path) -> str:
     if (folder / "checkpoints").is_dir():
-        return "This run has not finished: go on with aigc-text train --resume and the same options."
+        return shell("The run has not finished; go on with: aigc-text train --resume --output {}", folder)
     inside = sorted(p.parent.name for p in folder.glob("*/config.json"))
     return f"Models inside it: {', '.join(inside[:5])}" if inside else "Give the folder that holds config.json."
 
@@ -187,10 +187,22 @@ def locate(model: str, revision: str | None) -> dict[str, Any]:
         return {**found, "local_files_only": True}
     if is_reachable():
         return found
+    if (parent := expanded(model).parent).name and parent.is_dir():  # `runs/mine` is as good a name of a folder
+        raise ModelError(
+            f"there is no folder {model}, nor such a model in the cache, and the hub cannot be reached."
+            f"{nearest(expanded(model).name, [p.name for p in parent.iterdir()])}",
+            f"Check the folder's name. For a model of the hub, with a network: {download(model, revision)}",
+        )
     raise ModelError(
         f"model {model!r} is neither a folder nor in the cache, and the hub cannot be reached",
-        f"With a network: hf download {model}. Or give a folder with --model, or leave --model out for a bundled one.",
+        f"Give a folder, or leave --model out for a bundled one. With a network: {download(model, revision)}",
     )
+
+
+def download(model: str, revision: str | None = None) -> str:
+    """The command that brings a model of the hub into the cache."""
+    of_revision = shell(" --revision {}", revision) if revision else ""
+    return shell("hf download {}", model) + of_revision
 
 
 def files_of(model: str, revision: str | None) -> Path:
@@ -226,5 +238,5 @@ def locate_tokenizer(name: str) -> dict[str, Any]:
         return {"pretrained_model_name_or_path": name, "local_files_only": cached}
     raise ModelError(
         f"tokenizer {name!r} is neither a folder nor in the cache, and the hub cannot be reached",
-        f"Write bpe, word or char to train one. With a network: hf download {name}",
+        f"Write bpe, word or char to train one. With a network: {download(name)}",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import formats, hub
-from .errors import DataError, UserError, nearest, one_line
+from .errors import DataError, UserError, nearest, one_line, shell
 
 if TYPE_CHECKING:
     import datasets
@@ -62,7 +63,9 @@ def saved(folder: Path, split: str | None = None) -> Split:
         DataError: nothing was saved there, it is damaged, or has no such split.
     """
     if not is_saved(folder):
-        raise DataError(f"{folder} is a folder of files and has no split {split!r}", f"Give the folder: {folder}")
+        raise DataError(
+            f"{folder} is a folder of files and has no split {split!r}", shell("Give the folder: {}", folder)
+        )
     import datasets
 
     try:
@@ -72,7 +75,7 @@ def saved(folder: Path, split: str | None = None) -> Split:
     if not isinstance(loaded, datasets.Dataset):
         return _choose(str(folder), loaded, split)
     if split is not None:
-        raise DataError(f"{folder} is a dataset without splits", f"Give the folder: {folder}")
+        raise DataError(f"{folder} is a dataset without splits", shell("Give the folder: {}", folder))
     return Split(str(folder), loaded)
 
 
@@ -146,7 +149,7 @@ def _choose(name: str, splits: Mapping[str, datasets.Dataset], split: str | None
     if split not in splits:
         raise DataError(
             f"dataset {name} has no split {split!r}.{nearest(split, splits)}",
-            f"Splits found: {', '.join(splits)}. Choose one: {name}@{next(iter(splits), 'train')}",
+            f"Splits found: {', '.join(splits)}. " + shell("Choose one: {}", f"{name}@{next(iter(splits), 'train')}"),
         )
     return Split(f"{name}@{split}", splits[split])
 
@@ -158,11 +161,11 @@ def _out_of_reach(name: str, config: str | None, cached: Sequence[str]) -> DataE
             f"of dataset {name!r}.{nearest(config or '', cached)}",
             f"In the cache: {', '.join(f'{name}:{c}' for c in cached)}",
         )
-    arguments = ", ".join(repr(a) for a in (name, config) if a)
+    arguments = ", ".join(json.dumps(a) for a in (name, config) if a)
     return DataError(
         f"{name!r} is neither a file nor a dataset in the cache, and the hub cannot be reached."
         f"{formats.near(Path(name))}",
-        f'With a network: python -c "import datasets; datasets.load_dataset({arguments})"',
+        shell("With a network: python -c {}", f"import datasets; datasets.load_dataset({arguments})"),
     )
 
 
@@ -171,7 +174,7 @@ def _cure(error: Exception, name: str) -> str:
     if "cripts are no longer supported" in text:
         return "A dataset's own code is never run here; take one that is made of data files."
     if "onfig" in text:
-        return f"Choose a configuration: {name}:CONFIGURATION"
+        return shell("Choose a configuration: {}", f"{name}:CONFIGURATION")
     near = formats.near(Path(name))
     return f"Give a file, a folder, a glob, or OWNER/NAME of a dataset; a private one needs HF_TOKEN.{near}"
 

@@ -85,6 +85,7 @@ class Job:
         self.prompts, self.output, self.resume, self.overwrite = prompts, Path(output), resume, overwrite
         if not self.output.name or os.path.isdir(self.output):
             raise OptionError(f"{output} is a folder", "Give a file's name with --output.")
+        self.output = self.output.absolute()  # a plugin may change the working folder
         self.partial = self._beside("")
         self._run, self._ordered = self._beside(".run"), self._beside(".ordered")
         self._begun: dict[str, Any] | None = None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, guards, hub, preflight, processes
-from .errors import ModelError, OptionError, nearest
+from .errors import ModelError, OptionError, nearest, shell
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -157,10 +157,25 @@ def _loading_cure(error: BaseException, name: str, auto_class: str) -> str:
     if "safetensors" in text:
         if not os.path.isdir(name):
             return "Only safetensors are read; choose a model or a --revision that has them."
+        if not any(os.path.isfile(os.path.join(name, file)) for file in PICKLED):
+            return _without_weights(Path(name))
         folder = json.dumps(name)
         code = f"from transformers import {auto_class} as M; M.from_pretrained({folder}).save_pretrained({folder})"
-        return f"Only safetensors are read; if you trust these weights, convert them: python -c {shlex.quote(code)}"
+        return shell("Only safetensors are read; if you trust these weights, convert them: python -c {}", code)
     return "Check the folder or the id; --debug shows where it failed."
+
+
+PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")  # weights that transformers can convert
+
+
+def _without_weights(folder: Path) -> str:
+    """What to do with a folder that has a configuration and none of the weights that can be read or converted."""
+    if (folder / "checkpoints").is_dir():
+        return shell("The run has not finished; go on with: aigc-text train --resume --output {}", folder)
+    others = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack"))
+    if others:
+        return f"{others[0]} cannot be read here; get the model as safetensors."
+    return "Put its model.safetensors beside config.json, or download or save the whole model again."
 
 
 def choose_device(device: str | None) -> str:
@@ -182,8 +197,17 @@ def choose_device(device: str | None) -> str:
         torch.zeros(1, device=device).item()  # a value must come back: "meta" takes tensors and has none
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0][:100]
-        raise OptionError(f"device {device!r} cannot be used: {reason}", "Allowed: cpu, cuda, cuda:N, mps") from None
+        raise OptionError(f"device {device!r} cannot be used: {reason}", f"Allowed: {', '.join(devices())}") from None
     return device
+
+
+def devices() -> list[str]:
+    """The devices that this machine has, as `choose_device` takes them."""
+    import torch
+
+    several = [f"cuda:{n}" for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    others = ["cuda", *several] if several else []
+    return ["cpu", *others, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def choose_dtype(dtype: str | None, device: str) -> Any:

@@ -7,13 +7,12 @@ A folder with an adapter names its base, and loading finds it.
 from __future__ import annotations
 
 import os
-import shlex
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hub, preflight
-from .errors import ModelError, OptionError, one_line
+from .errors import ModelError, OptionError, one_line, shell
 
 if TYPE_CHECKING:
     from .options import TrainingOptions
@@ -115,10 +114,10 @@ def base_of(folder: Path) -> dict[str, Any]:
     except ModelError as error:
         place = folder.absolute() / name
         if hub.is_folder(name):
-            cure = f"Put it there again: ln -s NEW_PLACE {shlex.quote(str(place))}"
+            cure = shell("Put it there again: ln -s NEW_PLACE {}", place)
         else:
-            download, link = f"hf download {shlex.quote(name)}", f"ln -s FOLDER {shlex.quote(str(place))}"
-            cure = f"With a network: {download}. If it is a folder: {link}"
+            link = shell("ln -s FOLDER {}", place)
+            cure = f"With a network: {hub.download(name, revision)}. If it is a folder: {link}"
         raise ModelError(f"the adapter in {folder} needs its base model {name!r}: {error.message}", cure) from None
 
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .errors import OptionError, nearest
+from .errors import OptionError, nearest, shell
 
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 WHOLE = 2**63  # whole numbers from here on fit in no register
 
 
@@ -25,9 +26,20 @@ def option(
     high: float | None = None,
     above: float | None = None,
     choices: Sequence[str] = (),
+    instead: str = "",
 ) -> Any:
-    """A field with its documentation and its range; `low` and `high` are allowed values, `above` is not."""
-    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": tuple(choices)}
+    """A field with its documentation and its range.
+
+    Args:
+        default: of the field.
+        help: for the command line.
+        low, high: the first and the last allowed value.
+        above: the values begin above this one.
+        choices: of texts, those that are allowed.
+        instead: for values below the range, how to write what is usually meant by them.
+    """
+    bounds = {"low": low, "high": high, "above": above, "choices": tuple(choices)}
+    metadata = {"help": help, "instead": instead, **bounds}
     return field(default=default, metadata=metadata)
 
 
@@ -75,6 +87,14 @@ class Options:
         """
         _check(cls.fields()[name], value, value_type(cls, name)[0])
 
+    @classmethod
+    def on_command_line(cls, name: str, value: str) -> str:
+        """A field as the command line takes it: `--max-steps 10`, `--no-packing`."""
+        dashed = name.replace("_", "-")
+        if value_type(cls, name)[0] is bool:
+            return f"--no-{dashed}" if value.lower() in FALSE else f"--{dashed}"
+        return f"--{dashed} " + shell("{}", value)
+
     def given(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as plain values for JSON."""
         return {f.name: plain(v) for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default}
@@ -114,8 +134,15 @@ def _check(f: dataclasses.Field[Any], item: Any, kind: type) -> None:
         most = ", below 2^63" if right and kind is int and item >= WHOLE else ""
         raise OptionError(
             f"{f.name} cannot be {item!r}{close and '.' + close}",
-            f"Allowed for {f.name}: {describe_range(f, kind)}{most}",
+            f"Allowed for {f.name}: {describe_range(f, kind)}{most}{_instead(f, item)}",
         )
+
+
+def _instead(f: dataclasses.Field[Any], item: Any) -> str:
+    """What is usually meant by a value below a field's range."""
+    low = f.metadata["low"] if f.metadata["low"] is not None else f.metadata["above"]
+    below = isinstance(item, (int, float)) and not isinstance(item, bool) and low is not None and item <= low
+    return f". {f.metadata['instead']}" if below and f.metadata.get("instead") else ""
 
 
 def _inside(m: Mapping[str, Any], item: Any) -> bool:
@@ -146,12 +173,15 @@ def _read(cls: type[Options], name: str, text: str) -> Any:
     kind, several = value_type(cls, name)
     if several:
         return (text,)
-    if kind is bool and text.lower() in ("true", "yes", "on", "1", "false", "no", "off", "0"):
-        return text.lower() in ("true", "yes", "on", "1")
+    if kind is bool and text.lower() in (*TRUE, *FALSE):
+        return text.lower() in TRUE
     try:
         return int(text) if kind is int else float(text) if kind is float else text
     except ValueError:
         return text  # the check at construction names the field and what it accepts
+
+
+GREEDY = "For the likeliest token at each step: --no-do-sample"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,24 +194,40 @@ class GenerationOptions(Options):
     max_new_tokens: int | None = option(None, "Most tokens to generate after the prompt.", low=1)
     min_new_tokens: int | None = option(None, "Fewest tokens before the text may end.", low=0)
     do_sample: bool | None = option(None, "Sample; if false, take the likeliest token at each step.")
-    temperature: float | None = option(None, "Divides the scores: under 1 is safer, over 1 is wilder.", above=0)
-    top_k: int | None = option(None, "Sample among the k likeliest tokens only; 0 turns it off.", low=0)
+    temperature: float | None = option(
+        None, "Divides the scores: under 1 is safer, over 1 is wilder.", above=0, instead=GREEDY
+    )
+    top_k: int | None = option(
+        None, "Sample among the k likeliest tokens only; 0 turns it off.", low=0, instead="To turn it off: --top-k 0"
+    )
     top_p: float | None = option(
-        None, "Sample among the likeliest tokens whose probabilities add up to p.", above=0, high=1
+        None, "Sample among the likeliest tokens whose probabilities add up to p.", above=0, high=1, instead=GREEDY
     )
     min_p: float | None = option(
         None, "Sample among tokens at least this share as likely as the likeliest.", low=0, high=1
     )
-    repetition_penalty: float | None = option(None, "Over 1 makes tokens that already occurred less likely.", above=0)
+    repetition_penalty: float | None = option(
+        None,
+        "Over 1 makes tokens that already occurred less likely.",
+        above=0,
+        instead="To turn it off: --repetition-penalty 1",
+    )
     no_repeat_ngram_size: int | None = option(None, "Never repeat a run of this many tokens; 0 turns it off.", low=0)
-    num_beams: int | None = option(None, "Beam search with this many beams; 1 is no beam search.", low=1)
+    num_beams: int | None = option(
+        None, "Beam search with this many beams; 1 is no beam search.", low=1, instead="To turn it off: --num-beams 1"
+    )
     length_penalty: float | None = option(
         None, "Beam search: over 0 favours longer texts, under 0 shorter ones.", low=-20, high=20
     )
     num_return_sequences: int | None = option(None, "Completions for each prompt.", low=1)
     stop_strings: tuple[str, ...] | None = option(None, "End the text before the first of these strings.")
     truncate_prompt: bool | None = option(None, "Cut a prompt that is longer than the context on its left.")
-    seed: int | None = option(None, "Seed of all random draws; without one it is drawn and reported.", low=0)
+    seed: int | None = option(
+        None,
+        "Seed of all random draws; without one it is drawn and reported.",
+        low=0,
+        instead="For a random one leave it out",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -265,7 +311,12 @@ class TrainingOptions(Options):
     )
 
     # LoRA
-    lora_rank: int | None = option(None, "Train a LoRA adapter of this rank and leave the model as it is.", low=1)
+    lora_rank: int | None = option(
+        None,
+        "Train a LoRA adapter of this rank and leave the model as it is.",
+        low=1,
+        instead="To train without an adapter leave it out",
+    )
     lora_alpha: float | None = option(
         None, "Scale of the adapter is alpha / rank; by default alpha is 2 rank.", above=0
     )
@@ -288,7 +339,10 @@ class TrainingOptions(Options):
         "blocks.", low=1,
     )  # fmt: skip
     early_stopping: int | None = option(
-        None, "Stop after this many validations without improvement, and keep the best weights.", low=1
+        None,
+        "Stop after this many validations without improvement, and keep the best weights.",
+        low=1,
+        instead="To train to the end leave it out",
     )
     best: str = option(
         "loss",

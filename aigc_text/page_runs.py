@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import formats
-from .errors import DataError, OptionError
+from .errors import DataError, OptionError, nearest, shell
 from .page_copies import Copies, read_copies
 from .report import Report, Row, file_name
 
@@ -22,6 +23,8 @@ A_RUN = (
     "A run is a folder that aigc-text train, evaluate or latents wrote, a picture, a .jsonl file of generated records, "
     "or a .json file that copies wrote."
 )
+
+WRITTEN = "It is written by aigc-text train; each line is one JSON object with a step."
 
 Key = tuple[str, int]
 
@@ -173,7 +176,7 @@ def _folder(path: Path, label: str) -> Run:
         what.append("picture" if len(files) == 1 else f"{len(files)} pictures")
     if not what:
         below = sorted(p.parent.name for p in path.glob("*/metrics.jsonl"))
-        cure = f"It holds runs; name them: {path / below[0]} …" if below else A_RUN
+        cure = shell("It holds runs; name them: {} …", path / below[0]) if below else A_RUN
         raise DataError(f"{path} holds no run: neither metrics.jsonl nor report.json nor a picture", cure)
     return Run(label=label, path=str(path), what=what, **values)
 
@@ -189,11 +192,12 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
         try:
             record = json.loads(line)
             last = float(record["step"])
+            if not math.isfinite(last):
+                raise ValueError("the step is not a finite number")
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             if number == len(lines) and not line.endswith("\n"):
                 break
-            cure = "It is written by aigc-text train; each line is one JSON object with a step."
-            raise DataError(f"{path}:{number} is no line of metrics: {line.strip()[:60]}", cure) from None
+            raise DataError(f"{path}:{number} is no line of metrics: {line.strip()[:60]}", WRITTEN) from None
         for name, value in record.items():
             if name != "step" and isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:  # not NaN
                 found.setdefault(name, []).append((last, float(value)))
@@ -227,13 +231,14 @@ def _records(path: Path) -> tuple[list[Text], str]:
     """The texts of a file of records, and what is to be known of them."""
     found: list[Text] = []
     for place, record in formats.read_jsonl(path):
-        text, prompt = record.get("text"), record.get("prompt", "")
-        if not isinstance(text, str) or not isinstance(prompt or "", str):
+        if "text" not in record:
             cure = "Name a training run by its folder." if "step" in record else 'Each line must be like {"text": "…"}.'
-            raise DataError(f"{place} holds no text", cure)
+            raise DataError(f"{place} holds no text: it has no field 'text'.{nearest('text', record)}", cure)
+        text = formats.text_of(place, record, "text")
+        prompt = formats.text_of(place, record, "prompt") if record.get("prompt") else ""
         if len(found) == MOST_TEXTS:
             return found, f"only the first {MOST_TEXTS} texts are read"
-        found.append(Text(prompt or "", text))
+        found.append(Text(prompt, text))
     if not found:
         raise DataError(f"{path} holds no text", "Leave it out, or generate texts first.")
     return found, ""
@@ -241,10 +246,16 @@ def _records(path: Path) -> tuple[list[Text], str]:
 
 def _newest(path: Path, label: str) -> list[Texts]:
     """The texts of a training run's last validation that drew some."""
-    records = [r for _, r in formats.read_jsonl(path) if isinstance(r.get("text"), str)]
+    records = []
+    for place, record in formats.read_jsonl(path):
+        if isinstance(record.get("text"), str):
+            step = record.get("step")
+            if not isinstance(step, (int, float)) or not math.isfinite(step):
+                raise DataError(f"{place}: the step is {json.dumps(step)[:60]}, not a finite number", WRITTEN)
+            records.append(record)
     if not records:
         return []
-    last = records[-1].get("step")
+    last = records[-1]["step"]
     items = [Text(str(r.get("prompt") or ""), r["text"]) for r in records if r.get("step") == last]
     return [Texts(label=label, of=label, items=items, note=f"drawn while training, at update {last}")]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from . import checkpoint, conversion, hub, loading, lora, preflight
 from .backend import Backend
 from .conversion import Converted
-from .errors import BackendError, ModelError, OptionError, nearest, one_line, out_of_memory
+from .errors import BackendError, ModelError, OptionError, nearest, one_line, out_of_memory, shell
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -207,7 +207,7 @@ class PretrainedBackend(Backend):
             reason = error.message
         print(
             f"Notice: the small bundled model {cls.bundled!r} speaks: {reason}.\n"
-            f"For the real one, with a network: hf download {cls.hub_id}",
+            + shell("For the real one, with a network: hf download {}", cls.hub_id),
             file=sys.stderr,
         )
         return cls._stand_in(load)

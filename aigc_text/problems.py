@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, nearest
-from .formats import read_json, read_jsonl
+from .formats import read_records, text_of
 from .sandbox import Case
 
 CURE = (
@@ -64,7 +64,7 @@ def read_problems(path: str | Path) -> list[Problem]:
     """
     path = Path(path)
     found: dict[str, Problem] = {}
-    for place, record in read_json(path) if path.suffix == ".json" else read_jsonl(path):
+    for place, record in read_records(path):
         problem = _problem(place, record)
         if problem.task_id in found:
             raise DataError(f"{place} has the task_id {problem.task_id!r} of an earlier problem", "Name it anew.")
@@ -89,7 +89,7 @@ def _humaneval(place: str, record: Mapping[str, Any]) -> Problem:
     if not any(isinstance(node, ast.FunctionDef) and node.name == "check" for node in tree.body):
         raise DataError(f"{place}: test defines no function 'check'", "Write: def check(candidate): assert …")
     return Problem(
-        task_id=_task_id(place, record),
+        task_id=task_of(place, record),
         prompt=prompt,
         tests=f"{test}\ncheck({entry})\n",
         given=_without(prompt, entry),
@@ -119,7 +119,7 @@ def _mbpp(place: str, record: Mapping[str, Any]) -> Problem:
         names = used
     late = bool(_loaded(given) & names)  # setup that makes objects of the program's classes
     return Problem(
-        task_id=_task_id(place, record),
+        task_id=task_of(place, record),
         prompt=f'"""\n{task.strip()}\n{shown}\n"""\n'.replace("\\", "\\\\"),
         tests=f"{setup}\n{shown}" if late else shown,
         given="" if late else setup,
@@ -132,29 +132,28 @@ def _mbpp(place: str, record: Mapping[str, Any]) -> Problem:
 def _text(place: str, record: Mapping[str, Any], name: str) -> str:
     if name not in record:
         raise DataError(f"{place} has no field {name!r}.{nearest(name, record)}", CURE)
-    return _string(place, name, record[name])
-
-
-def _string(place: str, name: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise DataError(f"{place}: {name} is no text: {value!r}"[:200], CURE)
-    return value
+    return text_of(place, record, name)
 
 
 def _optional(place: str, record: Mapping[str, Any], name: str) -> str | None:
-    return None if record.get(name) is None else _string(place, name, record[name])
+    return None if record.get(name) is None else text_of(place, record, name)
 
 
 def _lines(place: str, record: Mapping[str, Any], name: str) -> list[str]:
     if not isinstance(record[name], list):
-        raise DataError(f"{place}: {name} is no list of texts: {record[name]!r}"[:200], CURE)
-    return [_string(place, name, line) for line in record[name]]
+        raise DataError(f"{place}: {name!r} is {record[name]!r}"[:150] + ", but must be a list of texts", CURE)
+    return [text_of(place, {f"{name}[{n}]": line}, f"{name}[{n}]") for n, line in enumerate(record[name])]
 
 
-def _task_id(place: str, record: Mapping[str, Any]) -> str:
-    if not isinstance(record.get("task_id"), (str, int)):
-        raise DataError(f"{place} has no field 'task_id'.{nearest('task_id', record)}", CURE)
-    return str(record["task_id"])
+def task_of(place: str, record: Mapping[str, Any]) -> str:
+    """The name of the problem that a record belongs to; MBPP numbers its problems.
+
+    Raises:
+        DataError: the record has no `task_id`, or one that is neither text nor a whole number.
+    """
+    if type(record.get("task_id")) is int:
+        return str(record["task_id"])
+    return _text(place, record, "task_id")
 
 
 def _parsed(place: str, name: str, code: str) -> ast.Module:

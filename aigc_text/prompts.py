@@ -9,36 +9,41 @@ from pathlib import Path
 from typing import Any
 
 from .errors import DataError, nearest
-from .formats import read_jsonl, read_plain
+from .formats import JSON, TABULAR, check_columns, read_plain, read_records, text_of
 
 COLUMN = "prompt"
 
 
-def read_prompts(path: str | Path, template: str | None = None) -> Iterator[str]:
-    """Yields the prompts of a file: lines of text, or JSONL records.
+def read_prompts(path: str | Path, template: str | None = None, column: str | None = None) -> Iterator[str]:
+    """Yields the prompts of a file: lines of text, or records.
 
     Args:
-        path: `.jsonl` holds records with a `prompt`, or with the template's fields; of any other file each line
-            that is not empty is a prompt.
+        path: JSONL, JSON, CSV, TSV or Parquet (by its suffix) holds records; of any other file each line that is not
+            empty is a prompt.
         template: `Write about {topic}`: filled from a record's fields, or `{prompt}` from a line. `{{` is a brace.
+        column: of records the field that is the prompt; by default `prompt`, or the only column of a table.
 
     Raises:
-        DataError: missing, empty, not UTF-8, broken JSON, a field that is not there (`file:line`).
+        DataError: missing, empty, not UTF-8, broken, a field that is missing or holds no text (`file:line`).
     """
     path, found = Path(path), False
-    for where, record in read_jsonl(path) if path.suffix.lower() in (".jsonl", ".ndjson") else _lines(path):
+    if column and path.suffix.lower() not in TABULAR:
+        raise DataError(
+            f"{path} is plain text and has no column {column!r}",
+            f"Files with columns: {', '.join(TABULAR)}. Leave --prompt-column out, or rename it.",
+        )
+    json = path.suffix.lower() in JSON
+    for where, record in read_records(path) if path.suffix.lower() in TABULAR else _lines(path):
         found = True
-        if template is not None:
-            yield fill(template, record, where)
-        elif isinstance(record.get(COLUMN), str):
-            yield record[COLUMN]
-        else:
-            raise DataError(
-                f"{where} has no text field {COLUMN!r}.{nearest(COLUMN, record)}",
-                f"Fields found: {', '.join(record)}. Use them: --template '{{{next(iter(record), 'topic')}}}'",
-            )
+        only = next(iter(record)) if len(record) == 1 and not json else COLUMN
+        yield _prompt(where, record, column or only) if template is None else fill(template, record, where)
     if not found:
         raise DataError(f"{path} holds no prompt", 'Write one a line; in JSONL an object a line: {"prompt": "…"}')
+
+
+def _prompt(where: str, record: Mapping[str, Any], column: str) -> str:
+    check_columns(where, [column], record, "--prompt-column")
+    return text_of(where, record, column)
 
 
 def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -61,9 +66,15 @@ def fill(template: str, fields: Mapping[str, Any], where: str) -> str:
                 f"{where} has no field {name!r} for the template.{nearest(name, fields)}",
                 f"Fields found: {', '.join(fields)}",
             )
-        return str(fields[name])
+        return _as_text(where, fields, name)
 
     return re.sub(r"\{\{|\}\}|\{(\w+)\}", value, template)
+
+
+def _as_text(where: str, fields: Mapping[str, Any], name: str) -> str:
+    """A field as a template shows it: a number is written out, but null, a list or an object is nobody's prompt."""
+    value = fields[name]
+    return str(value) if isinstance(value, (int, float)) else text_of(where, fields, name)
 
 
 class Prompts:

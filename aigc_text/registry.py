@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .descriptors import to_standard_error as _printing_to_standard_error
-from .errors import BackendError, nearest, one_line
+from .errors import BackendError, ask_author, described, nearest, one_line, shell
+from .misnamed import misnamed
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -170,14 +171,10 @@ def get_backend(name: str) -> type[Backend]:
     Raises:
         BackendError: unknown name (with the nearest), or a plugin that fails when it is imported.
     """
-    if ".py:" in name:
+    if not name.endswith(".py:") and ".py:" in name:
         return _from_file(name)
     known = list_backends()
-    if name not in known:
-        hidden = f" ({PLUGINS} is set and may hide it.)" if PLUGINS in os.environ else ""
-        raise BackendError(
-            f"unknown backend {name!r}.{nearest(name, known)}{hidden}", f"Allowed: {', '.join(known)}, or FILE.py:CLASS"
-        )
+    check_name(name, known)
     origin = known[name]
     if isinstance(origin.value, type):
         return origin.value
@@ -185,11 +182,23 @@ def get_backend(name: str) -> type[Backend]:
         with _importing:
             return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
     what = f"backend {name!r} of {origin.distribution} {origin.version}"
-    others = f"set {PLUGINS} to those that you want: {PLUGINS}= aigc-text backends"
-    cure = f"Leave it out: pip uninstall {origin.distribution}, or {others}"
+    cure = f"Leave it out: {PLUGINS}= aigc-text backends, or for good: " + shell(
+        "pip uninstall {}", origin.distribution
+    )
     loaded = _import(what, cure, partial(_load, EntryPoint(name, origin.value, GROUP)))
     _picked[origin.value.partition(":")[0].partition(".")[0].strip()] = (what, cure)
     return _checked(loaded, what, cure)
+
+
+def check_name(name: str, known: Iterable[str]) -> None:
+    """Refuses a name that is not among those known, and no `FILE.py:CLASS`.
+
+    Raises:
+        BackendError: with what was probably meant.
+    """
+    if name not in known and (name.endswith(".py:") or ".py:" not in name):
+        hidden = f" ({PLUGINS} is set and may hide it.)" if PLUGINS in os.environ else ""
+        raise misnamed(name, known, hidden)
 
 
 def _load(point: EntryPoint) -> Any:
@@ -205,7 +214,7 @@ def _from_file(spec: str) -> type[Backend]:
     if not os.path.isfile(path):
         raise BackendError(f"{what}: there is no file {path}", "Write path/to/file.py:ClassName")
     module = _executed(path, what)
-    _picked[module.__name__] = (what, f"Mend the file, and try it: aigc-text backends check {spec}")
+    _picked[module.__name__] = (what, shell("Mend the file, and try it: aigc-text backends check {}", spec))
     if not hasattr(module, attribute):
         classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
         raise BackendError(
@@ -241,8 +250,7 @@ def _import(what: str, cure: str, load: Any) -> Any:
         with _importing, _printing_to_standard_error():  # what it prints is no text of a model
             return load()
     except BaseException as error:  # a plugin may also call sys.exit or raise KeyboardInterrupt when imported
-        cause = f"{type(error).__name__}: {one_line(str(error))}"[:200]
-        raise BackendError(f"{what} cannot be imported: {cause}", cure) from error
+        raise BackendError(f"{what} cannot be imported: {described(error)}", cure) from error
 
 
 _picked: dict[str, tuple[str, str]] = {}  # the modules of the plugins that were picked: how each is called, and a cure
@@ -250,14 +258,20 @@ _picked: dict[str, tuple[str, str]] = {}  # the modules of the plugins that were
 
 def failed_plugin(error: BaseException) -> BackendError | None:
     """The error to show for one that arose in a plugin: of its frames and ours the last one is a plugin's."""
-    names = [
-        str(frame.f_globals.get("__name__")).partition(".")[0] for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    known = [name for name in names if name in _picked or name == __package__]
-    if not known or known[-1] not in _picked:
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):  # what a generator makes of it
+        error = error.__cause__
+    frames = [(_top(frame), frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    known = [each for each in frames if each[0] in _picked or each[0] == __package__]
+    if not known or known[-1][0] not in _picked:
         return None
-    what, cure = _picked[known[-1]]
-    return BackendError(f"{what} failed: {type(error).__name__}: {one_line(str(error))}"[:300], cure)
+    name, frame, line = known[-1]
+    what, cure = _picked[name]
+    return BackendError(f"{what} failed at {frame.f_code.co_filename}:{line}: {described(error)}", cure)
+
+
+def _top(frame: FrameType) -> str:
+    """The package, or the module, whose code a frame runs."""
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
 
 
 def check_loaded(loaded: Any, name: str) -> None:
@@ -269,7 +283,7 @@ def check_loaded(loaded: Any, name: str) -> None:
     from .backend import Backend
 
     if not isinstance(loaded, Backend):
-        cure = f"Tell its author, who can try it: aigc-text backends check {name}"
+        cure = ask_author(name)
         raise BackendError(f"backend {name!r} is loaded as {loaded!r}"[:150] + ", which is no aigc_text.Backend", cure)
 
 

@@ -61,6 +61,8 @@ class Row:
         missing: why a column has no figure.
         notes: what the reader should know of these texts.
         about: backend, model and effective options, for records.
+        comparable: whether the real data's figures measure the same thing: not so where each text has a reference of
+            its own, or where texts are taken from the references.
     """
 
     label: str
@@ -71,6 +73,7 @@ class Row:
     missing: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     about: Mapping[str, Any] = field(default_factory=dict)
+    comparable: bool = True
 
     @property
     def name(self) -> str:
@@ -152,6 +155,7 @@ def _read_row(found: Mapping[str, Any]) -> Row:
         missing={name: str(why) for name, why in found["missing"].items()},
         notes=[str(note) for note in found["notes"]],
         about=dict(found["about"]),
+        comparable=bool(found.get("comparable", True)),
     )
 
 

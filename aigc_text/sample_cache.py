@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, hub, isolation
-from .errors import OptionError, TrainingError
+from .errors import OptionError, TrainingError, shell
 from .results import ordered
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class _Store:
         try:
             return [_read(line, prompt) for line, prompt in zip(whole.split(b"\n")[:-1], prompts, strict=False)]
         except (ValueError, TypeError, RecursionError):
-            raise OptionError(f"{self.file} is damaged", f"Remove it: rm -r {self.file.parent}") from None
+            raise OptionError(f"{self.file} is damaged", shell("Remove it: rm -r {}", self.file.parent)) from None
 
     def add(self, sample: Sample) -> None:
         if self.stream is None:

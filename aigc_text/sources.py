@@ -5,14 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from . import formats, hub, hub_datasets
-from .errors import DataError, OptionError
+from .errors import DataError, OptionError, shell
 from .hub_datasets import Split
 from .options import TrainingOptions
 
@@ -131,7 +130,7 @@ class Source:
             return
         records = part.read(self.columns) if isinstance(part, Split) else formats.read_records(part, self.columns)
         for place, record in records:
-            values = [_text(place, record, column) for column in self.columns]
+            values = [formats.text_of(place, record, column) for column in self.columns]
             if self.blank or values[-1].strip():
                 yield Pair(*values) if len(values) > 1 else values[0]
 
@@ -174,16 +173,8 @@ def split(source: Iterable[Example], share: float) -> tuple[Iterable[Example], I
     return _Share(source, every, False), _Share(source, every, True)
 
 
-def _text(place: str, record: Mapping[str, Any], column: str) -> str:
-    value = record[column]
-    if isinstance(value, str):
-        return value
-    kind = "null" if value is None else type(value).__name__
-    raise DataError(f"{place}: column {column!r} is not text but {kind}", "Mend the record, or leave it out.")
-
-
 def _no_text(name: str) -> DataError:
-    cure = f"Write some into it: echo 'Once upon a time.' >> {shlex.quote(name)}"
+    cure = shell("Write some into it: echo 'Once upon a time.' >> {}", Path(name))
     plain = os.path.isfile(name) and not name.lower().endswith(formats.TABULAR)
     return DataError(f"{name} holds no text", cure if plain else "Give data with text in it.")
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import OptionError
+from .errors import OptionError, shell
 from .evaluation_options import NOT_FOR_SAMPLES, PURE, EvaluationOptions, sweep_of
 from .figures import evenly
 from .sample_cache import Sample, SampleCache
@@ -103,6 +104,26 @@ class Systems:
         self._texts = {s.label: self._read(s.samples) for s in self.systems if s.samples is not None}
         self._check_models()
 
+    @staticmethod
+    def check(systems: Sequence[System], options: EvaluationOptions) -> None:
+        """Refuses names that stand for nothing, before anything is read or loaded that takes time.
+
+        Raises:
+            UserError: no such backend, model's folder or file of samples.
+        """
+        from . import api
+
+        for device in {(system.loading or {}).get("device") for system in systems} - {None}:
+            api.loading.choose_device(device)
+        for system in systems:
+            if system.samples is not None:
+                _source(system.samples, options).check()
+            elif system.backend is None or isinstance(system.backend, str):
+                if system.model is None and os.path.isfile(str(system.backend)) and ".py" not in str(system.backend):
+                    hint = shell("Texts that are there already: --samples {}", Path(str(system.backend)))
+                    raise OptionError(f"{system.backend} is a file, not a backend or a model's folder", hint)
+                api.check_names(system.backend, system.model, (system.loading or {}).get("revision"))
+
     def __iter__(self) -> Iterator[Job]:
         for system in self.systems:
             if system.samples is not None:
@@ -180,8 +201,7 @@ class Systems:
         """The texts of a file of samples, empty ones too: of as many as are asked for the first, if each belongs to a
         prompt, or else evenly taken ones."""
         options = self.options
-        source = Source(str(path), text_column=options.text_column, sample_by=options.sample_by, blank=True)
-        texts = [str(example) for example in source]
+        texts = [str(example) for example in _source(path, options)]
         return texts[: len(self.prompts)] if any(self.prompts) else evenly(texts, options.num_samples)
 
     def _options(self, backend: Backend, at: Mapping[str, Any]) -> GenerationOptions:
@@ -195,6 +215,10 @@ class Systems:
         own = {**pure, "seed": self.options.seed}
         own = {k: v for k, v in own.items() if k in _known(backend)}
         return backend.resolve(None, {**own, **given})
+
+
+def _source(samples: str | Path, options: EvaluationOptions) -> Source:
+    return Source(str(samples), text_column=options.text_column, sample_by=options.sample_by, blank=True)
 
 
 def _known(backend: Backend) -> set[str]:

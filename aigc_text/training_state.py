@@ -65,7 +65,7 @@ def _refuse_non_finite(weights: Mapping[str, torch.Tensor | None], loop: Mapping
         if tensor is not None and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise TrainingError(
                 f"step {loop.get('step')}: {name} is not finite after its update; nothing was saved",
-                "Lower --learning-rate or set --precision fp32; --resume goes on from the last save",
+                "Train into another --output with a lower --learning-rate; the last save is as it was.",
             )
 
 

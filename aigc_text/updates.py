@@ -87,6 +87,14 @@ class Updates:
                 "with the same result"
             )
 
+    def _steadier(self) -> str:
+        """What helps against a loss that is not finite, besides what the options already have."""
+        precise = "" if self.options.precision == "fp32" else ", or with --precision fp32"
+        return (
+            f"Look at the data, or train into another --output with a lower --learning-rate than "
+            f"{self.options.learning_rate:g}{precise}."
+        )
+
     def smaller(self) -> str:
         """What helps where the newest update did not fit into memory."""
         if self.rows == 1:
@@ -173,7 +181,7 @@ class Updates:
             raise TrainingError(
                 f"step {self.state.step + 1}: loss {figures['loss']:g} with gradient norm {figures['grad_norm']:g} of "
                 f"group {' and '.join(groups)!r} is not finite; the weights were not updated. {self._blamed()}",
-                "Lower --learning-rate, set --precision fp32, or look at the data; --resume goes on from the last save",
+                self._steadier(),
             )
         self.applied = True
         for o in (o for g in groups for o in self.optimizers[g]):

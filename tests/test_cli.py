@@ -103,7 +103,7 @@ def test_a_fault_of_ours_is_exit_code_1_and_one_line(run, monkeypatch):
     told = run(*words)
     assert told.code == 1
     assert told.err.splitlines() == [
-        "Error: this is a fault of aigc-text: ZeroDivisionError: two",
+        "Error: internal error: ZeroDivisionError: two",
         "Run it again with --debug and report it.",
     ]
     assert "Traceback" in run("--debug", *words).err

@@ -66,7 +66,7 @@ def test_an_option_that_a_backend_does_not_heed_is_refused(refused, plain):
         ("p.jsonl", "\n", ["p.jsonl holds no prompt", '{"prompt"']),
         ("p.txt", b"fine\n\xb0\xa1\n", ["p.txt:2 is not UTF-8", "0xb0", "iconv"]),
         ("p.jsonl", '{"prompt": "a"}\n{"prompt"\n', ["p.jsonl:2 is not valid JSON", "one JSON object"]),
-        ("p.jsonl", '{"promt": "a", "id": 1}', ["p.jsonl:1", "Did you mean 'promt'?", "Fields found: promt, id"]),
+        ("p.jsonl", '{"promt": "a", "id": 1}', ["p.jsonl:1", "Did you mean 'promt'?", "Columns found: promt, id"]),
         ("p.jsonl", '{"prompt": "\\ud83d"}', ["p.jsonl:1"]),
     ],
 )

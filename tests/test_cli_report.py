@@ -106,7 +106,7 @@ def broken(folder):
         (["negative.json"], ["negative.json is a broken file of copies"]),
         (["huge.json"], ["huge.json is a broken file of copies"]),
         (["far"], ["far/metrics.jsonl:1 is no line of metrics"]),
-        (["numbers.jsonl"], ["numbers.jsonl:1 holds no text", '{"text": "…"}']),
+        (["numbers.jsonl"], ["numbers.jsonl:1: column 'text' is not text but the number 3", '{"text": "3"}']),
         (["nothing.jsonl"], ["nothing.jsonl holds no text"]),
         (["latin.jsonl"], ["latin.jsonl:1 is not UTF-8"]),
         (["fake.png"], ["fake.png is not a picture"]),

@@ -13,7 +13,7 @@ from commands import file
         ("d.jsonl", "{", [], ["d.jsonl:1 is not valid JSON"]),
         ("d.csv", 'text\n"a', [], ["d.csv:2 is not valid CSV", "never closed"]),
         ("d.txt", "a", ["--data", "*.none"], ["no file matches *.none"]),
-        ("d.txt", "a", ["--data", "owner/none"], ["'owner/none' is neither a file", "load_dataset('owner/none')"]),
+        ("d.txt", "a", ["--data", "owner/none"], ["'owner/none' is neither a file", 'load_dataset("owner/none")']),
         ("d.txt", "too little", [], ["fewer than one block of 64", "--block-size"]),
         ("d.txt", "a", ["--block-size", "65"], ["block_size 65 is more than the model's context of 64"]),
         ("d.txt", "a", ["--batch-size", "0"], ["batch_size cannot be 0"]),

@@ -252,8 +252,18 @@ def test_half_a_character_in_json_is_refused(tmp_path, name, around):
     assert list(Source(put(tmp_path, name, around % '{"text": "\\ud83d\\ude00"}'))) == ["😀"]
 
 
-@pytest.mark.parametrize(("value", "kind"), [(5, "int"), (None, "null"), (["a"], "list")])
-def test_a_value_that_is_no_text_is_refused_with_its_type(tmp_path, value, kind):
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (5, "the number 5"),
+        (-0.5, "the number -0.5"),
+        (True, "true"),
+        (None, "null"),
+        (["a"], 'the list ["a"]'),
+        ({"a": 1}, 'the object {"a": 1}'),
+    ],
+)
+def test_a_value_that_is_no_text_is_refused_with_its_type_and_what_it_is(tmp_path, value, kind):
     records = [{"text": "a"}, {"text": value}]
     path = put_table(tmp_path, "t.jsonl", records)
     assert refusal(path).message == f"{path}:2: column 'text' is not text but {kind}"

@@ -212,7 +212,7 @@ def test_without_network_and_cache_the_cure_is_a_command():
         "'owner/tales' is neither a file nor a dataset in the cache, and the hub cannot be reached."
     )
     assert refused.cure == (
-        "With a network: python -c \"import datasets; datasets.load_dataset('owner/tales', 'long')\""
+        'With a network: python -c \'import datasets; datasets.load_dataset("owner/tales", "long")\''
     )
 
 

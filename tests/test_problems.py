@@ -93,15 +93,21 @@ def test_mbpp_whose_setup_needs_the_program(tmp_path):
     ("record", "says"),
     [
         ({k: v for k, v in ADD.items() if k != "test"}, ":2 has no field 'test'"),
-        ({**ADD, "tast": "", "task_id": "x", "entry_point": 3}, ":2: entry_point is no text: 3"),
+        (
+            {**ADD, "tast": "", "task_id": "x", "entry_point": 3},
+            ":2: column 'entry_point' is not text but the number 3",
+        ),
         ({**ADD, "entry_point": "a b"}, "entry_point 'a b' is no name"),
         ({**ADD, "entry_point": "class"}, "entry_point 'class' is no name"),
         ({**ADD, "test": "def check(candidate):\n  assert ("}, ":2: test is no Python at its line 2"),
         ({**ADD, "test": "assert add(1, 2) == 3"}, ":2: test defines no function 'check'"),
         ({**ADD, "task_id": "T/1"}, "has the task_id 'T/1' of an earlier problem"),
-        ({**ADD, "task_id": None}, ":2 has no field 'task_id'"),
+        ({**ADD, "task_id": None}, ":2: column 'task_id' is not text but null"),
+        ({**ADD, "task_id": 1.5}, ":2: column 'task_id' is not text but the number 1.5"),
+        ({k: v for k, v in ADD.items() if k != "task_id"}, ":2 has no field 'task_id'"),
         ({**LARGEST, "test_list": []}, ":2: test_list is empty"),
-        ({**LARGEST, "test_list": "assert 1"}, ":2: test_list is no list of texts"),
+        ({**LARGEST, "test_list": "assert 1"}, ":2: 'test_list' is 'assert 1', but must be a list of texts"),
+        ({**LARGEST, "test_list": [7]}, ":2: column 'test_list[0]' is not text but the number 7"),
         ({**LARGEST, "test_list": ["assert ("]}, ":2: test_list is no Python"),
         ({**LARGEST, "test_setup_code": "import ("}, ":2: test_setup_code is no Python"),
         ({k: v for k, v in LARGEST.items() if k != "text"}, ":2 has no field 'text'"),
@@ -233,8 +239,10 @@ def test_refusals(refused, problems, words, says):
     ("record", "says"),
     [
         ({"task_id": "T/9", "completion": ""}, ":1: there is no problem 'T/9'. Did you mean"),
-        ({"task_id": "T/0"}, ":1 lacks task_id or completion"),
-        ({"task_id": "T/0", "completion": 3}, ":1 lacks task_id or completion"),
+        ({"task_id": "T/0"}, ":1 has no field 'completion'"),
+        ({"completion": ""}, ":1 has no field 'task_id'"),
+        ({"task_id": None, "completion": ""}, ":1: column 'task_id' is not text but null"),
+        ({"task_id": "T/0", "completion": 3}, ":1: column 'completion' is not text but the number 3"),
     ],
 )
 def test_bad_completions(refused, problems, tmp_path, record, says):

@@ -1,5 +1,6 @@
 """Prompts from files and templates."""
 
+import csv
 import json
 
 import pytest
@@ -68,19 +69,72 @@ def test_a_missing_field_names_the_place_the_nearest_and_those_found(tmp_path):
     assert refused.value.cure == "Fields found: tpoic, level"
 
 
-def test_a_record_without_prompt_names_the_place_and_the_template_that_helps(tmp_path):
-    path = _file(tmp_path, "p.jsonl", '{"topic": "a"}\n')
+def test_a_record_without_prompt_names_the_place_and_the_column_that_helps(tmp_path):
+    path = _file(tmp_path, "p.jsonl", '{"topic": "a", "promt": "b"}\n')
     with pytest.raises(DataError) as refused:
         list(read_prompts(path))
-    assert f"{path}:1 has no text field 'prompt'" in refused.value.message
-    assert "Fields found: topic." in refused.value.cure and "--template '{topic}'" in refused.value.cure
+    assert refused.value.message == f"{path}:1 has no column 'prompt'. Did you mean 'promt'?"
+    assert refused.value.cure == "Columns found: topic, promt. Choose one, e.g. --prompt-column promt"
+    assert list(read_prompts(path, column="promt")) == ["b"]
 
 
-@pytest.mark.parametrize("prompt", [None, 5, ["a"], {"text": "a"}])
-def test_a_prompt_that_is_no_text_is_refused(tmp_path, prompt):
+@pytest.mark.parametrize(
+    ("prompt", "said"), [(None, "null"), (5, "the number 5"), (["a"], "the list"), ({"text": "a"}, "the object")]
+)
+@pytest.mark.parametrize("template", [None, "On {prompt}"])
+def test_a_prompt_that_is_no_text_says_what_it_is(tmp_path, prompt, said, template):
     path = _file(tmp_path, "p.jsonl", json.dumps({"prompt": prompt}))
-    with pytest.raises(DataError, match="p.jsonl:1"):
+    if template and prompt == 5:
+        assert list(read_prompts(path, template)) == ["On 5"]
+        return
+    with pytest.raises(DataError) as refused:
+        list(read_prompts(path, template))
+    assert refused.value.message.startswith(f"{path}:1: column 'prompt' is not text but {said}")
+    assert "Did you mean" not in str(refused.value)
+
+
+TABLE = [{"prompt": "one, two", "n": "1"}, {"prompt": "drei\nvier", "n": "2"}]
+
+
+def _table(folder, kind, records):
+    path = folder / f"p.{kind}"
+    if kind == "json":
+        path.write_text(json.dumps(records), encoding="utf-8")
+    elif kind == "parquet":
+        import pyarrow
+        from pyarrow import parquet
+
+        parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, records[0], delimiter="\t" if kind == "tsv" else ",")
+            writer.writeheader()
+            writer.writerows(records)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "json", "parquet"])
+def test_prompts_come_from_the_kinds_of_files_that_data_come_from(tmp_path, kind):
+    path = _table(tmp_path, kind, TABLE)
+    assert list(read_prompts(path)) == ["one, two", "drei\nvier"]
+    assert list(read_prompts(path, column="n")) == ["1", "2"]
+    assert list(read_prompts(path, "{n}: {prompt}")) == ["1: one, two", "2: drei\nvier"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_the_only_column_of_a_table_is_the_prompt_and_one_of_several_must_be_named(tmp_path, kind):
+    path = _table(tmp_path, kind, [{"question": "who?"}, {"question": "when?"}])
+    assert list(read_prompts(path)) == ["who?", "when?"]
+    path = _table(tmp_path, kind, [{"question": "who?", "answer": "me"}])
+    with pytest.raises(
+        DataError, match="has no column 'prompt'.\nColumns found: question, answer. Choose one, e.g. --prompt-column"
+    ):
         list(read_prompts(path))
+
+
+def test_plain_text_has_no_columns(tmp_path):
+    with pytest.raises(DataError, match="p.txt is plain text and has no column 'topic'"):
+        list(read_prompts(_file(tmp_path, "p.txt", "cats\n"), column="topic"))
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p.jsonl"])

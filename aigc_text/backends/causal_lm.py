@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .. import chat
 from ..boundaries import cut_left, inner_ids, plain_ids
 from ..characters import FUNCTION_END
-from ..errors import OptionError
+from ..errors import OptionError, shell
 from ..options import GenerationOptions, option
 from ..pretrained import fresh
 from ..transformers_backend import TransformersBackend
@@ -130,7 +130,7 @@ class Code(CausalLM):
         if (found := infilling_tokens(self.tokenizer)) is None:
             raise OptionError(
                 f"model {self.source!r} has no tokens to fill in the middle, so it cannot take a suffix",
-                f"Use a model that has them, such as --model {self.hub_id}",
+                shell("Use a model that has them, such as --model {}", self.hub_id),
             )
         return found
 

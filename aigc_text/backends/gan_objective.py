@@ -124,11 +124,19 @@ def inverse_temperature(step: int, options: GANTraining) -> float:
 
 RAMP = 20  # adversarial steps over which the rates rise, while the optimizers learn the size of new gradients
 LEAST_DISTINCT, MOST_ALIKE, SURE = 0.5, 1.3, 0.99
-CURES = (
-    "try a likelihood term (-o likelihood_weight=0.1), a penalty (-o r1=1), a lower rate (-o generator_rate=0.02), or "
-    "-o on_collapse=roll_back; see docs/gan.md"
-)
 ROLL_BACKS = 3  # at most
+
+
+def remedies(options: GANTraining) -> str:
+    """What can be tried against a collapse besides what the options already have."""
+    tried = {
+        "a likelihood term (-o likelihood_weight=0.1)": options.likelihood_weight > 0,
+        "a penalty (-o r1=1)": options.r1 > 0,
+        f"a lower rate (-o generator_rate={options.generator_rate / 5:g})": False,
+        "going back (-o on_collapse=roll_back)": options.on_collapse == "roll_back",
+    }
+    *others, last = [text for text, is_tried in tried.items() if not is_tried]
+    return f"try {', '.join(others)} or {last}; see docs/gan.md" if others else f"try {last}; see docs/gan.md"
 
 
 class Adversarial(Objective):
@@ -243,7 +251,7 @@ class Adversarial(Objective):
         self.told = list(found)
         if not new:
             return Verdict()
-        note = f"{'; '.join(new)}: {CURES}"
+        note = f"{'; '.join(new)}: {remedies(self.options)}"
         if self.options.on_collapse == "stop":
             return Verdict(stop=note)
         if self.options.on_collapse == "roll_back" and self.rolled_back < ROLL_BACKS:

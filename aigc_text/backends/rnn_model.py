@@ -111,6 +111,9 @@ def embedding_dropout(embedding: nn.Embedding, ids: torch.Tensor, rate: float, t
     return embedding(ids) * kept[ids][..., None]
 
 
+MOST_STEPS = 1 << 16  # that one call of a kernel is given: oneDNN's refuse a few hundred thousand
+
+
 class RecurrentLayers(nn.Module):
     """Layers of LSTM or GRU cells, each one fused kernel over all steps.
 
@@ -150,6 +153,8 @@ class RecurrentLayers(nn.Module):
         """
         if mask is not None and bool(mask.all()):
             mask = None
+        if mask is None and x.shape[1] > MOST_STEPS and not torch.is_grad_enabled():
+            return self._in_parts(x, state, use_cache)
         if mask is not None:
             # Each row's steps that count come first, in their order, as the kernels want it.
             order = mask.argsort(dim=1, descending=True, stable=True)  # (B, T)
@@ -165,6 +170,16 @@ class RecurrentLayers(nn.Module):
             x = _in_order(x, order.argsort(dim=1))
         seen = x.shape[1] + (state.seen if state is not None else 0)
         return x, RecurrentState(after, seen) if use_cache else None
+
+    def _in_parts(
+        self, x: torch.Tensor, state: RecurrentState | None, use_cache: bool
+    ) -> tuple[torch.Tensor, RecurrentState | None]:
+        """The same for (B, T, input_size) of more steps than a kernel takes, one part after the other."""
+        outputs = []
+        for part in x.split(MOST_STEPS, dim=1):
+            out, state = self(part, state)
+            outputs.append(out)
+        return torch.cat(outputs, dim=1), state if use_cache else None
 
     def _read(
         self, layer: nn.Module, x: torch.Tensor, before: tuple[torch.Tensor, ...] | None, lengths: torch.Tensor | None

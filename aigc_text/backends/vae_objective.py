@@ -112,11 +112,20 @@ def charged_kl(kl: torch.Tensor, free: float, of: str) -> torch.Tensor:
 
 COLLAPSED_KL = 1.0  # nats
 COLLAPSED_UNITS = 2
-COLLAPSED = (
-    "the posterior has collapsed: {what} in two validations in a row, so texts do not depend on z. Try free bits "
-    "(-o free_bits=8), annealing (-o annealing=cyclical), batch norm (-o batch_norm_scale=0.5), pre-training "
-    "(-o pretrain_steps=…) or word dropout (-o word_dropout=0.4); see docs/vae.md"
-)
+
+
+def remedies(options: VAETraining, batch_norm: bool) -> str:
+    """What can be tried against a collapse besides what the options already have."""
+    tried = {
+        "free bits (-o free_bits=8)": options.free_bits > 0,
+        "annealing (-o annealing=cyclical)": options.annealing != "none",
+        "batch norm (-o batch_norm_scale=0.5)": batch_norm,
+        f"pre-training (-o pretrain_steps={5 * options.eval_every})": options.pretrain_steps > 0,
+        "word dropout (-o word_dropout=0.4)": options.word_dropout > 0,
+        f"a lower weight of the KL (-o kl_weight={options.kl_weight / 2:g})": False,
+    }
+    *others, last = [text for text, is_tried in tried.items() if not is_tried]
+    return f"Try {', '.join(others)} or {last}" if others else f"Try {last}"
 
 
 class ELBO(Objective):
@@ -139,6 +148,7 @@ class ELBO(Objective):
         self.most_information = 0.0
         self.was_reset = False
         self.collapsed = 0  # validations in a row
+        self.batch_norm = False  # of the model's latents; seen by `steps`
 
     def groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         """An embedding that both share is the encoder's, so that a reset of the decoder leaves it as it is."""
@@ -150,6 +160,7 @@ class ELBO(Objective):
 
     def steps(self, model: nn.Module, batch: Mapping[str, torch.Tensor], step: int) -> Iterator[Step]:
         self.step = step
+        self.batch_norm = bool(getattr(getattr(model, "config", None), "batch_norm_scale", 0))
         out = model(**batch, word_dropout=self.options.word_dropout)
         weight = kl_weight(step, self.options)
         loss = out.reconstruction + weight * charged_kl(out.kl, self.options.free_bits, self.options.free_bits_of)
@@ -182,7 +193,10 @@ class ELBO(Objective):
         self.collapsed = self.collapsed + 1 if kl < COLLAPSED_KL or units <= COLLAPSED_UNITS else 0
         if self.collapsed != 2:  # told once
             return ""
-        return COLLAPSED.format(what=f"KL {kl:.2f} nats, {units:.0f} active units")
+        return (
+            f"the posterior has collapsed: KL {kl:.2f} nats, {units:.0f} active units in two validations in a row, so "
+            f"texts do not depend on z. {remedies(self.options, self.batch_norm)}; see docs/vae.md"
+        )
 
     def reset(self, model: nn.Module, group: str) -> None:
         """Draws the parameters of a group anew."""

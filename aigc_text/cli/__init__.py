@@ -16,9 +16,9 @@ from typing import Any, TextIO, cast
 import click
 
 from .. import descriptors, processes, registry
-from ..errors import UserError, nearest, one_line
+from ..errors import UserError, described, nearest, one_line
 from ..interrupts import Terminated
-from .streams import NO_ROOM
+from .mistakes import explained, users_error
 from .terminal import error_stream, guarded, visible
 
 COMMANDS = {
@@ -116,27 +116,17 @@ def _run(debug: bool) -> int:
             return _ended(error.__cause__)
         return _fail(error.message, error.cure, 2, debug)
     except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx else "aigc-text"
-        return _fail(error.format_message(), f"See: {where} --help", 2, debug)
+        return _fail(*explained(error, sys.argv[1:]), 2, debug)
     except click.ClickException as error:
-        return _fail(error.format_message(), "", 2, debug)
+        return _fail(one_line(error.format_message()), "", 2, debug)
     except (KeyboardInterrupt, click.Abort, Terminated) as error:
         return _ended(error)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            where = error.filename or "what is written"
-            return _fail(f"{where}: {error.strerror}", "Make room, or write somewhere else (--output).", 2, debug)
-        if plugin := registry.failed_plugin(error):
-            return _fail(plugin.message, plugin.cure, 2, debug)
-        if isinstance(error, SystemExit):
-            raise
-        what = one_line(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
-        return _fail(f"this is a fault of aigc-text: {what}", "Run it again with --debug and report it.", 1, debug)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of Rust in tokenizers, for a file that is broken in itself
+        if told := registry.failed_plugin(error) or users_error(error):
+            return _fail(told.message, told.cure, 2, debug)
+        if not isinstance(error, Exception):
             raise
-        what = one_line(str(error))[:300] or "no reason given"
-        return _fail(f"the tokenizer fails: {what}", "Its tokenizer.json is broken; download it again.", 2, debug)
+        return _fail(f"internal error: {described(error, 300)}", "Run it again with --debug and report it.", 1, debug)
     return result if isinstance(result, int) else 0
 
 

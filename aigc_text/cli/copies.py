@@ -84,19 +84,16 @@ def command(
 
 def _texts(file: str, column: str) -> tuple[list[str], list[str]]:
     """The texts, and the prompt of each."""
-    from ..formats import TABULAR, read_plain, read_records
+    from ..formats import TABULAR, read_plain, read_records, text_of
 
     path = Path(file)
     if path.suffix.lower() in TABULAR:
-        found = [(place, r[column], r.get("prompt")) for place, r in read_records(path, [column])]
+        found = [(text_of(place, r, column), r.get("prompt")) for place, r in read_records(path, [column])]
     else:
-        found = [("", line, None) for line in read_plain(path, "line") if line.strip()]
-    for place, text, _ in found:
-        if not isinstance(text, str):
-            raise DataError(f"{place}: {column} is no text: {text!r}"[:200], "See --text-column.")
+        found = [(line, None) for line in read_plain(path, "line") if line.strip()]
     if not found:
         raise DataError(f"{file} holds no text", "Make some: aigc-text generate --format jsonl --output FILE")
-    return [text for _, text, _ in found], [p if isinstance(p, str) else "" for _, _, p in found]
+    return [text for text, _ in found], [p if isinstance(p, str) else "" for _, p in found]
 
 
 def _whole(file: str, column: str, sample_by: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from .. import processes
-from ..errors import GenerationError, OptionError
+from ..errors import GenerationError, OptionError, ask_author
 from ..options import GenerationOptions, drawn_seed
 from ..results import Piece
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 @click.option("--backend", help="Who generates; see: aigc-text backends.  [default: the model's own, else gpt2]")
 @click.option("--model", help="A hub id or folder; by default the backend's own model.")
 @click.option("--prompt", "prompt", multiple=True, help="A prompt; may be repeated. Without one, standard input.")
-@click.option("--prompts", "prompts_file", help="File of prompts: one a line, or JSONL with a 'prompt' field.")
+@click.option(
+    "--prompts", "prompts_file", help="File of prompts: one a line, or records (JSONL, JSON, CSV, TSV, Parquet)."
+)
+@click.option(
+    "--prompt-column", help="The field of records that is the prompt.  [default: prompt, or a table's only one]"
+)
 @click.option("--template", help="Made from the fields of the prompts file: 'Write about {topic}'.")
 @click.option("--suffix", help="Fill in the middle between the prompt and this (code models that can).")
 @options_of(GenerationOptions)
@@ -52,6 +57,7 @@ def command(
     model: str | None,
     prompt: tuple[str, ...],
     prompts_file: str | None,
+    prompt_column: str | None,
     template: str | None,
     suffix: str | None,
     extra: tuple[str, ...],
@@ -78,6 +84,7 @@ def command(
 
     _check_ways(output, form, resume)
     _check_text(prompt, template)
+    _check_column(prompts_file, prompt_column, template)
     if (max_copy is None) != (copy_source is None):
         raise OptionError("--max-copy and --copy-source go together", "E.g. --max-copy 12 --copy-source train.txt")
     # Everything that can be wrong in the input is found before a model is loaded.
@@ -90,13 +97,15 @@ def command(
     if output is not None and form == "jsonl":
         from ..jobs import Job
 
-        job = Job(_read_twice(prompt, prompts_file, template), output, resume=resume, overwrite=overwrite)
+        job = Job(
+            _read_twice(prompt, prompts_file, template, prompt_column), output, resume=resume, overwrite=overwrite
+        )
         loaded = guarded(load(backend, model, **loading))
         loaded.check_prompts(job.prompts)
         _run(job, loaded, loaded.resolve(None, wanted), sizes)
         _tell_of_copies(loaded)
         return
-    prompts = _prompts(prompt, prompts_file, template)
+    prompts = _prompts(prompt, prompts_file, template, prompt_column)
     with destination(output, overwrite) as stream:
         loaded = guarded(load(backend, model, **loading))
         loaded.check_prompts(prompts)
@@ -149,6 +158,13 @@ def _check_ways(output: str | None, form: str, resume: bool) -> None:
         )
 
 
+def _check_column(file: str | None, column: str | None, template: str | None) -> None:
+    if column and file is None:
+        raise OptionError("--prompt-column chooses a column of a file", "Give the file with --prompts.")
+    if column and template:
+        raise OptionError("--prompt-column and --template exclude each other", "Name the column in the template.")
+
+
 def _check_text(prompts: tuple[str, ...], template: str | None) -> None:
     for what, text in (*(("prompt", p) for p in prompts), ("template", template or "")):
         try:
@@ -160,15 +176,16 @@ def _check_text(prompts: tuple[str, ...], template: str | None) -> None:
 # A file of records
 
 
-def _read_twice(prompt: tuple[str, ...], file: str | None, template: str | None) -> Prompts:
+def _read_twice(prompt: tuple[str, ...], file: str | None, template: str | None, column: str | None) -> Prompts:
     """Prompts that stay in their file; those of the command line, or of a pipe, are held."""
     from ..prompts import Prompts, read_prompts
 
     if file is not None and not prompt and os.path.isfile(file):
-        return Prompts(lambda: read_prompts(file, template))
+        path = os.path.abspath(file)  # it is read twice, and a plugin may change the working folder in between
+        return Prompts(lambda: read_prompts(path, template, column))
     if processes.world() > 1 and not prompt and (file is None or os.path.exists(file) and Path(file).is_fifo()):
         raise OptionError("several processes cannot share prompts from a pipe", "Give them a file with --prompts.")
-    found = _prompts(prompt, file, template)
+    found = _prompts(prompt, file, template, column)
     return Prompts(lambda: found)
 
 
@@ -224,13 +241,13 @@ class _Speed:
 # Texts as they come
 
 
-def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None) -> list[str]:
+def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None, column: str | None) -> list[str]:
     from ..prompts import fill, read_prompts
 
     if file is not None:
         if prompt:
             raise OptionError("--prompt and --prompts exclude each other", "Put all prompts into the file.")
-        return list(read_prompts(file, template))
+        return list(read_prompts(file, template, column))
     found = list(prompt) or [_piped()]
     return [fill(template, {"prompt": p}, "the prompt") for p in found] if template is not None else found
 
@@ -259,15 +276,14 @@ def _all(backend: Backend, pieces: Iterator[Piece], prompts: int, each: int) -> 
         if piece.prompt_index >= prompts or piece.index >= each:
             place = f"text {piece.index + 1} of prompt {piece.prompt_index + 1}"
             raise GenerationError(
-                f"backend {backend.name!r} gave {place}, which was not asked for", _TRY + backend.name
+                f"backend {backend.name!r} gave {place}, which was not asked for", ask_author(backend.name)
             )
         whole += piece.completion is not None
         yield piece
     if whole != prompts * each:
-        raise GenerationError(f"backend {backend.name!r} gave {whole} texts of {prompts * each}", _TRY + backend.name)
-
-
-_TRY = "Tell its author, who can try it: aigc-text backends check "
+        raise GenerationError(
+            f"backend {backend.name!r} gave {whole} texts of {prompts * each}", ask_author(backend.name)
+        )
 
 
 def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, headed: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,21 +107,10 @@ def config_option(*ignored: str) -> Callable[[Any], Any]:
     """
 
     def read(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
-        if path is None:
-            return
-        options = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config_file"}
-        values = _read_yaml(path)
-        for name in list(values):
-            if name in ignored or values[name] is None:
-                del values[name]
-            elif name not in options:
-                allowed = f"Options: aigc-text {ctx.info_name} --help, written with underscores."
-                raise OptionError(f"{path}: there is no option {name!r}.{nearest(name, map(str, options))}", allowed)
-        # One pair on the command line overrides one pair of the file, not all of them.
-        pairs = [k for k, v in values.items() if isinstance(v, dict) and options[k].multiple]
-        for name in pairs:
-            ctx.meta[OF_FILE] = {str(k).replace("-", "_"): _text(v) for k, v in values.pop(name).items()}
-        ctx.default_map = {k: _as_given(path, k, v, options[k].multiple) for k, v in values.items()}
+        if path is not None:
+            defaults, pairs = _of_file(ctx, path, ignored)
+            ctx.default_map = {**(ctx.default_map or {}), **defaults}
+            ctx.meta[OF_FILE] = {**ctx.meta.get(OF_FILE, {}), **pairs}
 
     return click.option(
         "--config",
@@ -131,6 +121,45 @@ def config_option(*ignored: str) -> Callable[[Any], Any]:
         metavar="FILE",
         help="YAML or JSON file with any of these options; the command line overrides it.",
     )
+
+
+def remembered(file: str, *ignored: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback of `--resume` and `--output`, both eager: what is not given is taken from what the run was begun with.
+
+    Args:
+        file: its name in the folder that `--output` names.
+        ignored: as in `config_option`, whose file overrides this one.
+    """
+
+    def read(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+        known = {**ctx.params, parameter.name: value}
+        path = os.path.join(known.get("output") or "", file)
+        if known.get("resume") and known.get("output") and os.path.isfile(path):
+            defaults, pairs = _of_file(ctx, path, ignored)
+            ctx.default_map = {**defaults, **(ctx.default_map or {})}
+            ctx.meta[OF_FILE] = {**pairs, **ctx.meta.get(OF_FILE, {})}
+        return value
+
+    return read
+
+
+def _of_file(ctx: click.Context, path: str, ignored: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values for a command's options in a file, and its pairs for `-o`.
+
+    One pair on the command line overrides one pair of the file, not all of them.
+    """
+    options = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config_file"}
+    values = _read_yaml(path)
+    for name in list(values):
+        if name in ignored or values[name] is None:
+            del values[name]
+        elif name not in options:
+            allowed = f"Options: aigc-text {ctx.info_name} --help, written with underscores."
+            raise OptionError(f"{path}: there is no option {name!r}.{nearest(name, map(str, options))}", allowed)
+    pairs: dict[str, str] = {}
+    for name in [k for k, v in values.items() if isinstance(v, dict) and options[k].multiple]:
+        pairs = {str(k).replace("-", "_"): _text(v) for k, v in values.pop(name).items()}
+    return {k: _as_given(path, k, v, options[k].multiple) for k, v in values.items()}, pairs
 
 
 LARGEST_FILE, MOST_VALUES = 1 << 18, 10_000  # bytes of a file of options, and what its aliases may come to

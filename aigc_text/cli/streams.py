@@ -21,10 +21,21 @@ def standard_input() -> str:
     """All of it.
 
     Raises:
-        DataError: it is not UTF-8.
+        DataError: it is not UTF-8, or has no end.
     """
+    from .. import formats, signatures
+
+    endless = False
+    with suppress(OSError, ValueError):  # it may be no file at all
+        endless = formats.is_endless(sys.stdin.fileno())
+    if endless:
+        raise DataError("standard input is a device, not text", "Give a file or a pipe.")
+    raw = sys.stdin.buffer.read(formats.LONGEST_LINE + 1)
+    if len(raw) > formats.LONGEST_LINE:
+        raise DataError(f"standard input is longer than {formats.LONGEST_LINE >> 20} MiB", "Give a file of texts.")
+    signatures.refuse(raw[:4096], None, Path("text.txt"))
     try:
-        return sys.stdin.buffer.read().decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"standard input is not UTF-8 at byte {error.start + 1}", "Convert it with iconv.") from None
 
@@ -40,6 +51,7 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         yield sys.stdout
         return
     path, partial = Path(output), Path(f"{output}.partial")
+    place = os.getcwd()  # a plugin may change it
     refuse_taken(path, overwrite)
     refuse_taken(partial, overwrite)
     try:
@@ -54,10 +66,10 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         with suppress(OSError):
             stream.close()
         with suppress(FileNotFoundError):  # somebody may have removed it
-            if partial.stat().st_size:
+            if os.stat(os.path.join(place, partial)).st_size:
                 notice(f"What was finished is in {partial}")
             else:
-                partial.unlink()
+                os.unlink(os.path.join(place, partial))
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise OptionError(
                 f"{partial} cannot be written: {error.strerror}", "Make room, or choose another --output."
@@ -65,7 +77,7 @@ def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
         raise
     stream.close()
     try:
-        os.replace(partial, path)
+        os.replace(os.path.join(place, partial), os.path.join(place, path))
     except OSError as error:
         raise OptionError(f"{path} cannot be written: {error.strerror}", "Choose another --output.") from None
 
@@ -78,5 +90,7 @@ def refuse_taken(path: Path, overwrite: bool, option: str = "--output") -> None:
     """
     if os.path.isdir(path):
         raise OptionError(f"{path} is a folder", f"Give a file's name with {option}.")
+    if os.path.exists(path) and not os.path.isfile(path):  # it would be replaced by a file
+        raise OptionError(f"{path} is a device or a pipe, not a file", f"Leave {option} out and redirect the output.")
     if os.path.exists(path) and not overwrite:
         raise OptionError(f"{path} exists already", f"Choose another {option}, or replace it with --overwrite.")

@@ -51,7 +51,7 @@ class Guarded:
 
 
 class _Lasting:
-    """Standard error whose reader may go: what is said then goes nowhere, and the work goes on."""
+    """Standard error whose reader may go, or whose device may be full: what is said then goes nowhere."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -68,7 +68,7 @@ class _Lasting:
     def _tried(self, do: Callable[..., Any], *given: Any) -> Any:
         try:
             return do(*given)
-        except BrokenPipeError:
+        except OSError:  # its reader has gone, or its device is full: there is nowhere to report that
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.stream.fileno())  # for whatever else writes there too
             os.close(null)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import interrupts, processes
-from ..errors import OptionError
+from ..errors import OptionError, shell
 from ..options import TrainingOptions
 from ..results import Progress
-from .parameters import config_option, given, key_values, options_of
+from .parameters import config_option, given, key_values, options_of, remembered
 from .terminal import bar, begun, notice
 
 if TYPE_CHECKING:
     from ..backend import Backend
     from ..sources import Example
+
+
+RESUMED = remembered("options.json", "started_from")
 
 
 @click.command()
@@ -42,8 +46,14 @@ if TYPE_CHECKING:
     "OWNER/NAME:CONFIG@SPLIT. May be repeated.",
 )
 @click.option("--validation", help="What to validate on, of the same kinds; by default a share of the data.")
-@click.option("--output", required=True, help="The run's folder.")
-@click.option("--resume", is_flag=True, help="Go on with the run in the folder, from its last whole checkpoint.")
+@click.option("--output", required=True, is_eager=True, callback=RESUMED, help="The run's folder.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    is_eager=True,
+    callback=RESUMED,
+    help="Go on with the run in the folder, from its last whole checkpoint; other options may be left out.",
+)
 @click.option("--merge", is_flag=True, help="LoRA: write the whole model with the adapter added, in OUTPUT/merged.")
 @click.option(
     "--seeds",
@@ -87,6 +97,7 @@ def command(
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
     from ..api import find
+    from ..loading import choose_device
     from ..run import read_data, train
     from ..run_folder import RunFolder
     from ..seeds import train_seeds
@@ -102,6 +113,8 @@ def command(
             f"--from-scratch and --lora-rank {rank} exclude each other: an adapter is saved without its base",
             "Leave --lora-rank out, or adapt a saved model: --model FOLDER instead of --from-scratch.",
         )
+    if device is not None:
+        choose_device(device)  # at once, and from scratch too
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # else the loop takes a GPU wherever there is one
     if merge and not values["lora_rank"]:
@@ -131,7 +144,7 @@ def command(
         if folder is not None:
             folder.close()
     one = f"{output}/seed-{options.seed}" if folder is None else output
-    notice(f"Done: {output}. Generate with: aigc-text generate --model {one}")
+    notice(f"Done: {output}. " + shell("Generate with: aigc-text generate --model {}", Path(one)))
 
 
 def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -139,8 +152,9 @@ def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, st
     own = getattr(cls, "Training", TrainingOptions).fields()
     for name in pairs:
         if name in TrainingOptions.fields():
-            dashed = name.replace("_", "-")
-            raise OptionError(f"-o {name} has an option of its own", f"Write --{dashed} {pairs[name]}")
+            raise OptionError(
+                f"-o {name} has an option of its own", f"Write {TrainingOptions.on_command_line(name, pairs[name])}"
+            )
     return {k: v for k, v in pairs.items() if k not in own}, {k: v for k, v in pairs.items() if k in own}
 
 

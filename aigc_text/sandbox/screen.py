@@ -50,9 +50,9 @@ METHODS = (
     )
 )  # fmt: skip
 
-_TYPES = (
+_TYPES: tuple[type, ...] = (
     str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset, range, slice, memoryview, property,
-    type({}.keys()), type({}.items()), type({}.values()), type(x for x in ()), BaseException, OSError, StopIteration,
+    type({}.keys()), type({}.items()), type({}.values()), type(iter_ for iter_ in ()), BaseException, OSError, StopIteration,
     UnicodeError, ImportError, KeyError,
 )  # fmt: skip
 _FURTHER = frozenset(

@@ -145,11 +145,11 @@ def provide_modules(space: dict[str, Any], tests: ast.AST, program: Any) -> None
     """
     wanted = {n.id for n in ast.walk(tests) if isinstance(n, ast.Name)} - set(space) - set(dir(builtins))
     for node in program:
-        if not _imports(node) or getattr(node, "level", 0):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)) or getattr(node, "level", 0):
             continue
         for alias in node.names:
             name = alias.asname or alias.name.partition(".")[0]
-            module = node.module if isinstance(node, ast.ImportFrom) else alias.name
+            module = str(node.module) if isinstance(node, ast.ImportFrom) else alias.name
             if name not in wanted or module.partition(".")[0] not in sys.stdlib_module_names:
                 continue
             with contextlib.suppress(ImportError, AttributeError):
