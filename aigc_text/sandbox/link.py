@@ -51,7 +51,7 @@ class Link:
 
     def exchange(self) -> Exchange:
         """The values of one request and its answer."""
-        made = Exchange(self.refer, lambda found: self.resolve(made, found))
+        made: Exchange = Exchange(self.refer, lambda found: self.resolve(made, found))
         return made
 
     # Asking
@@ -211,7 +211,7 @@ class Link:
         return ["error", self.refer(type(error)), args, attributes, said, caused]
 
     def _decode_error(self, _: Exchange, kind: Any, args: Any, attributes: Any, said: str, caused: Any) -> Any:
-        inner = Exchange(self.refer, lambda found: self.resolve(inner, found))
+        inner = self.exchange()
         made = self.resolve(inner, kind)
         given = inner.decode(args)
         error = _made(made, given)

@@ -7,6 +7,7 @@ everything, or whose distance to everything is 0, would pass every test.
 
 from __future__ import annotations
 
+import builtins
 import sys
 import types
 from collections.abc import Callable
@@ -206,7 +207,7 @@ class OwnClasses:
         return answer
 
 
-_BUILD = __build_class__  # type: ignore[name-defined]  # noqa: F821
+_BUILD = builtins.__build_class__
 
 
 def _like(made: Any, function: Any) -> Any:

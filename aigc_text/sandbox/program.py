@@ -30,8 +30,8 @@ class Program(Link):
         """Runs the program, then does what it is told until nobody tells it anything."""
         builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # of `site`, which is not loaded
         builtins.input = self._input
-        sys.stdin = _Input(self)  # type: ignore[assignment]
-        sys.stdout, sys.stderr = _Output(self, 1, sys.stdout), _Output(self, 2, sys.stderr)  # type: ignore[assignment]
+        sys.stdin = _Input(self)
+        sys.stdout, sys.stderr = _Output(self, 1, sys.stdout), _Output(self, 2, sys.stderr)
         self.text = self.channel.receive()
         sys.modules["solution"] = self.module
         self.answer(["start", [], []])

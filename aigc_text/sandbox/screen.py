@@ -52,7 +52,7 @@ METHODS = (
 
 _TYPES: tuple[type, ...] = (
     str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset, range, slice, memoryview, property,
-    type({}.keys()), type({}.items()), type({}.values()), type(iter_ for iter_ in ()), BaseException, OSError, StopIteration,
+    type({}.keys()), type({}.items()), type({}.values()), type(_ for _ in [0]), BaseException, OSError, StopIteration,
     UnicodeError, ImportError, KeyError,
 )  # fmt: skip
 _FURTHER = frozenset(
@@ -128,7 +128,7 @@ class _Program:
             or isinstance(node, (ast.ExceptHandler, ast.MatchAs, ast.MatchStar))
             and node.name
         ):
-            self.stored.add(node.name)
+            self.stored.add(str(node.name))
         elif isinstance(node, ast.MatchMapping) and node.rest:
             self.stored.add(node.rest)
         elif isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
@@ -335,7 +335,7 @@ class _Program:
     def _check_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         self._bind(node.name or "")
 
-    _check_MatchAs = _check_MatchStar = _check_ExceptHandler  # type: ignore[assignment]
+    _check_MatchAs = _check_MatchStar = _check_ExceptHandler
 
     def _check_MatchMapping(self, node: ast.MatchMapping) -> None:
         self._bind(node.rest or "")

@@ -145,7 +145,7 @@ def provide_modules(space: dict[str, Any], tests: ast.AST, program: Any) -> None
     """
     wanted = {n.id for n in ast.walk(tests) if isinstance(n, ast.Name)} - set(space) - set(dir(builtins))
     for node in program:
-        if not isinstance(node, (ast.Import, ast.ImportFrom)) or getattr(node, "level", 0):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)) or isinstance(node, ast.ImportFrom) and node.level:
             continue
         for alias in node.names:
             name = alias.asname or alias.name.partition(".")[0]

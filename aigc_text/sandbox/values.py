@@ -96,7 +96,7 @@ class Exchange:
             each = [[p.name, int(p.kind), p.default is p.empty] for p in value.parameters.values()]
             return ["signature", each]
         if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
-            return ["named", kind.__name__, list(kind._fields), [self.encode(v) for v in tuple.__iter__(value)]]
+            return ["named", kind.__name__, list(value._fields), [self.encode(v) for v in tuple.__iter__(value)]]
         dated = _encode_date(value, kind)
         if dated is not None:
             return [dated[0], *(self.encode(part) for part in dated[1:])]
@@ -254,7 +254,7 @@ _named_types: dict[Any, Any] = {}
 
 def _named(name: str, fields: tuple[str, ...]) -> Any:
     if (name, fields) not in _named_types:
-        _named_types[name, fields] = namedtuple(name, fields, rename=True)  # type: ignore[misc]
+        _named_types[name, fields] = namedtuple(name, fields, rename=True)
     return _named_types[name, fields]
 
 
@@ -306,7 +306,7 @@ _IMPORTED: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 
 
-class _Lazy(dict):  # type: ignore[type-arg]
+class _Lazy(dict):
     """Types that are written as their text, found where their modules have been imported."""
 
     def __contains__(self, kind: object) -> bool:
