@@ -18,7 +18,7 @@ from .figures import Texts, Yardstick, evenly
 from .report import Report, Row, file_name
 from .sample_cache import Sample, default_folder, line_of
 from .sources import Pair, Source
-from .systems import Job, System, Systems
+from .systems import Job, System, Systems, counted
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -127,6 +127,11 @@ class Evaluation:
         self.output = _folder(output, overwrite)
         Systems.check(systems, options)
         prompts, self.yardstick = self._read(data, train)
+        #: Whether anything that is asked for is measured on generated texts.
+        self.of_texts = any(figures.GROUPS[name].of_texts(self.yardstick) for name in self.wanted)
+        if not self.of_texts:
+            prompts = []
+            self._check_unswept()
         self._check_measures()
         folder = Path(os.path.expanduser(cache)).absolute() if cache is not None else default_folder()
         self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
@@ -165,6 +170,23 @@ class Evaluation:
 
             SacreBleu().compute(predictions=["text"], references=["text"])  # its package is optional
 
+    def _check_unswept(self) -> None:
+        if self.options.sweep is not None:
+            what = (
+                f"--sweep {self.options.sweep} varies generated texts, and --metrics {','.join(self.wanted)} needs none"
+            )
+            raise OptionError(what, "Leave --sweep out, or ask for metrics of texts too, such as --metrics bleu")
+
+    def plan(self) -> str:
+        """What the evaluation is going to cost, in words."""
+        models = counted(len(self.systems.points), "model")
+        parts = [self.systems.cost()]
+        if self.systems.points and "likelihood" in self.wanted and self.yardstick.completions is None:
+            parts.append(f"{counted(len(self.yardstick.references), 'real text')} to score by {models}")
+        if "reference-ppl" in self.wanted:
+            parts.append(f"every text to score by {self.options.reference_model}")
+        return "; ".join(filter(None, parts)) or "given texts to measure"
+
     def stages(self) -> Iterator[Stage]:
         """Does the work: reports while texts are generated, a row when its figures are found, at the end the whole."""
         rows = [self._real()]
@@ -176,7 +198,8 @@ class Evaluation:
                 samples.append(sample)
                 if job.backend is not None:
                     yield Stage(doing=f"sampling {name}", done=len(samples), total=job.total)
-            self._keep(name, samples)
+            if self.of_texts:
+                self._keep(name, samples)
             yield Stage(doing=f"measuring {name}")
             rows.append(self._row(job, samples))
             self._write(self._report(rows, complete=False))
@@ -210,7 +233,12 @@ class Evaluation:
             values=found.values,
             errors=found.errors,
             missing=missing,
-            notes=[*job.notes, *found.notes, *self._notes(samples), *self._unknown.get(job.label, [])],
+            notes=[
+                *job.notes,
+                *found.notes,
+                *(self._notes(samples) if self.of_texts else []),
+                *self._unknown.get(job.label, []),
+            ],
             about=job.about,
             comparable=self._is_comparable(samples),
         )

@@ -184,10 +184,23 @@ def _sacrebleu(to: Yardstick, row: Texts) -> Found:
 
 
 class Group:
-    """Some columns and what fills them."""
+    """Some columns and what fills them.
 
-    def __init__(self, measure: Callable[[Yardstick, Texts], Found], *columns: str, default: bool = True) -> None:
-        self.measure, self.columns, self.default = measure, columns, default
+    Args:
+        measure: finds the figures of a row.
+        columns: their names.
+        default: whether they are found where nobody says which.
+        of_texts: whether generated texts are measured, under a yardstick; else none need be generated.
+    """
+
+    def __init__(
+        self,
+        measure: Callable[[Yardstick, Texts], Found],
+        *columns: str,
+        default: bool = True,
+        of_texts: Callable[[Yardstick], bool] = lambda _: True,
+    ) -> None:
+        self.measure, self.columns, self.default, self.of_texts = measure, columns, default, of_texts
 
 
 _FOUR = range(2, 6)
@@ -197,12 +210,14 @@ GROUPS = {
     "mauve": Group(_mauve, "mauve"),
     "distinct": Group(_plain("distinct"), *(f"distinct-{n}" for n in range(1, 5))),
     "uniqueness": Group(_plain("uniqueness"), "uniqueness"),
-    "novelty": Group(_novelty, "novelty"),
+    "novelty": Group(_novelty, "novelty", of_texts=lambda to: to.train is not None),
     "reference-ppl": Group(_reference_ppl, "reference ppl"),
     "lengths": Group(_plain("lengths"), "length-mean", "length-sd", "length-w1"),
     "vocabulary": Group(_plain("vocabulary"), "types", "unseen-tokens", "unigram-jsd"),
-    "likelihood": Group(_likelihood, "nats/token", "ppl/token", "ppl/word", "bits/byte", "kind"),
-    "sacrebleu": Group(_sacrebleu, "sacrebleu", default=False),
+    "likelihood": Group(
+        _likelihood, "nats/token", "ppl/token", "ppl/word", "bits/byte", "kind", of_texts=lambda _: False
+    ),
+    "sacrebleu": Group(_sacrebleu, "sacrebleu", default=False, of_texts=lambda to: to.completions is not None),
 }
 
 

@@ -191,7 +191,10 @@ def _error_of_sum(values: np.ndarray) -> float:
 
 
 def log_mean_exp(values: torch.Tensor) -> tuple[float, float | None]:
-    """log of the mean of exp(values) (K,), and the standard error of that log by the delta method, if K > 1."""
+    """log of the mean of exp(values) (K,), and the standard error of that log by the delta method, if K > 1.
+
+    The error is too small where a few values are far above the others.
+    """
     shares = (values.double() - values.double().max()).exp()
     found = float(shares.mean().log() + values.double().max())
     return found, float(shares.std() / shares.mean()) / math.sqrt(len(values)) if len(values) > 1 else None

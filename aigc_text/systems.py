@@ -74,7 +74,7 @@ class Systems:
 
     Args:
         systems: whose texts.
-        prompts: one a text; empty ones for unconditional generation.
+        prompts: one a text, empty ones for unconditional generation; none where no texts are measured.
         options: how to measure.
         generation: generation options of the user.
         cache: where samples are kept.
@@ -100,6 +100,8 @@ class Systems:
         self.generation, self.cache, self.batch_size = generation, cache, batch_size
         self.sweep = sweep_of(options.sweep)
         self._loaded: tuple[str, Backend] | None = None
+        #: At how many points of the sweep each model generates.
+        self.points: dict[str, int] = {}
         self._check_labels(reserved)
         self._texts = {s.label: self._read(s.samples) for s in self.systems if s.samples is not None}
         self._check_models()
@@ -132,6 +134,15 @@ class Systems:
             for at in self._points(self._load(system)):
                 yield self._made(system, at)
 
+    def cost(self) -> str:
+        """How many texts are to be generated, in words; empty where there are no models."""
+        models, points = len(self.points), sum(self.points.values())
+        if not (models and self.prompts):
+            return "no text to generate" if models else ""
+        by = counted(models, "model") + (f" at {points} points of the sweep in all" if points > models else "")
+        count = counted(points * len(self.prompts), "text")
+        return f"{count} to generate ({by}), less those that are in the cache"
+
     def _check_labels(self, reserved: Sequence[str]) -> None:
         if not self.systems:
             raise OptionError("there is nothing to evaluate", "Name a backend: --backend gpt2, or --samples FILE")
@@ -150,9 +161,12 @@ class Systems:
             if system.samples is None:
                 backend = self._load(system)
                 points = self._points(backend)
+                self.points[system.label] = len(points)
                 swept = swept or points is self.sweep
                 for at in points:
-                    SampleCache(self.cache, backend, self._options(backend, at), self.prompts).check()
+                    cache = SampleCache(self.cache, backend, self._options(backend, at), self.prompts)
+                    if self.prompts:
+                        cache.check()
         if not swept:
             if self._loaded is None:
                 raise OptionError("a sweep needs a model, and there are texts only", "Leave --sweep out.")
@@ -185,7 +199,8 @@ class Systems:
             "precision": backend.precision,
             "options": backend.effective(options),
         }
-        samples = SampleCache(self.cache, backend, options, self.prompts).samples(backend, self.batch_size)
+        cache = SampleCache(self.cache, backend, options, self.prompts)
+        samples = cache.samples(backend, self.batch_size) if self.prompts else iter(())
         fixed = [name for name in self.sweep[0] if name not in at]
         return Job(
             label=system.label,
@@ -219,6 +234,11 @@ class Systems:
 
 def _source(samples: str | Path, options: EvaluationOptions) -> Source:
     return Source(str(samples), text_column=options.text_column, sample_by=options.sample_by, blank=True)
+
+
+def counted(number: int, what: str) -> str:
+    """`1 text`, `1,000 texts`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _known(backend: Backend) -> set[str]:

@@ -72,7 +72,7 @@ are. Weights: Apache-2.0.
 
 | on {sentences:,} held-out sentences | |
 |---|---|
-| perplexity a word, bound | at most {bound_perplexity:.1f} |
+| perplexity a word, estimated bound with {samples} samples | {bound_perplexity:.1f} |
 | perplexity a word, importance-weighted with {samples} samples | {perplexity:.1f} |
 | KL | {kl:.2f} nats |
 | mutual information | {mutual_information:.2f} nats |

@@ -42,6 +42,7 @@ def test_a_model_is_measured_below_the_real_data(evaluate, tiny_gpt2):
     assert heading.startswith("quality and diversity") and "self-bleu-5↓" in heading
     assert real.startswith("real data") and model.startswith("gpt2")
     assert "sampling gpt2" in result.err
+    assert result.err.index("To do: 4 texts to generate (1 model)") < result.err.index("sampling gpt2")
     assert "Protocol: 4 texts a row, seed 0; against 4 texts of" in result.out
 
 

@@ -377,3 +377,54 @@ def test_the_tiny_models_are_told_apart_by_their_weights(cache, tmp_path):
     systems = [System(label=str(n), backend="gpt2", model=str(path)) for n, path in enumerate(paths)]
     evaluate(systems, DATA, **given)
     assert len(list((cache / "samples").iterdir())) == 2
+
+
+# What it costs
+
+
+class Scoring(Bounded):
+    """The same, with a count of its own of the texts that it has made."""
+
+    made = 0
+
+
+@pytest.mark.parametrize("metrics", ["likelihood", "novelty", "sacrebleu", "likelihood,novelty,sacrebleu"])
+def test_nothing_is_generated_that_is_not_measured(cache, tmp_path, metrics):
+    """Novelty needs training texts and corpus BLEU needs pairs; there are neither."""
+    Scoring.made = 0
+    evaluation = Evaluation(
+        [System(label="fixed", backend=Scoring())],
+        DATA,
+        None,
+        {},
+        EvaluationOptions(metrics=(metrics,), num_samples=1000),
+        output=tmp_path / "out",
+    )
+    assert evaluation.plan().startswith("no text to generate")
+    stages = list(evaluation.stages())
+    assert Scoring.made == 0 and not any(stage.total for stage in stages)
+    found = rows(stages[-1].report)["fixed"]
+    assert ("kind" in found.values) == ("likelihood" in metrics)
+    assert found.samples == 0 and not any("texts" in note for note in found.notes)
+    assert not list((tmp_path / "out").glob("samples/*")) and not cache.exists()
+
+
+def test_the_figures_are_the_same_without_texts(cache):
+    alone = rows(evaluate({"fixed": Scoring()}, DATA, metrics=("likelihood",), num_samples=4))["fixed"]
+    among = rows(evaluate({"fixed": Scoring()}, DATA, **QUICK))["fixed"]
+    assert Scoring.made and alone.values.items() <= among.values.items()
+
+
+def test_a_sweep_without_texts_is_refused(cache):
+    with pytest.raises(OptionError, match="--sweep temperature=0.5,1 varies generated texts"):
+        evaluate({"fixed": Scoring()}, DATA, metrics=("likelihood",), sweep="temperature=0.5,1")
+
+
+def test_the_plan_counts_texts_models_and_points(cache):
+    systems = [System(label=label, backend=Scoring(label)) for label in ("one", "two")]
+    options = EvaluationOptions(metrics=("bleu", "likelihood"), num_samples=500, sweep="temperature=0.5,1")
+    plan = Evaluation(systems, DATA, None, {}, options).plan()
+    assert plan == (
+        "2,000 texts to generate (2 models at 4 points of the sweep in all), less those that are in the cache; "
+        "6 real texts to score by 2 models"
+    )

@@ -150,18 +150,18 @@ def test_estimates_of_a_data_set(backend):
     assert again == found
 
 
-@pytest.mark.parametrize("samples", [None, 10])
+@pytest.mark.parametrize("samples", [None, 300])
 def test_the_standard_error_is_the_spread_of_other_draws(samples):
     backend = VAE.from_scratch(tiny.tokenizer(), hidden_size=16, embedding_size=8, latent_size=4)
     with torch.no_grad():
         for parameter in backend.model.parameters():
             if parameter.ndim == 2:
-                parameter.normal_(0, 0.7, generator=torch.Generator().manual_seed(parameter.numel()))
+                parameter.normal_(0, 0.2, generator=torch.Generator().manual_seed(parameter.numel()))
     text = "the cat sat on the mat"
-    drawn = [next(backend.score([text], samples=samples, seed=seed)) for seed in range(300)]
+    drawn = [next(backend.score([text], samples=samples, seed=seed)) for seed in range(150)]
     spread = torch.tensor([score.nll for score in drawn]).std()
     errors = torch.tensor([score.nll_se for score in drawn])
-    assert errors.square().mean().sqrt() == pytest.approx(float(spread), rel=0.2)
+    assert errors.square().mean().sqrt() == pytest.approx(float(spread), rel=0.25)
 
 
 def test_sums_of_estimates_have_the_error_of_their_draws():

@@ -87,6 +87,7 @@ def command(
         batch_size=batch_size,
         overwrite=overwrite,
     )
+    notice(f"To do: {evaluation.plan()}")
     report = _shown(evaluation)
     write(sys.stdout, report.text(form))
     if output:
