@@ -1,6 +1,7 @@
 """An evaluation: the real data on top, one protocol, reasons for what is missing, everything checked before work."""
 
 import json
+import random
 
 import pytest
 import tiny
@@ -12,6 +13,7 @@ from aigc_text.evaluation import Evaluation
 from aigc_text.evaluation_options import sweep_of
 from aigc_text.figures import Texts, Yardstick
 from aigc_text.results import Score
+from aigc_text.sources import Pair
 from aigc_text.systems import System
 
 DATA = [
@@ -428,3 +430,26 @@ def test_the_plan_counts_texts_models_and_points(cache):
         "2,000 texts to generate (2 models at 4 points of the sweep in all), less those that are in the cache; "
         "6 real texts to score by 2 models"
     )
+
+
+def test_texts_of_the_data_themselves_or_with_references_of_their_own_are_not_mode_seeking(tmp_path):
+    """The real row's texts are never held against themselves, so only other texts can be held against that row."""
+    words = ["the", "a", "one", "cat", "dog", "bird", "sat", "ran", "saw", "on", "by", "mat", "hill", "day"]
+    draw = random.Random(0)
+    real = [" ".join(draw.choices(words, k=8)) for _ in range(200)]
+    same = tmp_path / "same.txt"
+    same.write_text("\n".join(real[:100]), encoding="utf-8")
+    other = tmp_path / "other.txt"
+    other.write_text("\n".join(" ".join(draw.choices(words, k=8)) for _ in range(100)), encoding="utf-8")
+    narrow = tmp_path / "narrow.txt"
+    narrow.write_text("\n".join(" ".join((*r.split()[:7], "night")) for r in real[:100]), encoding="utf-8")
+    options = {"metrics": ("bleu",), "num_samples": 100, "sample_by": "line"}
+
+    def found(data, *files, **more):
+        systems = [System(label=f.stem, samples=f) for f in files]
+        return [f for f in evaluate(systems, data, **options, **more).findings if "mode seeking" in f]
+
+    assert found(real, same, other) == []
+    assert ["narrow." in f for f in found(real, narrow)] == [True]
+    pairs = [Pair("say:", text) for text in real[:100]]
+    assert found(pairs, same) == []

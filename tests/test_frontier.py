@@ -81,6 +81,18 @@ def test_quality_above_the_real_data_is_called_mode_seeking():
     assert said(row("a", 0.51, 0.9)) == ["bleu-5 above that of the real data (0.500) is mode seeking, not quality: a."]
 
 
+def test_mode_seeking_is_claimed_only_beyond_two_standard_errors_and_of_comparable_texts():
+    from dataclasses import replace
+
+    over = row("a", 0.6, 0.9, error=0.04)
+    assert said(over) != []  # by 2.5 standard errors: the real row's is 0 here
+    assert said(replace(over, errors={QUALITY: 0.06})) == []
+    assert findings([replace(REAL, errors={QUALITY: 0.06}), over], QUALITY, DIVERSITY) == []
+    assert said(replace(over, errors={})) == []  # nobody can say
+    assert said(replace(over, samples=9)) == []
+    assert said(replace(over, comparable=False)) == []
+
+
 def test_higher_diversity_is_better_where_the_column_says_so():
     rows = [
         Row(label=n, values={"bleu-2": q, "distinct-2": d})

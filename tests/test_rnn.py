@@ -326,3 +326,18 @@ def test_the_command_line_trains_and_generates(kind, tmp_path, data, capsys):
 
 def test_plain_training_options_do(backend):
     assert backend.objective(TrainingOptions()).beta == 0.0
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_more_steps_than_a_kernel_takes_are_read_in_parts(monkeypatch, cell):
+    from aigc_text.backends import rnn_model
+
+    layers = rnn_model.RecurrentLayers(cell, 3, [4, 4]).eval()
+    x = torch.randn(2, 11, 3)
+    with torch.no_grad():
+        whole, after = layers(x)
+        monkeypatch.setattr(rnn_model, "MOST_STEPS", 4)
+        parts, end = layers(x)
+    assert torch.allclose(whole, parts, atol=1e-6) and end.seen == after.seen == 11
+    for one, other in zip(after.layers, end.layers, strict=True):
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(one, other, strict=True))

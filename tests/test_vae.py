@@ -357,3 +357,19 @@ def test_what_is_no_sentence_is_refused(backend):
     with pytest.raises(OptionError, match="packing joins sentences"):
         VAETraining(packing=True)
     assert backend.objective(TrainingOptions(learning_rate=0.5)).options.learning_rate == 0.5
+
+
+def test_advice_against_a_collapse_leaves_out_what_is_in_force():
+    from aigc_text.backends.gan_objective import GANTraining
+    from aigc_text.backends.gan_objective import remedies as of_gan
+    from aigc_text.backends.vae_objective import VAETraining, remedies
+
+    everything = remedies(VAETraining(), batch_norm=False)
+    for option in ("free_bits=8", "annealing=cyclical", "batch_norm_scale", "pretrain_steps=1000", "word_dropout"):
+        assert option in everything
+    bits = remedies(VAETraining(free_bits=8), batch_norm=True)
+    assert "free_bits" not in bits and "batch_norm" not in bits and "annealing=cyclical" in bits
+    every = VAETraining(free_bits=2, annealing="monotonic", pretrain_steps=200, word_dropout=0.1)
+    assert remedies(every, batch_norm=True) == "Try a lower weight of the KL (-o kl_weight=0.5)"
+    assert "r1=1" in of_gan(GANTraining()) and "r1=1" not in of_gan(GANTraining(r1=0.5))
+    assert "roll_back" not in of_gan(GANTraining(on_collapse="roll_back"))

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ..errors import shell
 from ..options import GenerationOptions, Options, TrainingOptions, describe_range, value_type
 from ..registry import get_backend, list_backends
 from .terminal import write
@@ -36,7 +37,8 @@ def command(ctx: click.Context, as_json: bool) -> None:
         return
     table = [("NAME", "FROM", "VERSION", "CAPABILITIES")]
     for o in origins:
-        words = ", ".join(o.capabilities) if o.capabilities is not None else f"see: aigc-text backends show {o.name}"
+        show = shell("see: aigc-text backends show {}", o.name)
+        words = ", ".join(o.capabilities) if o.capabilities is not None else show
         table.append((o.name, o.distribution, o.version, words))
     widths = [max(len(row[i]) for row in table) for i in range(3)]
     for row in table:
