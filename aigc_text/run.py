@@ -76,9 +76,9 @@ def train(
         if chosen.samples:
             _check_samples(loaded, chosen)
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
-        told = 0
+        told, anew = 0, [f"there is no run to resume in {folder.path}, so a new one begins"] * folder.begins_anew
         for progress in _train(loaded, batches, evaluate, chosen, folder, merge):
-            notes = [*getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
+            notes = [*anew, *getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
             message = "; ".join(dict.fromkeys(filter(None, [progress.message, *notes[told:]])))
             told = len(notes)
             yield dataclasses.replace(progress, message=message)

@@ -76,7 +76,7 @@ def command(
     if backend is not None or model is not None:
         wanted.insert(0, System(label=backend or str(model), backend=backend, model=model, loading=loading))
     wanted += [_file(text) for text in samples]
-    evaluation = Evaluation(
+    with Evaluation(
         wanted,
         _source(data, options),
         _source(train, options) if train else None,
@@ -86,8 +86,8 @@ def command(
         cache=cache,
         batch_size=batch_size,
         overwrite=overwrite,
-    )
-    report = _shown(evaluation)
+    ) as evaluation:
+        report = _shown(evaluation)
     write(sys.stdout, report.text(form))
     if output:
         notice(f"The report is in {output}")

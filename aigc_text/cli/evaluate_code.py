@@ -6,7 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -101,10 +101,11 @@ def command(
         found = code.attempts(
             problems, completions, None if syntax_only else limits, confined=not run_unconfined, workers=workers
         )
-        for attempt in _barred(found, len(completions), "reading" if syntax_only else "running"):
-            attempts.append(attempt)
-            if stream is not None:
-                stream.write(code.line_of(attempt))
+        with closing(found):  # which ends the programs that run
+            for attempt in _barred(found, len(completions), "reading" if syntax_only else "running"):
+                attempts.append(attempt)
+                if stream is not None:
+                    stream.write(code.line_of(attempt))
     result = code.summary(attempts, wanted)
     write(sys.stdout, code.table(result) if form == "table" else json.dumps(result) + "\n")
 

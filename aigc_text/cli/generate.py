@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
 import click
 
 from .. import processes
 from ..errors import GenerationError, OptionError
 from ..options import GenerationOptions, drawn_seed
+from ..output_file import is_stream
 from ..results import Piece
 from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
 from .streams import destination, standard_input
@@ -87,13 +88,16 @@ def command(
     guarded = _without_copies(max_copy, copy_source)
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
     sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
-    if output is not None and form == "jsonl":
+    if _is_job(output, form):
         from ..jobs import Job
 
-        job = Job(_read_twice(prompt, prompts_file, template), output, resume=resume, overwrite=overwrite)
-        loaded = guarded(load(backend, model, **loading))
-        loaded.check_prompts(job.prompts)
-        _run(job, loaded, loaded.resolve(None, wanted), sizes)
+        found = _read_twice(prompt, prompts_file, template)
+        with Job(found, output, resume=resume, overwrite=overwrite) as job:
+            if resume and not job.resumes():
+                notice(f"There is nothing to resume for {output}, so it is generated from the beginning.")
+            loaded = guarded(load(backend, model, **loading))
+            loaded.check_prompts(job.prompts)
+            _run(job, loaded, loaded.resolve(None, wanted), sizes)
         _tell_of_copies(loaded)
         return
     prompts = _prompts(prompt, prompts_file, template)
@@ -134,13 +138,20 @@ def _tell_of_copies(backend: Backend) -> None:
         notice(f"{gave_up} text(s) copy more than --max-copy allows after all tries; their records say how much.")
 
 
+def _is_job(output: str | None, form: str) -> TypeGuard[str]:
+    """Whether the output is a file of records, which takes its place when all are there."""
+    return output is not None and form == "jsonl" and not is_stream(output)
+
+
 def _check_ways(output: str | None, form: str, resume: bool) -> None:
     """Only a file of records can be gone on with, or be made by several processes."""
-    if output is not None and form == "jsonl":
+    if _is_job(output, form):
         return
     if resume:
-        missing = "--output" if output is None else f"--format {form}"
-        said = f"--resume without {missing}" if output is None else f"--resume with {missing}"
+        if output is None:
+            said = "--resume without --output"
+        else:
+            said = f"--resume with --output {output}" if is_stream(output) else f"--resume with --format {form}"
         raise OptionError(f"{said}: only a file of records can be gone on with", "Give --output FILE --format jsonl.")
     if processes.world() > 1:
         raise OptionError(

@@ -11,7 +11,8 @@ import click
 from click.core import ParameterSource
 
 from ..errors import OptionError
-from .streams import destination, refuse_taken
+from ..output_file import OutputFile, is_stream
+from .streams import written
 from .terminal import notice, write
 
 KEY = "report.key.json"
@@ -63,7 +64,13 @@ def command(
 
         write(sys.stdout, written(tally(runs, key or KEY), form))
         return
-    _write(runs, _checked(output, overwrite), overwrite, title, seed, pairs, samples)
+    with ExitStack() as claims:
+        path = _page(output)
+        page = claims.enter_context(OutputFile(path, overwrite))
+        if page.direct and pairs:
+            notice("There is no blind comparison: its key needs a file beside the page.")
+        key_file = None if page.direct else claims.enter_context(OutputFile(_key(path), overwrite))
+        _write(runs, page, key_file, title, seed, 0 if page.direct else pairs, samples)
 
 
 def _refuse_others(context: click.Context, names: Sequence[str], tallied: bool) -> None:
@@ -80,15 +87,13 @@ def _refuse_others(context: click.Context, names: Sequence[str], tallied: bool) 
             raise OptionError(f"{option} belongs to --tally", "Add --tally, and give files of answers.")
 
 
-def _checked(output: str | None, overwrite: bool) -> Path:
-    """The page's file, if it and its key may be written."""
+def _page(output: str | None) -> Path:
+    """The page's file, by its name."""
     if not output:
         raise OptionError("nothing says where the page goes", "Add --output report.html")
     path = Path(output)
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in (".html", ".htm") and not is_stream(path):
         raise OptionError(f"--output {output} is no name of a web page", "E.g. --output report.html")
-    for file in (path, _key(path)):
-        refuse_taken(file, overwrite)
     return path
 
 
@@ -97,18 +102,24 @@ def _key(page: Path) -> Path:
 
 
 def _write(
-    runs: tuple[str, ...], path: Path, overwrite: bool, title: str | None, seed: int, pairs: int, samples: int
+    runs: tuple[str, ...],
+    file: OutputFile,
+    key_file: OutputFile | None,
+    title: str | None,
+    seed: int,
+    pairs: int,
+    samples: int,
 ) -> None:
     from ..page import build
 
     page = build(runs, title=title, seed=seed, pairs=pairs, samples=samples)
     with ExitStack() as files:  # the key is there before its page is
-        stream = files.enter_context(destination(str(path), overwrite))
-        if page.sheet is not None:
-            files.enter_context(destination(str(_key(path)), overwrite)).write(page.sheet.key())
+        stream = files.enter_context(written(file))
+        if page.sheet is not None and key_file is not None:
+            files.enter_context(written(key_file)).write(page.sheet.key())
         stream.write(page.html)
     for text in page.notices:
         notice(text)
-    notice(f"The page is {path}")
-    if page.sheet is not None:
-        notice(f"Whose texts its {len(page.sheet.pairs)} pairs are is in {_key(path)}: keep it from the raters.")
+    notice(f"The page is {file.name}")
+    if page.sheet is not None and key_file is not None:
+        notice(f"Whose texts its {len(page.sheet.pairs)} pairs are is in {key_file.name}: keep it from the raters.")

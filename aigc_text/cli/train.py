@@ -88,7 +88,7 @@ def command(
     """
     from ..api import find
     from ..run import read_data, train
-    from ..run_folder import RunFolder
+    from ..run_folder import RunFolder, SeedsFolder
     from ..seeds import train_seeds
     from ..sources import Source
 
@@ -104,7 +104,8 @@ def command(
     for what in (data, validation):
         if what:
             Source.of(what, options).check()
-    folder = RunFolder(output, resume) if seeds == 1 else None  # before torch is imported: told at once if taken
+    # Before torch is imported: told at once if it is taken.
+    folder = RunFolder(output, resume) if seeds == 1 else SeedsFolder(output)
     try:
         name, cls, model = find(backend, model)
         fields, own = _sorted_out(cls, key_values(config))
@@ -117,14 +118,13 @@ def command(
             return _pretrained(name, model, device, fields)
 
         more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
-        if folder is None:
-            _show(train_seeds(make, data, output, seeds, resume=resume, **more), output)
+        if isinstance(folder, SeedsFolder):
+            _show(train_seeds(make, data, folder, seeds, resume=resume, **more), output)
         else:
             _show(train(make(options.seed), data, folder, **more), output)
     finally:
-        if folder is not None:
-            folder.close()
-    one = f"{output}/seed-{options.seed}" if folder is None else output
+        folder.close()
+    one = f"{output}/seed-{options.seed}" if isinstance(folder, SeedsFolder) else output
     notice(f"Done: {output}. Generate with: aigc-text generate --model {one}")
 
 

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from threading import Event
 
 from ..errors import OptionError
 from ..options import Options, option
@@ -115,16 +116,23 @@ def run_all(
         limits: of each program.
         confined: lock them in; else only the limits hold, and a program can do whatever this user can.
         workers: programs at once; changes no verdict but by the clock.
+
+    Where the iterator is left early, the programs that run are ended.
     """
+    stop = Event()
     with ThreadPoolExecutor(workers) as pool:
         try:
-            yield from pool.map(lambda case: run(case, limits, confined=confined), cases)
+            yield from pool.map(lambda case: run(case, limits, confined=confined, stop=stop), cases)
         finally:
+            stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> Verdict:
+def run(case: Case, limits: Limits | None = None, *, confined: bool = True, stop: Event | None = None) -> Verdict:
     """Runs one program with its tests; see `run_all`.
+
+    Args:
+        stop: ends the program when it is set; what becomes of it then says nothing.
 
     Raises:
         OptionError: it cannot be locked in here.
@@ -132,7 +140,7 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> V
     scratch = tempfile.mkdtemp(prefix="aigc-text-run-")
     started = time.monotonic()
     try:
-        outcome, why = _Trial(case, limits or Limits(), confined, scratch).outcome()
+        outcome, why = _Trial(case, limits or Limits(), confined, scratch, stop or Event()).outcome()
     finally:
         remove(scratch)
     if outcome == "unlocked":
@@ -145,8 +153,8 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True) -> V
 class _Trial:
     """The two processes of one program, and what they may use."""
 
-    def __init__(self, case: Case, limits: Limits, confined: bool, scratch: str) -> None:
-        self.case, self.limits, self.confined, self.scratch = case, limits, confined, scratch
+    def __init__(self, case: Case, limits: Limits, confined: bool, scratch: str, stop: Event) -> None:
+        self.case, self.limits, self.confined, self.scratch, self.stop = case, limits, confined, scratch, stop
         self.end = time.monotonic() + 4 * limits.seconds
         self.printed = 0
         folder = re.escape(os.fsencode(os.path.realpath(scratch)))
@@ -226,7 +234,7 @@ class _Trial:
                     return stopped
 
     def _exceeded(self) -> str:
-        if time.monotonic() > self.end:
+        if self.stop.is_set() or time.monotonic() > self.end:
             return "timeout"
         if self.printed > self.limits.printed << 10:
             return "output"
