@@ -272,6 +272,10 @@ class _Stream(io.TextIOWrapper):
         with _told(self._path, self._option):
             super().flush()
 
+    def close(self) -> None:
+        with _told(self._path, self._option):
+            super().close()
+
 
 def is_stream(name: str | Path) -> bool:
     """Whether a name is that of a standard stream, a device or a pipe: what is neither created nor replaced."""
