@@ -34,6 +34,7 @@ ELSEWHERE = "Choose another {}."
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()
+_claimed: weakref.WeakSet[OutputFile] = weakref.WeakSet()
 #: When the running command was started, in seconds since the epoch; `None` where the package is used as a library.
 command_started: float | None = None
 
@@ -171,6 +172,7 @@ class OutputFile:
         except BaseException:
             self.close()
             raise
+        _claimed.add(self)
 
     @property
     def partial(self) -> Path:
@@ -190,8 +192,15 @@ class OutputFile:
 
     def close(self) -> None:
         """Gives the claim up."""
+        _claimed.discard(self)
         if self.lock is not None:
             self.lock.release()
+
+    def tidy(self) -> None:
+        """Removes what was written if that is nothing; somebody else may have done so."""
+        with contextlib.suppress(OSError):
+            if not self.partial.stat().st_size:
+                self.partial.unlink()
 
     @contextlib.contextmanager
     def text(self) -> Iterator[TextIO]:
@@ -213,9 +222,7 @@ class OutputFile:
         except BaseException:
             with contextlib.suppress(OSError, OptionError):
                 stream.close()
-            with contextlib.suppress(OSError):  # somebody may have removed it
-                if not self.partial.stat().st_size:
-                    self.partial.unlink()
+            self.tidy()
             raise
         stream.close()
         with _told(self.name, self.option):
@@ -357,7 +364,9 @@ def process_started() -> float:
 
 
 def abandon() -> None:
-    """Removes the files of all locks that are held, for a process that ends without unwinding."""
+    """Removes the files of all locks, and empty partial files, for a process that ends without unwinding."""
+    for file in list(_claimed):
+        file.tidy()
     for lock in list(_held):
         with contextlib.suppress(OSError):
             lock.file.unlink()

@@ -238,7 +238,9 @@ def test_what_is_newer_than_the_command_is_not_replaced(place, monkeypatch):
 
 
 def test_the_start_of_a_process_is_known():
-    code = "import time; t = time.time(); from aigc_text.output_file import process_started; print(t, process_started())"
+    code = (
+        "import time; t = time.time(); from aigc_text.output_file import process_started; print(t, process_started())"
+    )
     before = time.time()
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     running, started = map(float, said)

@@ -148,11 +148,11 @@ def _run(debug: bool) -> int:
     except (Exception, SystemExit) as error:
         if isinstance(error, _Broken):
             error = cast(Exception, error.__cause__)
+        if plugin := registry.failed_plugin(error):
+            return _fail(plugin.message, plugin.cure, 2, debug)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             where = error.filename or "what is written"
             return _fail(f"{where}: {error.strerror}", "Make room, or write somewhere else (--output).", 2, debug)
-        if plugin := registry.failed_plugin(error):
-            return _fail(plugin.message, plugin.cure, 2, debug)
         if isinstance(error, SystemExit):
             raise
         what = one_line(f"{type(error).__name__}: {error}".splitlines()[0])[:300]
