@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import decoding, guards, healing
+from . import contradictions, decoding, guards, healing
+from .contradictions import BEAM_SEARCH
 from .errors import ModelError, OptionError, UserError
 from .options import GenerationOptions, drawn_seed
 from .pretrained import PretrainedBackend
@@ -213,9 +214,9 @@ class GeneratingBackend(PretrainedBackend):
         given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
         given = {k: v for k, v in given.items() if k in known and v is not None and k != "stop_strings"}
         own = self.own_config
-        if own.do_sample is None and options.do_sample is None:
-            # Sampling options that the user gave ask for sampling; beams ask for none.
-            sampling = any(given.get(k) is not None for k in SAMPLING)
+        # Sampling options that the user gave ask for sampling; beams ask for none.
+        sampling = any(given.get(k) is not None for k in SAMPLING)
+        if options.do_sample is None and (own.do_sample is None or (sampling and not own.do_sample)):
             given["do_sample"] = (options.num_beams or 1) == 1 and (sampling or self.defaults.get("do_sample", False))
         for k, v in self.defaults.items():
             if getattr(own, k, None) is None:
@@ -223,6 +224,8 @@ class GeneratingBackend(PretrainedBackend):
         if getattr(own, "max_new_tokens", None) is None:
             given.setdefault("max_new_tokens", FALLBACK_NEW_TOKENS)
         config = engine.config(**given)
+        if options.length_penalty is not None and (config.num_beams or 1) == 1:
+            contradictions.refuse(BEAM_SEARCH, {"length_penalty": options.length_penalty})
         one_text = not config.do_sample and (config.num_beams or 1) == 1 and not options.greedy_varies
         if (options.num_return_sequences or 1) > 1 and one_text:
             raise OptionError(

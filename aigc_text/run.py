@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import lora, processes
+from . import contradictions, lora, processes
 from .errors import BackendError, GenerationError, OptionError
 from .options import GenerationOptions, TrainingOptions
 from .results import Progress
@@ -58,6 +58,8 @@ def train(
     try:
         loaded = _trainable(backend)
         chosen = options_for(loaded, options, overrides)
+        given = {**(options.given() if options else {}), **overrides, "validation": validation, "merge": merge}
+        contradictions.refuse_training(given, dataclasses.asdict(chosen))
         files = [data] if isinstance(data, (str, Path)) else list(data)
         examples, held_out = read_data(files, validation, chosen)
         started_with = {

@@ -36,6 +36,7 @@ class RNN(TransformersBackend):
     own, from zeros.
     """
 
+    model_type = "aigc_text_rnn"
     Training: ClassVar[type[TrainingOptions]] = RNNTraining
     bundled = "rnn-captions"
     continuous = True

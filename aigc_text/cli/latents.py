@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..contradictions import flag
 from ..errors import BackendError, DataError, OptionError, nearest
 from ..output_file import OutputFile
-from .parameters import LOADING, given, loading_options
+from .parameters import LOADING, asked_for, given, loading_options
 from .terminal import notice
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def command(
     from ..api import find, load
 
     # Everything that can be wrong in the input is found before a model is loaded.
+    _refuse_unused(outputs)
     for output in outputs:
         _check(output, difference, group_column)
     with ExitStack() as claims:
@@ -83,6 +85,29 @@ def command(
             with target.replaced() as temporary:
                 write(temporary)
             notice(f"{target.name}: {len(texts)} texts, {found.mean.shape[1]} units")
+
+
+USES = {
+    "log_variance": (".parquet",),
+    "difference": (".json",),
+    "seed": PICTURES,
+    "group_column": KINDS[:1] + KINDS[2:],
+}
+
+
+def _refuse_unused(outputs: tuple[str, ...]) -> None:
+    """Refuses an option that is of no account to any of the files.
+
+    Raises:
+        OptionError: naming it, the files and what it is for.
+    """
+    kinds = {Path(output).suffix.lower() for output in outputs}
+    for name in asked_for({}):
+        if name in USES and kinds.isdisjoint(USES[name]):
+            what = f"{flag(name)} and --output {' '.join(outputs)} contradict each other"
+            raise OptionError(
+                f"{what}: it is for {', '.join(USES[name])}", f"Leave {flag(name)} out, or add an --output."
+            )
 
 
 def _check(output: str, difference: str | None, group_column: str | None) -> None:

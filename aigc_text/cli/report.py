@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from ..errors import OptionError
 from ..output_file import OutputFile, is_stream
+from .parameters import refuse_contradictions
 from .streams import written
 from .terminal import notice, write
 
 KEY = "report.key.json"
-PAGE, TALLY = ("output", "overwrite", "title", "seed", "pairs", "samples"), ("key", "form")  # whose options are whose
 
 
 @click.command()
@@ -34,9 +32,7 @@ PAGE, TALLY = ("output", "overwrite", "title", "seed", "pairs", "samples"), ("ke
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="With --tally."
 )
-@click.pass_context
 def command(
-    context: click.Context,
     runs: tuple[str, ...],
     output: str | None,
     overwrite: bool,
@@ -58,7 +54,7 @@ def command(
     aigc-text report lstm=runs/a gpt=runs/b comparison/ --output report.html
     aigc-text report --tally answers-ann.json answers-bob.json --key report.key.json
     """
-    _refuse_others(context, PAGE if tallied else TALLY, tallied)
+    refuse_contradictions("report")
     if tallied:
         from ..tally import tally, written
 
@@ -71,20 +67,6 @@ def command(
             notice("There is no blind comparison: its key needs a file beside the page.")
         key_file = None if page.direct else claims.enter_context(OutputFile(_key(path), overwrite))
         _write(runs, page, key_file, title, seed, 0 if page.direct else pairs, samples)
-
-
-def _refuse_others(context: click.Context, names: Sequence[str], tallied: bool) -> None:
-    """Refuses the options of a page with --tally, and those of a tally without: none is ignored.
-
-    Raises:
-        OptionError: one of them was given.
-    """
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = f"--{'format' if name == 'form' else name}"
-            if tallied:
-                raise OptionError(f"{option} belongs to a page, and --tally writes none", f"Leave {option} out.")
-            raise OptionError(f"{option} belongs to --tally", "Add --tally, and give files of answers.")
 
 
 def _page(output: str | None) -> Path:

@@ -16,7 +16,7 @@ import click
 
 from ..errors import DataError, OptionError
 from ..output_file import OutputFile
-from .parameters import LOADING, given, loading_options
+from .parameters import LOADING, given, loading_options, refuse_contradictions
 from .streams import standard_input, stream_to
 from .terminal import bar, begun, notice, raw, visible, write
 
@@ -83,8 +83,11 @@ def command(
 
     # Everything that can be wrong in the input is found before a model is loaded.
     _check_picture(picture, output)
+    if overwrite and output is None and picture is None:
+        raise OptionError("--overwrite without --output or --picture: there is no file to replace", "Leave it out.")
     if form is None:
         form = "color" if output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "jsonl"
+    refuse_contradictions("score", {"form": form})
     with ExitStack() as claims:
         target = None if output is None else claims.enter_context(OutputFile(output, overwrite))
         drawn = None if picture is None else claims.enter_context(OutputFile(picture, overwrite, "--picture"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -23,6 +24,23 @@ def standard_input() -> str:
         return sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(f"standard input is not UTF-8 at byte {error.start + 1}", "Convert it with iconv.") from None
+
+
+def waiting_input() -> bool:
+    """Whether standard input holds something that can be read now: a file that is not at its end, or a full pipe."""
+    try:
+        number = sys.stdin.fileno()
+        mode = os.fstat(number).st_mode
+        if stat.S_ISREG(mode):
+            return os.lseek(number, 0, os.SEEK_CUR) < os.fstat(number).st_size
+        if not stat.S_ISFIFO(mode):
+            return False
+        import fcntl
+        import termios
+
+        return any(fcntl.ioctl(number, termios.FIONREAD, bytes(4)))
+    except (OSError, ValueError, ImportError, AttributeError):
+        return False
 
 
 @contextmanager

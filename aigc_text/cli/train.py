@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import interrupts, processes
+from .. import contradictions, interrupts, processes
 from ..errors import OptionError
 from ..options import TrainingOptions
 from ..results import Progress
-from .parameters import config_option, given, key_values, options_of
+from .parameters import asked_for, config_option, given, key_values, options_of, overridden, refuse_contradictions
 from .terminal import bar, begun, notice
 
 if TYPE_CHECKING:
@@ -87,20 +87,20 @@ def command(
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
     from ..api import find
+    from ..loading import choose_device
     from ..run import read_data, train
     from ..run_folder import RunFolder, SeedsFolder
     from ..seeds import train_seeds
     from ..sources import Source
 
-    if not from_scratch and (tokenizer or vocab_size):
-        raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
-    if from_scratch and model:
-        raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
+    for name in overridden((*contradictions.TRAINING, *contradictions.COMMANDS["train"])):
+        values.pop(name, None)
+    options = TrainingOptions.parse(given(values))
+    typed = {name: getattr(options, name) for name in TrainingOptions.fields()}
+    refuse_contradictions("train", typed)
+    contradictions.refuse_training({**asked_for(typed), "group": options.group, "validation": validation}, typed)
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # else the loop takes a GPU wherever there is one
-    if merge and not values["lora_rank"]:
-        raise OptionError("--merge is for LoRA", "Add --lora-rank, e.g. --lora-rank 8.")
-    options = TrainingOptions.parse(given(values))
     for what in (data, validation):
         if what:
             Source.of(what, options).check()
@@ -113,6 +113,8 @@ def command(
 
         def make(seed: int) -> Backend:
             if from_scratch:
+                if device is not None:
+                    choose_device(device)  # refuses one that is not there; the loop takes the best there is
                 examples, _ = read_data(data, validation, options)
                 return _fresh(name, examples, tokenizer, vocab_size, options, fields, seed)
             return _pretrained(name, model, device, fields)
