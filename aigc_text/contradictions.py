@@ -140,6 +140,7 @@ def refuse_training(given: Mapping[str, Any], values: Mapping[str, Any]) -> None
     Raises:
         OptionError: naming both options, and why.
     """
+    values = {**values, "samples": values.get("samples") or None}
     refuse(TRAINING, given, values)
     if not given.get("group"):  # else a group may have an optimizer of its own
         refuse(OPTIMIZERS, given, values)
@@ -158,13 +159,14 @@ def refuse(rules: Iterable[Rule], given: Mapping[str, Any], values: Mapping[str,
     Raises:
         OptionError: naming both options, and why.
     """
-    given = {name: value for name, value in given.items() if value is not None and value != () and value != ""}
+    given = {name: value for name, value in given.items() if value is False or _there(value)}
     known = {**(values or {}), **given}
     for rule in rules:
         if not _matches(rule.is_, given, rule.one):
             continue
         if rule.needs:
-            if rule.other_is is GIVEN and known.get(rule.other) or known.get(rule.other) in _several(rule.other_is):
+            value = known.get(rule.other)
+            if _there(value) if rule.other_is is GIVEN else value in rule.other_is:
                 continue
             raise _lacking(rule, given, known)
         if _matches(rule.other_is, given, rule.other):
@@ -180,8 +182,9 @@ def _matches(wanted: Any, given: Mapping[str, Any], name: str) -> bool:
     return bool(given[name] == wanted)
 
 
-def _several(values: Any) -> tuple[Any, ...]:
-    return () if values is GIVEN else values
+def _there(value: Any) -> bool:
+    """Whether a value asks for anything: zero does."""
+    return value is not None and value is not False and value != () and value != ""
 
 
 def flag(name: str, value: Any = None) -> str:
@@ -202,9 +205,9 @@ def _contradictory(rule: Rule, given: Mapping[str, Any]) -> OptionError:
 
 def _lacking(rule: Rule, given: Mapping[str, Any], known: Mapping[str, Any]) -> OptionError:
     one, other = flag(rule.one, given[rule.one]), flag(rule.other, known.get(rule.other) or None)
-    if known.get(rule.other):
+    if _there(known.get(rule.other)):
         return OptionError(f"{one} and {other} contradict each other: {rule.why}", _leave_out(rule))
-    add = flag(rule.other, _several(rule.other_is)[:1] or None)
+    add = flag(rule.other, None if rule.other_is is GIVEN else rule.other_is[0])
     return OptionError(f"{one} without {other}: {rule.why}", f"Leave {flag(rule.one)} out, or add {add}.")
 
 

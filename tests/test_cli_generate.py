@@ -26,7 +26,7 @@ from commands import file
         (["-o", "suffix"], ["-o 'suffix' is not of the form key=value", "E.g."]),
         (["-o", "a=1", "-o", "a=2"], ["-o a is given twice"]),
         (["--prompts", "no-such.txt"], ["no-such.txt does not exist"]),
-        (["--prompts", "x.txt"], ["--prompt and --prompts exclude each other"]),
+        (["--prompts", "x.txt"], ["--prompt", "and --prompts x.txt contradict each other"]),
         (["--template", "On {topic}"], ["no field 'topic'", "Fields found: prompt"]),
         (["--min-new-tokens", "9", "--max-new-tokens", "8"], ["min_new_tokens=9 is more than max_new_tokens=8"]),
         (["--device", "gpux"], ["'gpux'", "Allowed: cpu"]),

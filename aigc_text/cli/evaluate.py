@@ -106,9 +106,7 @@ def _refuse_unused(options: EvaluationOptions, models: bool, samples: tuple[str,
     """
     given = asked_for({name: getattr(options, name) for name in EvaluationOptions.fields()})
     if samples and not models:
-        others = [
-            n for n in (*GenerationOptions.fields(), *LOADING, "extra", "batch_size", "cache", "sweep", "sampling")
-        ]
+        others = (*GenerationOptions.fields(), *LOADING, "extra", "batch_size", "cache", "sweep", "sampling")
         refuse([Rule("samples", n, "texts from elsewhere are not generated") for n in others], given)
     if options.sweep is not None and (name := options.sweep.partition("=")[0].strip().replace("-", "_")) in given:
         refuse([Rule("sweep", name, "the sweep sets it")], given)
