@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import click
@@ -84,7 +86,7 @@ VALUES = {
     },
     "train": {
         "backend": "gpt2", "model": "a-model", "from_scratch": True, "tokenizer": "char", "vocab_size": "512",
-        "data": "p.txt", "validation": "two.txt", "output": "run", "resume": True, "merge": True, "seeds": "3",
+        "data": "d.jsonl", "validation": "two.jsonl", "output": "run", "resume": True, "merge": True, "seeds": "3",
         "device": "cpu", "config": "n_layer=5",
         "max_steps": "97", "epochs": "2.7", "batch_size": "13", "gradient_accumulation_steps": "3",
         "text_column": "body", "prompt_column": "q", "completion_column": "a", "sample_by": "line", "streaming": True,
@@ -102,10 +104,11 @@ VALUES = {
         "tokens": False, "picture": "pic.html", "batch_size": "13", **LOADING, **FILES,
     },
     "evaluate": {
-        "compare": True, "backend": "a-backend", "model": "a-model", "samples": "two.txt", "data": "p.txt",
-        "train": "two.txt", "num_samples": "97", "metrics": "bleu,distinct", "tokenize": "chars", "sampling": "own",
-        "sweep": "temperature=0.91,0.92", "quality": "bleu-3", "diversity": "distinct-2", "reference_model": "ref-model",
-        "feature_model": "feature-model", "text_column": "body", "prompt_column": "q", "completion_column": "a",
+        "compare": True, "backend": "a-backend", "model": "a-model", "samples": "two.txt", "data": "d.jsonl",
+        "train": "two.jsonl", "num_samples": "97", "metrics": "bleu,distinct", "tokenize": "chars", "sampling": "own",
+        "sweep": "temperature=0.91,0.92", "quality": "bleu-3", "diversity": "distinct-2",
+        "reference_model": "ref-model", "feature_model": "feature-model", "text_column": "body",
+        "prompt_column": "q", "completion_column": "a",
         "sample_by": "document", "seed": "4711", "extra": "mine=19", "form": "json", "cache": "a-cache",
         **{k: v for k, v in GENERATION.items() if k not in ("num_return_sequences", "seed")},
         **LOADING, "batch_size": "13", **FILES,
@@ -131,7 +134,7 @@ VALUES = {
 #: What an option needs beside it, and what each command needs: given where the pair has no other value for it.
 BESIDE = {
     "resume": {"form": "jsonl", "output": "out"}, "max_copy": {"copy_source": "p.txt"},
-    "copy_source": {"max_copy": "23"}, "echo": {"form": "text"}, "overwrite": {"output": "out"},
+    "copy_source": {"max_copy": "23"}, "echo": {"form": "text"}, 
     "length_penalty": {"num_beams": "4"}, "tokenizer": {"from_scratch": True}, "vocab_size": {"from_scratch": True},
     "merge": {"lora_rank": "6"}, "lora_alpha": {"lora_rank": "6"}, "lora_dropout": {"lora_rank": "6"},
     "lora_targets": {"lora_rank": "6"}, "prompt_column": {"completion_column": "a"},
@@ -139,11 +142,12 @@ BESIDE = {
     "average_from": {"optimizer": "asgd"}, "plateau_factor": {"schedule": "plateau"},
     "plateau_patience": {"schedule": "plateau"}, "sample_prompts": {"samples": "9"},
     "form": {"tallied": True}, "key": {"tallied": True}, "difference": {"group_column": "topic", "outputs": "d.json"},
-    "quantize": {"engine": "ctranslate2"}, "seconds": {"run_unconfined": True}, "log_variance": {"outputs": "l.parquet"},
+    "quantize": {"engine": "ctranslate2"}, "seconds": {"run_unconfined": True},
+    "log_variance": {"outputs": "l.parquet"},
     "ks": {"num_return_sequences": "2", "do_sample": True},
 }  # fmt: skip
 NEEDED = {
-    "train": {"data": "p.txt", "output": "run"}, "evaluate": {"data": "p.txt"}, "copies": {"source": "p.txt"},
+    "train": {"data": "d.jsonl", "output": "run"}, "evaluate": {"data": "d.jsonl"}, "copies": {"source": "p.txt"},
     "report": {"output": "page.html"}, "latents": {"outputs": "l.parquet"}, "generate": {"prompt": "a prompt"},
     "evaluate-code": {"run_unconfined": True},
 }  # fmt: skip
@@ -178,6 +182,8 @@ def line_of(name, options, pair):
     for n in pair:
         if not (name in ("generate", "score", "evaluate", "evaluate-code", "copies") and n in ("form", "key")):
             given = {**{k: v for k, v in BESIDE.get(n, {}).items() if k in options}, **given}
+    if "overwrite" in pair and name != "report":
+        given = {"output": "out", **given}
     needed = NEEDED.get(name, {})
     given = {**{k: v for k, v in needed.items() if not _replaced(name, k, given)}, **given}
     return [*ARGUMENT.get(name, []), *itertools.chain(*(words_of(options[n], v) for n, v in given.items()))], given
@@ -230,7 +236,13 @@ def watched(place, monkeypatch):
 
     class Evaluation(contextlib.nullcontext):
         def __init__(self, *given, **more):
+            super().__init__()
             see("evaluation", *map(vars, given[0]), *(vars(g) if hasattr(g, "what") else g for g in given[1:]), **more)
+
+    class Source(copies.Source):
+        def __init__(self, *given):
+            see("source", *given)
+            super().__init__(*given)
 
     def report(*given, **more):
         see("copies", *given, **more)
@@ -248,7 +260,7 @@ def watched(place, monkeypatch):
         (evaluation, "Evaluation", Evaluation),
         (evaluate, "_shown", lambda _: Shown()),
         (copies, "report", report),
-        (copies, "Source", lambda *given: given),
+        (copies, "Source", Source),
         (code_evaluation, "attempts", lambda *given, **more: (see("attempts", *given, **more), (n for n in ()))[1]),
         (code_evaluation, "summary", lambda found, ks: see("summary", ks) or {}),
         (code_evaluation, "table", lambda _: ""),
@@ -261,6 +273,9 @@ def watched(place, monkeypatch):
     monkeypatch.setattr("aigc_text.sandbox.check_support", lambda: see("confined"))
     problem = {"task_id": "a", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f): pass"}
     file(place, "problems.jsonl", json.dumps({**problem, "canonical_solution": "    pass\n"}) + "\n")
+    line = json.dumps({"text": "a", "body": "b", "q": "c", "a": "d"}) + "\n"
+    file(place, "d.jsonl", line)
+    file(place, "two.jsonl", line * 2)
     file(place, "texts.jsonl", '{"text": "a", "body": "b"}\n')
     return place
 
@@ -286,9 +301,10 @@ def ran(command, words, folder, capfd):
 SEEN_AS = {
     "do_sample": "do_sample", "form": "", "extra": "19", "prompts_file": "a filed prompt", "template": "T-",
     "from_scratch": "from_scratch", "output": "", "tallied": "tally", "overwrite": "", "compare": "", "echo": "",
-    "resume": "", "tokens": "", "run_untrusted_code": "confined", "run_unconfined": "confined=False",
+    "resume": "", "tokens": "", "run_untrusted_code": "confined", "run_unconfined": "'confined': False",
     "syntax_only": "reading", "picture": "", "ks": "(1, 2)", "sample_by": "", "copy_source": "", "max_copy": "",
-    "packing": "packing=False", "show": "3", "source": "p.txt", "metrics": "bleu", "sweep": "temperature=0.91",
+    "packing": "packing=False", "held_out": "one text", "show": "3", "source": "p.txt", "metrics": "bleu",
+    "sweep": "temperature=0.91",
     "config": "n_layer", "text_column": "", "samples": "",
 }  # fmt: skip
 TRUE = {"merge", "streaming", "compile", "eval_on_start", "truncate_prompt", "trust_remote_code"}
@@ -317,5 +333,104 @@ def test_every_pair_of_options_is_refused_with_both_names_or_both_are_in_force(w
                 wrong.append((pair, str(error)))
         elif not all(in_force(n, VALUES[name][n], seen) for n in pair):
             wrong.append((pair, [n for n in pair if not in_force(n, VALUES[name][n], seen)], seen[-300:]))
-    assert wrong == []
+    assert wrong == [], "\n".join(map(str, wrong))
     assert refused
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("train --data d.jsonl --output run --max-steps 10 --epochs 2", ["--max-steps 10", "--epochs 2.0"]),
+        ("train --data d.jsonl --output run --max-steps 1000 --epochs 2", ["--max-steps 1000", "--epochs 2.0"]),
+        ("train --data d.jsonl --output run --lora-alpha 4", ["--lora-alpha 4.0 without --lora-rank"]),
+        ("train --data d.jsonl --output run --momentum 0.9", ["--momentum 0.9", "--optimizer adamw"]),
+        ("train --data d.jsonl --output run --validation d.jsonl --validation-split 0.1", ["--validation-split 0.1"]),
+        ("train --data d.jsonl --output run --early-stopping 2 --deliver last", ["--deliver last", "--early-stopping"]),
+        ("generate --prompt a --no-do-sample --temperature 0.5", ["--no-do-sample", "--temperature 0.5"]),
+        ("generate --prompt a --num-beams 4 --top-p 0.5", ["--num-beams 4", "--top-p 0.5", "--do-sample"]),
+        ("generate --prompt a -o temperature=1 --temperature 0.5", ["-o temperature=1", "--temperature 0.5"]),
+        ("generate --prompt a --overwrite", ["--overwrite without --output"]),
+        ("score d.jsonl --format color --no-tokens", ["--no-tokens", "--format color"]),
+        ("evaluate --samples two.txt --data d.jsonl --top-k 3", ["--samples two.txt", "--top-k 3"]),
+        ("evaluate gpt2 --data d.jsonl --metrics bleu --feature-model x", ["--metrics bleu", "--feature-model x"]),
+        ("evaluate gpt2 --data d.jsonl --sweep top_p=0.5,1 --top-p 0.9", ["--sweep top_p=0.5,1", "--top-p 0.9"]),
+        ("evaluate-code problems.jsonl --syntax-only --memory 99", ["--syntax-only", "--memory 99"]),
+        ("evaluate-code problems.jsonl --run-untrusted-code --run-unconfined", ["--run-untrusted-code", "-unconfined"]),
+        ("copies texts.jsonl --source p.txt --format json --show 3", ["--show 3", "--format json"]),
+        ("report texts.jsonl --output r.html --pairs 0 --seed 3", ["--pairs 0", "--seed 3"]),
+        ("latents p.txt --output l.npy --log-variance", ["--log-variance", "--output l.npy"]),
+    ],
+)
+def test_what_contradicts_itself_is_refused_before_any_work(watched, refused, words, says):
+    refused(*words.split(), says=says)
+    assert SEEN == []
+
+
+def test_python_refuses_the_same():
+    with pytest.raises(OptionError, match=r"--no-do-sample and --temperature 0\.5.*\n.*do_sample, temperature"):
+        GenerationOptions(do_sample=False, temperature=0.5)
+    with pytest.raises(OptionError, match="--max-steps 10 and --epochs 2"):
+        contradictions.refuse_training(TrainingOptions(max_steps=10, epochs=2).given(), {})
+    TrainingOptions(max_steps=10, epochs=2)  # as a run has it whose epochs were counted in updates
+
+
+def test_the_command_line_overrides_what_contradicts_it_in_a_file(watched, capfd):
+    (watched / "o.json").write_text(json.dumps({"epochs": 2.5, "lora_dropout": 0.0, "max_steps": 1000}))
+    command, _ = options_of("train")
+    error, seen = ran(command, ["--config", "o.json", "--data", "d.jsonl", "--output", "run"], watched, capfd)
+    assert error is None and "epochs=2.5" in seen
+    words = ["--config", "o.json", "--data", "d.jsonl", "--output", "run", "--max-steps", "7"]
+    error, seen = ran(command, words, watched, capfd)
+    assert error is None and "max_steps=7" in seen and "epochs=None" in seen
+
+
+def test_a_rule_counts_zero_as_given_and_a_default_as_nothing():
+    needs = [Rule("a", "b", "why", needs=True)]
+    refuse(needs, {"a": 1, "b": 0})
+    refuse(needs, {"b": 1})
+    with pytest.raises(OptionError, match="--a 1 without --b: why"):
+        refuse(needs, {"a": 1, "b": None})
+    refuse([Rule("a", "b", "why")], {"a": 1}, {"b": 2})
+
+
+@pytest.mark.parametrize(("given", "told"), [("--prompt", True), ("--prompts", True), ("", False)])
+def test_input_that_is_not_read_is_told(place, plain, given, told):
+    words = ["generate", "--backend", plain("Plain"), *([given, "p.txt"] if given else [])]
+    run = [sys.executable, "-m", "aigc_text", *words]
+    with open("two.txt") as stream:
+        done = subprocess.run(run, stdin=stream, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and ("Standard input is not read" in done.stderr) == told
+    done = subprocess.run(run, input="piped", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    done = subprocess.run(run, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and "Standard input" not in done.stderr
+
+
+def test_a_seed_that_decides_nothing_and_a_run_that_is_not_there_are_told(generate, run, plain, tmp_path):
+    done = generate("--prompt", "the", "--no-do-sample", seed="5")
+    assert "Nothing is drawn without sampling, so --seed 5 decides nothing." in done.err
+    words = ["--backend", plain("Plain"), "--prompt", "a", "--format", "jsonl", "--output", tmp_path / "out"]
+    assert "There is nothing to resume" in run("generate", *words, "--resume").err
+
+
+def test_sampling_options_ask_for_sampling_of_a_greedy_model_too(tiny_gpt2, tmp_path):
+    import shutil
+
+    from aigc_text import load
+
+    folder = shutil.copytree(tiny_gpt2, tmp_path / "greedy")
+    (folder / "generation_config.json").write_text(json.dumps({"do_sample": False}))
+    model = load("gpt2", str(folder))
+    options = model.resolve(None, {"temperature": 0.5})
+    assert model.effective(options) | {"do_sample": True, "temperature": 0.5} == model.effective(options)
+    with pytest.raises(OptionError, match="--length-penalty 2.0 without --num-beams"):
+        model.effective(model.resolve(None, {"length_penalty": 2.0}))
+
+
+@pytest.mark.parametrize("backend", ["rnn", "vae"])
+def test_a_model_of_another_family_is_refused(tiny_gpt2, backend):
+    from aigc_text import load
+
+    with pytest.raises(UserError, match=f"of type 'gpt2', and backend '{backend}' takes its own models only") as told:
+        load(backend, str(tiny_gpt2))
+    assert "--backend gpt2" in str(told.value)
