@@ -280,7 +280,7 @@ def test_streamed_data_resumes_where_it_was(tmp_path, data, model):
 
 
 def test_streamed_data_has_no_epochs(tmp_path, data, model):
-    with pytest.raises(OptionError, match="streamed data has none"):
+    with pytest.raises(OptionError, match="--streaming and --epochs 1 contradict each other"):
         list(train(load("gpt2", model), data, tmp_path / "out", streaming=True, sample_by="line", epochs=1, **SMALL))
 
 
