@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,7 @@ def attempts(
     *,
     confined: bool = True,
     workers: int = 1,
-) -> Iterator[Attempt]:
+) -> Generator[Attempt, None, None]:
     """Yields each completion with its verdict, in the order given.
 
     Args:

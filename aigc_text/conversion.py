@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, hub
+from . import checkpoint, hub, output_file
 from .errors import DamagedError, ModelError, OptionError, TrainingError, one_line
 
 if TYPE_CHECKING:
@@ -129,9 +129,9 @@ def _alone(folder: Path) -> Iterator[None]:
     """One process at a time; the others wait."""
     while True:
         try:
-            lock = checkpoint.Lock(folder)
+            lock = output_file.FolderLock(folder)
             break
-        except checkpoint.TakenError:
+        except output_file.TakenError:
             time.sleep(0.5)
         except TrainingError as error:
             raise OSError(error.message) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -15,6 +16,7 @@ from . import checkpoint, figures, frontier
 from .errors import BackendError, DataError, MetricError, OptionError
 from .evaluation_options import EvaluationOptions
 from .figures import Texts, Yardstick, evenly
+from .output_file import FolderLock, is_stream, refuse_newer
 from .report import Report, Row, file_name
 from .sample_cache import Sample, default_folder, line_of
 from .sources import Pair, Source
@@ -85,12 +87,12 @@ def evaluate(
     """
     values = {} if options is None else options.given()
     chosen: EvaluationOptions = EvaluationOptions.parse({**values, **overrides})
-    evaluation = Evaluation(
+    with Evaluation(
         _systems(systems), data, train, dict(generation or {}), chosen, output, cache, batch_size, overwrite
-    )
-    for stage in evaluation.stages():
-        if stage.report is not None:
-            return stage.report
+    ) as evaluation:
+        for stage in evaluation.stages():
+            if stage.report is not None:
+                return stage.report
     raise AssertionError("an evaluation ends with its report")
 
 
@@ -107,7 +109,7 @@ def _systems(given: Models) -> list[System]:
 class Evaluation:
     """One evaluation: checks everything that can be checked when it is made, and then works in `stages`.
 
-    The arguments are those of `evaluate`.
+    The arguments are those of `evaluate`. The report's folder is claimed until `close`, or the end of a `with` block.
     """
 
     def __init__(
@@ -124,8 +126,22 @@ class Evaluation:
     ) -> None:
         self.options, self.wanted = options, options.groups()
         self.generation, self.data = dict(generation), data
-        self.output = _folder(output, overwrite)
-        Systems.check(systems, options)
+        self.output, self._lock = _folder(output, overwrite)
+        try:
+            Systems.check(systems, options)
+            self._prepare(systems, data, train, cache, batch_size)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(
+        self,
+        systems: Sequence[System],
+        data: Data,
+        train: Data | None,
+        cache: str | Path | None,
+        batch_size: int,
+    ) -> None:
         prompts, self.yardstick = self._read(data, train)
         #: Whether anything that is asked for is measured on generated texts.
         self.of_texts = any(figures.GROUPS[name].of_texts(self.yardstick) for name in self.wanted)
@@ -134,11 +150,25 @@ class Evaluation:
             self._check_unswept()
         self._check_measures()
         folder = Path(os.path.expanduser(cache)).absolute() if cache is not None else default_folder()
-        self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
+        self.systems = Systems(systems, prompts, self.options, self.generation, folder, batch_size, reserved=[REAL])
         if self.output is not None:
             _make_samples(self.output, [system.label for system in systems])
         self._likelihoods: dict[str, Mapping[str, float | str] | str] = {}
         self._unknown: dict[str, list[str]] = {}
+
+    def __enter__(self) -> Evaluation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the claim on the folder up; nothing stays of one in which nothing came to be."""
+        if self._lock is not None and self.output is not None:
+            with contextlib.suppress(OSError):  # there is something in it
+                (self.output / SAMPLES).rmdir()
+            self._lock.__exit__()
+            self._lock = None
 
     def _read(self, data: Data, train: Data | None) -> tuple[list[str], Yardstick]:
         """The prompts of the texts to generate, and what they are measured against."""
@@ -383,27 +413,32 @@ def _texts(examples: Iterable[str | Pair]) -> list[str]:
     return [e.completion if isinstance(e, Pair) else e for e in examples]
 
 
-def _folder(output: str | Path | None, overwrite: bool) -> Path | None:
-    """The report's folder, made if need be.
+def _folder(output: str | Path | None, overwrite: bool) -> tuple[Path | None, FolderLock | None]:
+    """The report's folder, made if need be, and the lock of it.
 
     Raises:
         OptionError: it holds a finished report, or cannot be written.
+        TrainingError: another process is writing to it.
     """
     if output is None:
-        return None
+        return None, None
     if not str(output):
         raise OptionError("output is empty", "Name a folder, or leave it out.")
+    if is_stream(output):
+        raise OptionError(f"--output {output} is not a folder", "The report is a folder: --output report")
     path = Path(output).absolute()  # a plugin may change the working folder
-    if not overwrite and _finished(path / "report.json"):
-        cure = "Choose another --output, or replace it with --overwrite (samples are kept and used again)."
-        raise OptionError(f"{path} holds a report already", cure)
+    lock = FolderLock(path)
+    report = path / "report.json"
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"{path} cannot be made: {error.strerror}", "Choose another --output.") from None
-    if not os.access(path, os.W_OK):
-        raise OptionError(f"{path} cannot be written", "Choose another --output.")
-    return path
+        if overwrite:
+            refuse_newer(report, lock.lock, path)
+        elif _finished(report):
+            cure = "Choose another --output, or replace it with --overwrite (samples are kept and used again)."
+            raise OptionError(f"{path} holds a report already", cure)
+    except BaseException:
+        lock.__exit__()
+        raise
+    return path, lock
 
 
 def _make_samples(output: Path, labels: Sequence[str]) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import decoding, generation_settings, guards, healing, isolation
+from . import contradictions, decoding, generation_settings, guards, healing, isolation
 from .boundaries import Template, cut_left, plain_ids, prompt_ids, template
 from .characters import Stops, stops
+from .contradictions import BEAM_SEARCH
 from .errors import ModelError, OptionError, UserError
 from .options import GenerationOptions, drawn_seed
 from .pretrained import PretrainedBackend
@@ -274,9 +275,9 @@ class GeneratingBackend(PretrainedBackend):
         given = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
         given = {k: v for k, v in given.items() if k in known and v is not None and k != "stop_strings"}
         own = self.own_config
-        if own.do_sample is None and options.do_sample is None:
-            # Sampling options that the user gave ask for sampling; beams ask for none.
-            sampling = any(given.get(k) is not None for k in SAMPLING)
+        # Sampling options that the user gave ask for sampling; beams ask for none.
+        sampling = any(given.get(k) is not None for k in SAMPLING)
+        if options.do_sample is None and (own.do_sample is None or (sampling and not own.do_sample)):
             given["do_sample"] = (options.num_beams or 1) == 1 and (sampling or self.defaults.get("do_sample", False))
         for k, v in self.defaults.items():
             if getattr(own, k, None) is None:
@@ -286,6 +287,8 @@ class GeneratingBackend(PretrainedBackend):
         config = engine.config(**given)
         if config.max_new_tokens is None:
             config.max_length = own.max_length
+        if options.length_penalty is not None and (config.num_beams or 1) == 1:
+            contradictions.refuse(BEAM_SEARCH, {"length_penalty": options.length_penalty})
         one_text = not config.do_sample and (config.num_beams or 1) == 1 and not options.greedy_varies
         if (options.num_return_sequences or 1) > 1 and one_text:
             raise OptionError(

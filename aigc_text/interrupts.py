@@ -1,25 +1,31 @@
-"""Interrupts that wait until work can be stopped without losing any: SIGINT (Ctrl-C) and SIGTERM.
+"""Interrupts: SIGINT (Ctrl-C), SIGTERM and SIGHUP, which wait until work can be stopped without losing any.
 
 Who runs the work says `postponed`, who does it says `held` around what should be finished first, and looks at `asked`.
 Then the first signal is noted only; elsewhere it is raised where it comes. A second one ends the process at once.
+
+Work that has nothing to save says `ended_in_time` instead: a signal is raised where it comes there too, and the process
+ends soon even if it is inside a long call into C, where Python raises nothing.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from . import processes
+from . import output_file, processes
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+PATIENCE = 0.6  # seconds from a signal to the end of a process that does not come to it by itself
 
 
 class Terminated(BaseException):
-    """SIGTERM came."""
+    """SIGTERM came, or SIGHUP: the signal's number is its argument."""
 
 
 class _Here:
@@ -36,7 +42,7 @@ def asked() -> int:
 
 def error_of(number: int) -> BaseException:
     """What a signal is raised as."""
-    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 
 @contextmanager
@@ -79,6 +85,40 @@ def at_once() -> Iterator[None]:
         yield
     finally:
         _Here.held = before
+
+
+@contextmanager
+def ended_in_time() -> Iterator[None]:
+    """Within it a signal ends the process after `PATIENCE` seconds, wherever it is; in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_watch, args=(reader,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # which ends the watcher
+        watcher.join()
+        os.close(reader)
+
+
+def _watch(reader: int) -> None:
+    """Waits for a signal's number from the system's own handler; the end of the pipe is the end of the work."""
+    first, end = 0, None
+    while select.select([reader], [], [], None if end is None else max(0.0, end - time.monotonic()))[0]:
+        if not (number := os.read(reader, 1)):
+            return
+        if end is None and number[0] in SIGNALS:
+            first, end = number[0], time.monotonic() + PATIENCE
+    output_file.abandon()
+    with suppress(OSError):
+        os.write(2, b"Interrupted\n" if first == signal.SIGINT else b"Terminated\n")
+    os._exit(128 + first)
 
 
 @contextmanager

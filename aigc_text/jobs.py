@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from . import checkpoint, processes
 from .errors import GenerationError, OptionError
 from .options import drawn_seed
+from .output_file import Lock, locked, refuse_newer
 from .parts import ANEW, ELSEWHERE, Part, Share, records, unwritable
 from .results import Completion, ordered
 
@@ -68,6 +69,8 @@ class Job:
     Of several processes each makes a share in a file of its own, and the main one puts them together. They must see
     one folder.
 
+    The output is claimed until `close`, the end of `run` or the end of a `with` block, whichever is first.
+
     Args:
         prompts: what the texts are made from.
         output: the file of records.
@@ -75,14 +78,16 @@ class Job:
         overwrite: begin anew whatever is there; the output is replaced at the end.
 
     Raises:
-        OptionError: the output is there already, or what an earlier run left, and it was not said what to do with it.
+        OptionError: another process is writing the output; it is there already, or what an earlier run left, and it
+            was not said what to do with it.
         GenerationError: what is to be resumed was made from other prompts, or by another number of processes.
     """
 
     def __init__(self, prompts: Prompts, output: str | Path, *, resume: bool = False, overwrite: bool = False) -> None:
         if resume and overwrite:
             raise OptionError("--resume and --overwrite exclude each other", "Go on with one, or begin anew.")
-        self.prompts, self.output, self.resume, self.overwrite = prompts, Path(output), resume, overwrite
+        self.prompts, self.resume, self.overwrite = prompts, resume, overwrite
+        self.output = Path(os.path.realpath(output)) if os.path.islink(output) else Path(output)
         if not self.output.name or os.path.isdir(self.output):
             raise OptionError(f"{output} is a folder", "Give a file's name with --output.")
         self.output = self.output.absolute()  # a plugin may change the working folder
@@ -90,8 +95,39 @@ class Job:
         self._run, self._ordered = self._beside(".run"), self._beside(".ordered")
         self._begun: dict[str, Any] | None = None
         self._under_way = False
+        self._locks: list[Lock] = []
+        try:
+            self._claim()
+            if processes.is_main():
+                self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Gives the claim on the output up."""
+        while self._locks:
+            self._locks.pop().release()
+
+    def _claim(self) -> None:
+        """Claims the output for all processes together, and for each its own part: none of another run gets further."""
         if processes.is_main():
-            self._look()
+            self._probe()
+        for path in [self.output] * processes.is_main() + [self._part_of(processes.rank())] * (processes.world() > 1):
+            if (lock := locked(path, self.output, "--output", self.partial)) is not None:
+                self._locks.append(lock)
+            if path == self.output and self.overwrite:
+                refuse_newer(self.output, lock, self.output)
+
+    def resumes(self) -> bool:
+        """Whether there is something that this run goes on with; for processes but the main one always."""
+        return self._begun is not None or not processes.is_main()
 
     def _beside(self, ending: str) -> Path:
         return self.output.with_name(f"{self.output.name}.partial{ending}")
@@ -113,7 +149,6 @@ class Job:
             )
         if self._begun is None and not self.overwrite:
             self._refuse_leftovers()
-        self._probe()
 
     def _probe(self) -> None:
         """Finds out before a model is loaded whether files can be made beside the output."""
@@ -232,7 +267,7 @@ class Job:
             GenerationError: what is to be resumed was begun with something else; a file cannot be written.
             TrainingError: another process has gone, or was started with something else.
         """
-        with processes.company():
+        with self, processes.company():
             if processes.world() > 1:
                 from . import hardware
 

@@ -1,4 +1,4 @@
-"""What can be asked for. Standard library only: the command line reads its options from here."""
+"""What can be asked for. Light: the command line reads its options from here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from . import contradictions
 from .errors import OptionError, nearest, shell
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -231,6 +232,7 @@ class GenerationOptions(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        contradictions.refuse_generation({name: getattr(self, name) for name in self.fields()})
         low, high = self.min_new_tokens, self.max_new_tokens
         if low is not None and high is not None and low > high:
             raise OptionError(

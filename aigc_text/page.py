@@ -60,14 +60,16 @@ def build(
     check_labels([run.label for run in read])
     colours = page_figures.Colours()
     systems = page_texts.named(read)
-    rows = page_texts.side_by_side(systems, samples)
-    sheet, notices = _sheet(systems, page_texts.shown(read, rows, samples), pairs, seed)
+    tables = page_texts.sides(systems, samples)
+    sheet, notices = _sheet(systems, page_texts.shown(read, tables, samples), pairs, seed)
+    if systems and not samples:
+        notices.append("No texts are shown side by side, as --samples 0 asks for.")
     sections = [
         ("training", "Training", page_figures.training(read, colours)),
         ("evaluation", "Evaluation", page_figures.evaluation(read, colours)),
         ("pictures", "Pictures", page_figures.pictures(read)),
         ("lengths", "Lengths and frequencies", page_texts.statistics(systems, colours)),
-        ("samples", "Samples", page_texts.samples(systems, rows, read)),
+        ("samples", "Samples", page_texts.samples(tables, read)),
         ("copies", "Verbatim copies", page_texts.copies(read, colours, samples)),
         ("blind", "Blind comparison", _blind(sheet)),
     ]

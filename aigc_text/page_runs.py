@@ -18,7 +18,8 @@ from .report import Report, Row, file_name
 
 MOST_TEXTS = 50_000  # of one system: what is beyond is left out, and the page says so
 PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
-DRAWN_ANEW = ("curves.png", "frontier.png")  # the page has charts of its own for these
+#: Pictures that the page has charts of its own for, where the file that they were drawn from is beside them.
+DRAWN_ANEW = {"curves.png": "metrics.jsonl", "frontier.png": "report.json"}
 A_RUN = (
     "A run is a folder that aigc-text train, evaluate or latents wrote, a picture, a .jsonl file of generated records, "
     "or a .json file that copies wrote."
@@ -162,15 +163,18 @@ def _folder(path: Path, label: str) -> Run:
         values["report"] = report
         values["texts"] = list(_samples(path, report))
         unfinished = "" if report.protocol.get("complete", True) else " that was not finished"
-        lacking = "" if values["texts"] or len(report.rows) < 2 else ", whose samples are not there"
+        lacking = _lacking(report, values["texts"])
         what.append(f"evaluation of {len(report.rows) - 1} sets of texts{unfinished}{lacking}")
     if (path / "metrics.jsonl").exists():
-        values["curves"], updates = _curves(path / "metrics.jsonl")
+        values["curves"], updates, undrawn = _curves(path / "metrics.jsonl")
         values["options"] = _options(path / "options.json")
         what.append(f"training, {updates:g} updates")
-        if (path / "samples.jsonl").exists() and "texts" not in values:
-            values["texts"] = _newest(path / "samples.jsonl", label)
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.name not in DRAWN_ANEW)
+        if undrawn:
+            what.append(f"figures that are not finite, and not drawn: {undrawn}")
+        if (path / "samples.jsonl").exists():
+            values["texts"] = [*values.get("texts", ()), *_newest(path / "samples.jsonl", label)]
+    drawn = {name for name, source in DRAWN_ANEW.items() if (path / source).exists()}
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES and p.name not in drawn)
     if files:
         values["pictures"] = [_picture(p) for p in files]
         what.append("picture" if len(files) == 1 else f"{len(files)} pictures")
@@ -181,8 +185,22 @@ def _folder(path: Path, label: str) -> Run:
     return Run(label=label, path=str(path), what=what, **values)
 
 
-def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
-    """Each figure as (update, value), and the last update. The last line may have been cut off by a kill."""
+def _lacking(report: Report, texts: Sequence[Texts]) -> str:
+    """Which samples of an evaluation are not there, if any."""
+    labels = list(dict.fromkeys(row.label for row in report.rows[1:]))
+    missing = [label for label in labels if label not in {each.of for each in texts}]
+    if not missing:
+        return ""
+    whose = "" if len(missing) == len(labels) else f"of {', '.join(missing)} "
+    return f", whose samples {whose}are not there"
+
+
+def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float, int]:
+    """Each figure as (update, value), the last update, and how many figures are not finite.
+
+    The last line may have been cut off by a kill.
+    """
+    undrawn = 0
     found: dict[str, list[tuple[float, float]]] = {}
     lines = list(formats.lines(path))
     last = 0.0
@@ -199,11 +217,15 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float]:
                 break
             raise DataError(f"{path}:{number} is no line of metrics: {line.strip()[:60]}", WRITTEN) from None
         for name, value in record.items():
-            if name != "step" and isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:  # not NaN
+            if name == "step" or not isinstance(value, (int, float)):
+                continue
+            if abs(value) <= sys.float_info.max:  # not NaN
                 found.setdefault(name, []).append((last, float(value)))
+            else:
+                undrawn += 1
     if not found:
         raise DataError(f"{path} holds no figure yet", "Wait for the run's first update, or leave the run out.")
-    return found, last
+    return found, last, undrawn
 
 
 def _options(path: Path) -> dict[str, Any]:
@@ -257,7 +279,9 @@ def _newest(path: Path, label: str) -> list[Texts]:
         return []
     last = records[-1]["step"]
     items = [Text(str(r.get("prompt") or ""), r["text"]) for r in records if r.get("step") == last]
-    return [Texts(label=label, of=label, items=items, note=f"drawn while training, at update {last}")]
+    before = len(records) - len(items)
+    earlier = f"; {before:,} texts of earlier updates are left out" if before else ""
+    return [Texts(label=label, of=label, items=items, note=f"drawn while training, at update {last}{earlier}")]
 
 
 def _samples(folder: Path, report: Report) -> Iterator[Texts]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import mean, median
+from typing import NamedTuple
 
 from .charts import Axis, Series, chart, nice_ticks
 from .markup import bullets, element, escaped, paragraph, table
@@ -118,10 +119,39 @@ def side_by_side(systems: Sequence[Texts], most: int) -> list[Key]:
     return sorted(count, key=lambda k: (-count[k], k[1], order[k]))[:most]
 
 
-def samples(systems: Sequence[Texts], rows: Sequence[Key], runs: Sequence[Run]) -> str:
-    """A table of prompts by systems, on a narrow screen a card a prompt; what is copied is marked."""
-    if not rows:
+class Side(NamedTuple):
+    """Systems that have prompts in common, and the texts of theirs that are shown side by side."""
+
+    systems: Sequence[Texts]
+    rows: Sequence[Key]
+
+
+def sides(systems: Sequence[Texts], most: int) -> list[Side]:
+    """Tables that together show texts of every system: in each are those that have its first prompt in common."""
+    found, left = [], list(systems)
+    while left and most:
+        [first] = side_by_side(left, 1)
+        members = [system for system in left if first in system.keyed()]
+        found.append(Side(members, side_by_side(members, most)))
+        left = [system for system in left if system not in members]
+    return found
+
+
+def samples(tables: Sequence[Side], runs: Sequence[Run]) -> str:
+    """The tables, and how many of each system's texts are in them."""
+    if not tables:
         return ""
+    counts = []
+    for systems, rows in tables:
+        for system in systems:
+            here = sum(key in system.keyed() for key in rows)
+            counts.append(f"{system.label}: {here:,} of {len(system.items):,} texts")
+    drawn = "".join(compared(systems, rows, runs) for systems, rows in tables)
+    return paragraph("The first texts of each, not picked; --samples shows more.", "soft") + bullets(counts) + drawn
+
+
+def compared(systems: Sequence[Texts], rows: Sequence[Key], runs: Sequence[Run]) -> str:
+    """A table of prompts by systems, on a narrow screen a card a prompt; what is copied is marked."""
     spans = {c.text: c for run in runs for c in _over(run.copies)}
     prompts = any(prompt for prompt, _ in rows)
     heading = [element("th", "prompt" if prompts else "number", scope="col")]
@@ -131,10 +161,10 @@ def samples(systems: Sequence[Texts], rows: Sequence[Key], runs: Sequence[Run]) 
     parts = element("thead", element("tr", *heading)), element("tbody", *body)
     drawn = element("table", *parts, style=f"--systems: {len(systems)}")
     kind = "wide texts prompted" if prompts else "wide texts"
-    say = "The first texts of each, not picked."
+    say = ""
     if any(f[key].text in spans for _, f in both for key in rows if key in f):
-        say += " What is marked is copied word by word; from where, shows where the mouse rests."
-    return paragraph(say, "soft") + element("div", drawn, class_=kind)
+        say = paragraph("What is marked is copied word by word; from where, shows where the mouse rests.", "soft")
+    return say + element("div", drawn, class_=kind)
 
 
 def _prompt(prompt: str, number: int) -> str:
@@ -151,10 +181,11 @@ def _cell(system: Texts, item: Text | None, spans: Mapping[str, Copy]) -> str:
     return element("td", text, data_label=system.label)
 
 
-def shown(runs: Sequence[Run], rows: Sequence[Key], most: int) -> set[str]:
+def shown(runs: Sequence[Run], tables: Sequence[Side], most: int) -> set[str]:
     """The texts that the page shows with the name of their system."""
-    keys = set(rows)
-    found = {t.text for run in runs for each in run.texts for k, t in each.keyed().items() if k in keys}
+    found = set()
+    for systems, rows in tables:
+        found |= {item.text for system in systems for key, item in system.keyed().items() if key in set(rows)}
     return found | {copy.text for run in runs for copy in _over(run.copies)[:most]}
 
 
@@ -196,13 +227,12 @@ def _over(found: Copies | None) -> list[Copy]:
 
 
 def _longest(found: Copies, most: int) -> str:
-    chosen = _over(found)[:most]
-    parts = [
-        element(
-            "h3",
-            escaped(f"The longest copies of {found.label}" if chosen else f"{found.label}: no copy over the threshold"),
-        )
-    ]
+    over = _over(found)
+    chosen = over[:most]
+    heading = f"The longest copies of {found.label}" if over else f"{found.label}: no copy over the threshold"
+    if len(chosen) < len(over):
+        heading += f": {len(chosen)} of {len(over)}, --samples shows more"
+    parts = [element("h3", escaped(heading))]
     for copy in chosen:
         prompt = element("span", escaped(copy.prompt), class_="prompt") if copy.prompt else ""
         text = element("div", prompt, marked(copy), class_="text", dir="auto")

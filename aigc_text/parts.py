@@ -47,7 +47,7 @@ class Share:
 
 
 class Part:
-    """The records of one share in a file that one process holds.
+    """The records of one share in a file that one process writes, which `jobs.Job` has claimed.
 
     Args:
         path: of the file; it is made if it is not there.
@@ -56,7 +56,6 @@ class Part:
 
     Raises:
         OptionError: it cannot be written.
-        GenerationError: another process is writing to it.
     """
 
     def __init__(self, path: Path, share: Share, per_prompt: int) -> None:
@@ -67,25 +66,6 @@ class Part:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise OptionError(f"{path} cannot be written: {error.strerror}", ELSEWHERE) from None
-        try:
-            self._lock()
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GenerationError(
-                f"another process is writing to {self.path}", "Wait for it, or choose another --output."
-            ) from None
-        except OSError:  # some network file systems have no locks
-            pass
 
     def empty(self) -> bool:
         return os.fstat(self._file).st_size == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import checkpoint
 from .report import COLUMNS, LOWER, Row
@@ -131,7 +131,7 @@ def _plain(label: str) -> str:
     return label.lstrip("_").replace("$", r"\$")
 
 
-def blank(width: float, height: float, layout: str | None = "constrained") -> Any:
+def blank(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Any:
     """An empty figure, sizes in inches. It is made without pyplot, whose state and backend are the caller's."""
     from matplotlib.figure import Figure
 

@@ -98,6 +98,9 @@ class PretrainedBackend(Backend):
     #: The folder under `bundled/` that speaks without `model`, or where the hub model cannot be had.
     bundled: ClassVar[str] = ""
 
+    #: The `model_type` of a family that is written here, which loads no other; empty where any of transformers will do.
+    model_type: ClassVar[str] = ""
+
     #: The engines that can decode its models; the first is the one that is meant without a word.
     engines: ClassVar[tuple[str, ...]] = ("torch",)
 
@@ -283,6 +286,23 @@ class PretrainedBackend(Backend):
         return getattr(self.model, "generation_config", None) or GenerationConfig()  # masked models have none
 
     @classmethod
+    def _check_family(cls, model: str, revision: str | None) -> None:
+        """Refuses a model of another family, which would generate under this one's name.
+
+        Raises:
+            BackendError: it is one.
+        """
+        if not cls.model_type:
+            return
+        found = hub.read_config(hub.files_of(model, revision)).get("model_type")
+        if found != cls.model_type:
+            name = cls.model_type.removeprefix("aigc_text_")
+            own = [kind for kind in ("rnn", "transformer", "vae", "gan") if found == f"aigc_text_{kind}"]
+            cure = f"--backend {own[0]}" if own else "--backend gpt2, or code for programs"
+            what = f"the model in {model} is of type {str(found)[:60]!r}"
+            raise BackendError(f"{what}, and backend {name!r} takes its own models only", f"Choose {cure}.")
+
+    @classmethod
     def _load(
         cls,
         where: dict[str, Any],
@@ -296,6 +316,7 @@ class PretrainedBackend(Backend):
             checkpoint.verify(folder)
         if (folder / hub.ADAPTER_CONFIG).is_file():
             return cls._load_adapter(folder, dtype, device, trust_remote_code, config)
+        cls._check_family(str(folder), where.get("revision"))
         model, tokenizer = loading.load_model(where, cls.auto_class, dtype, trust_remote_code, config)
         try:
             moved: Any = model

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import isolation, lora, processes
+from . import contradictions, isolation, lora, processes
 from .errors import BackendError, GenerationError, OptionError
 from .options import GenerationOptions, TrainingOptions
 from .results import Progress
@@ -77,6 +77,8 @@ def _run(
         loaded = _trainable(backend)
         chosen = options_for(loaded, options, overrides)
         _check_adapter(loaded, chosen, merge)
+        given = {**(options.given() if options else {}), **overrides, "validation": validation, "merge": merge}
+        contradictions.refuse_training(given, dataclasses.asdict(chosen))
         examples, held_out = read_data(files, validation, chosen)
         started_with = {
             "started_from": loaded.revision,
@@ -95,10 +97,10 @@ def _run(
         if chosen.samples:
             _check_samples(loaded, chosen)
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
-        told = 0
+        told, anew = 0, [f"there is no run to resume in {folder.path}, so a new one begins"] * folder.begins_anew
         with closing(_train(loaded, batches, evaluate, chosen, folder, merge)) as reports:
             for progress in reports:
-                notes = [*getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
+                notes = [*anew, *getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
                 message = "; ".join(dict.fromkeys(filter(None, [progress.message, *notes[told:]])))
                 told = len(notes)
                 yield dataclasses.replace(progress, message=message)

@@ -19,7 +19,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, lora, processes
+from . import checkpoint, lora, output_file, processes
 from .errors import TrainingError, one_line
 from .options import TrainingOptions
 
@@ -39,16 +39,13 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path, resume: bool = False) -> None:
-        if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
-            raise TrainingError("the run's folder has an empty name", "Name one with --output.")
         self.path, self.resume, self._new = Path(path), resume, False
-        self.lock: checkpoint.Lock | None = None
-        if not processes.is_main():
+        self.begins_anew = False
+        self.lock = _locked(path)
+        if self.lock is None:
             return
-        if self.path.is_file():
-            raise TrainingError(f"{path} is a file, not a folder", "Choose another folder with --output.")
-        self.lock = checkpoint.Lock(self.path)
-        taken = [n for n in ("config.json", "options.json", "checkpoints") if (self.path / n).exists()]
+        taken = _taken(self.path)
+        self.begins_anew = resume and not taken  # there is nothing to resume, although that was asked for
         if taken and not resume:
             self.close()
             raise TrainingError(
@@ -124,6 +121,41 @@ class RunFolder:
                 self.checkpoints.rmdir()
         self._new = False
         self.lock.__exit__()
+
+
+class SeedsFolder:
+    """The folder of runs that differ in their seed, held by the main process until `close`, before torch is imported.
+
+    Raises:
+        TrainingError: another run holds it, or it is the folder of a single run.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self.lock = Path(path), _locked(path)
+        if self.lock is not None and (taken := _taken(self.path)):
+            self.close()
+            raise TrainingError(f"{self.path} holds a single run ({taken[0]})", "Choose another --output for --seeds.")
+
+    def close(self) -> None:
+        """Lets go of the folder."""
+        if self.lock is not None:
+            self.lock.__exit__()
+
+
+def _locked(path: str | Path) -> output_file.FolderLock | None:
+    """The lock of a run's folder; `None` for processes but the main one."""
+    if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
+        raise TrainingError("the run's folder has an empty name", "Name one with --output.")
+    if not processes.is_main():
+        return None
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise TrainingError(f"{path} is a file, not a folder", "Choose another folder with --output.")
+    return output_file.FolderLock(Path(path))
+
+
+def _taken(path: Path) -> list[str]:
+    """What of a run is in a folder."""
+    return [n for n in ("config.json", "options.json", "checkpoints") if (path / n).exists()]
 
 
 def _size(path: Path) -> int:

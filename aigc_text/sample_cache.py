@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, hub, isolation
+from . import checkpoint, hub, isolation, output_file
 from .errors import OptionError, TrainingError, shell
 from .results import ordered
 
@@ -120,7 +120,7 @@ class _Store:
     def __init__(self, folder: Path, about: Any) -> None:
         self.file = folder / "samples.jsonl"
         try:
-            self.lock = checkpoint.Lock(folder)
+            self.lock = output_file.FolderLock(folder)
             (folder / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", "utf-8")
         except TrainingError:
             raise OptionError(

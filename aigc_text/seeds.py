@@ -13,7 +13,7 @@ from . import checkpoint, processes
 from .options import TrainingOptions
 from .results import Progress
 from .run import train
-from .run_folder import delivered_figures
+from .run_folder import SeedsFolder, delivered_figures
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def train_seeds(
     make: Callable[[int], Backend],
     data: str | Path | Sequence[str | Path],
-    output: str | Path,
+    output: str | Path | SeedsFolder,
     seeds: int,
     *,
     options: TrainingOptions | None = None,
@@ -36,21 +36,41 @@ def train_seeds(
 
     Args:
         make: a fresh backend for a seed.
+        output: the folder of all runs, or a `SeedsFolder` that holds it already.
         seeds: how many, counted from the seed of the options.
         options: as for `train`, as is `more`.
         resume: finished runs are taken as they are, an unfinished one goes on.
 
     Yields:
         The reports of all runs; their steps are counted through.
+
+    Raises:
+        TrainingError: another run is writing to the folder, or it is that of a single run.
     """
+    folder = output if isinstance(output, SeedsFolder) else SeedsFolder(output)
+    try:
+        yield from _trained(make, data, folder.path, seeds, options or TrainingOptions(), resume, more)
+    finally:
+        folder.close()
+
+
+def _trained(
+    make: Callable[[int], Backend],
+    data: str | Path | Sequence[str | Path],
+    output: Path,
+    seeds: int,
+    base: TrainingOptions,
+    resume: bool,
+    more: dict[str, Any],
+) -> Iterator[Progress]:
     from . import plots
 
-    base = options or TrainingOptions()
     first, done, folders = int(more.pop("seed", base.seed)), 0, []
+    begun = [seed for seed in range(first, first + seeds) if (output / f"seed-{seed}").exists()]
     for seed in range(first, first + seeds):
-        folder = Path(output) / f"seed-{seed}"
-        total = 0
-        for progress in train(make(seed), data, folder, options=base, resume=resume, seed=seed, **more):
+        folder = output / f"seed-{seed}"
+        total, old = 0, resume and (seed in begun or not begun)  # that the later ones are new goes without saying
+        for progress in train(make(seed), data, folder, options=base, resume=old, seed=seed, **more):
             total = progress.total
             message = f"seed {seed}: {progress.message}" if progress.message else ""
             yield dataclasses.replace(progress, step=done + progress.step, total=seeds * total, message=message)
@@ -59,8 +79,8 @@ def train_seeds(
     if not processes.is_main():
         return
     summary = summarise(folders)
-    checkpoint.write_text(Path(output) / "seeds.json", json.dumps(summary, indent=1) + "\n")
-    plots.seeds([f / "metrics.jsonl" for f in folders], Path(output) / "curves.png")
+    checkpoint.write_text(output / "seeds.json", json.dumps(summary, indent=1) + "\n")
+    plots.seeds([f / "metrics.jsonl" for f in folders], output / "curves.png")
     words = "; ".join(f"{k} {v['mean']:.4f} ± {v['sd']:.4f}" for k, v in summary.items() if k.startswith("eval_"))
     yield Progress(step=done, total=done, message=f"{seeds} seeds, mean ± standard deviation: {words}")
 

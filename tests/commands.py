@@ -67,6 +67,19 @@ class Terminated(Stopping):
     def stop(self):
         signal.raise_signal(signal.SIGTERM)
 
+class Piping(Stopping):
+    """Writes to a process that has ended."""
+
+    def stop(self):
+        import subprocess
+        child = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+        child.wait()
+        child.stdin.write(b"x" * 1_000_000)
+
+class Full(Stopping):
+    def stop(self):
+        raise OSError(28, "No space left on device")
+
 class Faulty(Stopping):
     def stop(self):
         raise ZeroDivisionError("two\\nlines")

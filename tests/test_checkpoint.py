@@ -1,16 +1,13 @@
 """Folders are whole or not there, and a byte that changed is noticed."""
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
-from pathlib import Path
 
 import pytest
 
 from aigc_text import checkpoint
-from aigc_text.errors import DamagedError, TrainingError
+from aigc_text.errors import DamagedError
 
 
 def write(folder):
@@ -217,26 +214,3 @@ def test_sweep_removes_what_a_kill_left(tmp_path):
     checkpoint.save(tmp_path / "step-2", write)
     checkpoint.sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["step-2"]
-
-
-def test_a_folder_is_locked_once(tmp_path):
-    with checkpoint.Lock(tmp_path / "run"), pytest.raises(TrainingError, match="another run"):
-        checkpoint.Lock(tmp_path / "run")
-    checkpoint.Lock(tmp_path / "run").__exit__()
-
-
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
-    (tmp_path / "gone").mkdir()
-    monkeypatch.chdir(tmp_path / "gone")
-    (tmp_path / "gone").rmdir()
-    with pytest.raises(TrainingError, match="out cannot be written"):
-        checkpoint.Lock(Path("out"))
-
-
-def test_a_file_system_without_locks_is_not_taken_for_another_run(tmp_path, monkeypatch):
-    def fail(*_):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", fail)
-    with pytest.raises(TrainingError, match="cannot be locked: No locks available"):
-        checkpoint.Lock(tmp_path / "run")

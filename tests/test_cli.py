@@ -120,6 +120,45 @@ def test_a_fault_of_a_plugin_is_its_own_and_exit_code_2(run, plain):
     assert "Traceback" in run("--debug", *words).err
 
 
+@pytest.mark.parametrize(("kind", "says"), [("Piping", "BrokenPipeError"), ("Full", "No space left on device")])
+@pytest.mark.parametrize("more", [[], ["--output", "out"], ["--output", "out", "--format", "jsonl"]], ids=str)
+def test_a_pipe_or_disk_of_a_plugin_is_not_taken_for_our_output(run, plain, tmp_path, monkeypatch, kind, says, more):
+    monkeypatch.chdir(tmp_path)
+    told = run("generate", "--backend", plain(kind), "--prompt", "stop", *more)
+    assert told.code == 2 and f"Error: backend file '{plain(kind)}' failed: " in told.err and says in told.err
+    assert os.listdir() == []
+
+
+def test_a_broken_pipe_of_our_own_is_not_taken_for_a_reader_that_left(run, monkeypatch):
+    def fail():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("aigc_text.cli.backends.list_backends", fail)
+    told = run("backends")
+    assert told.code == 1 and told.err.startswith("Error: this is a fault of aigc-text: BrokenPipeError")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["copies", "texts.txt", "--source", "texts.txt", "--output", "out"],
+        ["evaluate-code", "problems.jsonl", "--samples", "solutions", "--syntax-only", "--output", "out"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_output_file_is_complete_when_the_reader_of_standard_output_has_gone(tmp_path, words):
+    (tmp_path / "texts.txt").write_text("a text\n")
+    problem = {"task_id": "a", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f): pass"}
+    (tmp_path / "problems.jsonl").write_text(json.dumps({**problem, "canonical_solution": "    pass\n"}))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "aigc_text", *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60)
+    os.close(writer)
+    assert done.returncode == 0 and "Error" not in done.stderr
+    assert json.loads((tmp_path / "out").read_text()) and not (tmp_path / "out.partial").exists()
+
+
 def test_an_interrupt_is_exit_code_130(run, plain):
     told = run("generate", "--backend", plain("Interrupted"), "--prompt", "stop")
     assert told.code == 130

@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_table_and_another_does_not(evaluate, tiny_
         (["x=nowhere/at/all"], ["nowhere/at/all"]),
         (["gpt2", "--output", "/proc/none"], ["/proc/none", "--output"]),
         (["m=MODEL", "--cache", "/proc/none"], ["/proc/none", "--cache"]),
-        (["--samples", "DATA", "--sweep", "temperature=1,2"], ["texts only", "Leave --sweep out"]),
+        (["--samples", "DATA", "--sweep", "temperature=1,2"], ["--samples", "--sweep", "contradict each other"]),
     ],
 )
 def test_mistakes_are_refused_before_any_work(refused, texts, tiny_gpt2, words, says):

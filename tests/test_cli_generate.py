@@ -26,7 +26,7 @@ from commands import file
         (["-o", "suffix"], ["-o 'suffix' is not of the form key=value", "E.g."]),
         (["-o", "a=1", "-o", "a=2"], ["-o a is given twice"]),
         (["--prompts", "no-such.txt"], ["no-such.txt does not exist"]),
-        (["--prompts", "x.txt"], ["--prompt and --prompts exclude each other"]),
+        (["--prompts", "x.txt"], ["--prompt", "and --prompts x.txt contradict each other"]),
         (["--template", "On {topic}"], ["no field 'topic'", "Fields found: prompt"]),
         (["--min-new-tokens", "9", "--max-new-tokens", "8"], ["min_new_tokens=9 is more than max_new_tokens=8"]),
         (["--device", "gpux"], ["'gpux'", "Allowed: cpu"]),
@@ -227,12 +227,12 @@ def test_an_output_file_appears_when_it_is_complete(run, refused, plain, tmp_pat
     words = ["generate", "--backend", plain("Peeking"), "--prompt", tmp_path, "--no-echo", "--output", out]
     made = run(*words)
     assert (made.code, made.out) == (0, "")
-    assert out.read_text() == "out.txt.partial\n"
+    assert out.read_text() == ".out.txt.lock out.txt.partial\n"
     assert os.listdir(tmp_path) == ["out.txt"]
     refused(*words, says=["out.txt exists already", "--overwrite"])
-    assert out.read_text() == "out.txt.partial\n"
+    assert out.read_text() == ".out.txt.lock out.txt.partial\n"
     assert run(*words, "--overwrite").code == 0
-    assert out.read_text() == "out.txt out.txt.partial\n"
+    assert out.read_text() == ".out.txt.lock out.txt out.txt.partial\n"
 
 
 def test_an_output_file_that_cannot_be_written_is_refused_before_anything_is_generated(refused, plain, tmp_path):

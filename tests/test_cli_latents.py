@@ -91,7 +91,7 @@ def test_principal_components_are_those_of_the_covariance():
         (["--output", "d.json"], ["is a difference of two groups", "--difference"]),
         (["--output", "d.json", "--group-column", "topic", "--difference", "cat"], ["does not name two groups"]),
         (["--output", "d.json", "--group-column", "topic", "--difference", "cat,dot"], ["'dot'", "Did you mean 'dog'"]),
-        (["--output", "l.npy", "--group-column", "subject"], ["subject", "topic"]),
+        (["--output", "l.parquet", "--group-column", "subject"], ["subject", "topic"]),
         (["--output", "l.npy", "--backend", "gpt2"], ["gpt2", "vae"]),
         (["--output", "none/l.npy"], ["there is no folder none"]),
         (["--output", "l.png", "--seed", "-1"], ["--seed", "-1"]),

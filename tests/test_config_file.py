@@ -102,12 +102,15 @@ def test_a_missing_file_is_named(place, capsys):
     [
         (["-o", "learning_rate=1"], "-o learning_rate has an option of its own"),
         (["-o", "atn_pdrop=1"], "GPT2Config has no field 'atn_pdrop'. Did you mean 'attn_pdrop'?"),
-        (["--merge"], "--merge is for LoRA"),
-        (["--tokenizer", "char"], "--tokenizer and --vocab-size are for a new model"),
-        (["--from-scratch"], "--from-scratch and --model model exclude each other"),
+        (["--merge"], "--merge without --lora-rank: it is for LoRA"),
+        (["--tokenizer", "char"], "--tokenizer char without --from-scratch"),
+        (["--from-scratch"], "--from-scratch and --model model contradict each other"),
         (["--group", "modl.momentum=1"], "there is no group 'modl'. Did you mean 'model'?"),
         (["--prompt-column", "q"], "prompt_column and completion_column go together"),
-        (["--early-stopping", "1", "--validation-split", "0"], "early_stopping needs a validation"),
+        (
+            ["--early-stopping", "1", "--validation-split", "0"],
+            "--validation-split 0.0 and --early-stopping 1 contradict each other",
+        ),
     ],
 )
 def test_options_that_do_not_go_together(place, capsys, words, message):

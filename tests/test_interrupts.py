@@ -1,5 +1,6 @@
-"""SIGINT and SIGTERM to the command itself, to one process and to two: nothing lost, nobody left behind."""
+"""SIGINT, SIGTERM and SIGHUP to the command itself, to one process and to two: nothing lost, nobody left behind."""
 
+import json
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import pytest
 import tiny
 from commands import listening
 
-from aigc_text import checkpoint, interrupts
+from aigc_text import checkpoint, interrupts, sandbox
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
@@ -72,14 +73,14 @@ def left_in(session):
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_saves_its_last_update(words, tmp_path, number):
     out = tmp_path / "out"
     code, seconds, said, updates = interrupted(ONE, words, out, number)
     assert code == 128 + number
     assert seconds < 10
     assert "the same command with --resume goes on" in said
-    assert said.splitlines()[-1] == {2: "Interrupted", 15: "Terminated"}[number]
+    assert said.splitlines()[-1] == {1: "Terminated", 2: "Interrupted", 15: "Terminated"}[number]
     [step] = checkpoint.steps(out / "checkpoints")
     checkpoint.verify(step)
     saved = int(step.name.removeprefix("step-"))
@@ -104,6 +105,88 @@ def test_two_processes_save_together(words, tmp_path, number):
     checkpoint.verify(step)
     assert int(step.name.removeprefix("step-")) >= updates
     assert len(re.findall("with --resume goes on", said)) == 1
+
+
+SLOW = """
+import hashlib, time
+from aigc_text import Backend, Capabilities, Completion
+
+class Asleep(Backend):
+    capabilities = Capabilities(likelihood="exact")
+
+    @classmethod
+    def from_pretrained(cls, model=None):
+        return cls()
+
+    def work(self):
+        open("busy", "w").close()
+        time.sleep(60)
+
+    def generate(self, prompts, options=None, **overrides):
+        self.work()
+        yield Completion(prompt="", text="", prompt_index=0)
+
+    def score(self, texts):
+        self.work()
+        yield
+
+class InC(Asleep):
+    def work(self):
+        open("busy", "w").close()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # where no handler of Python's is run
+"""
+PROBLEM = {"task_id": "a", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f):\n    f()\n"}
+ASLEEP = PROBLEM | {"canonical_solution": "    import time; open('busy', 'w').close(); time.sleep(60)\n"}
+WORKING = {
+    "evaluate-code": "evaluate-code problems.jsonl --samples solutions --run-unconfined --seconds 60 --output out",
+    "score": "score data.txt --backend slow.py:Asleep --output out",
+    "score in C": "score data.txt --backend slow.py:InC --output out",
+    "generate in C": "generate --backend slow.py:InC --prompt a --output out",
+    "evaluate": "evaluate --backend slow.py:InC --data data.txt --metrics lengths --cache cache --output out",
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "number"),
+    [
+        *(("evaluate-code", n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)),
+        *((kind, signal.SIGTERM) for kind in WORKING if kind != "evaluate-code"),
+    ],
+)
+def test_a_command_ends_in_time_and_leaves_nothing(tmp_path, kind, number):
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "data.txt").write_text("a text\n")
+    (tmp_path / "problems.jsonl").write_text(json.dumps(ASLEEP) + "\n")
+    (tmp_path / "tmp").mkdir()
+    how = {"cwd": tmp_path, "stderr": subprocess.PIPE, "text": True, "env": {**ENV, "TMPDIR": str(tmp_path / "tmp")}}
+    command = [*ONE, *WORKING[kind].split()]
+    with subprocess.Popen(command, preexec_fn=listening, start_new_session=True, **how) as run:
+        end = time.monotonic() + 60
+        while not list(tmp_path.rglob("busy")):
+            assert run.poll() is None and time.monotonic() < end, run.communicate()[1]
+            time.sleep(0.01)
+        sent = time.monotonic()
+        os.kill(run.pid, number)
+        said = run.communicate(timeout=60)[1]
+        assert time.monotonic() - sent < 5  # within a second on a machine that has nothing else to do
+    assert run.returncode == 128 + number
+    assert said.splitlines()[-1] == ("Interrupted" if number == signal.SIGINT else "Terminated")
+    assert not left_in(run.pid) and os.listdir(tmp_path / "tmp") == []
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(("out", ".out", ".lock")) and p.is_file()]
+
+
+def test_programs_are_ended_where_their_verdicts_are_not_waited_for(tmp_path):
+    flag = tmp_path / "busy"
+    program = f"import time\ndef f():\n    open({str(flag)!r}, 'w').close()\n    time.sleep(60)\n"
+    found = sandbox.run_all(
+        [sandbox.Case("", ""), sandbox.Case(program, "f()", names=["f"])] * 2, confined=False, workers=2
+    )
+    assert next(found).passed
+    while not flag.exists():
+        time.sleep(0.01)
+    start = time.monotonic()
+    found.close()
+    assert time.monotonic() - start < 5
 
 
 def test_outside_of_held_a_signal_is_raised_where_it_comes():

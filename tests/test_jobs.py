@@ -1,6 +1,5 @@
 """A file of prompts to a file of records: streamed, in order, gone on with after a kill; see test_jobs_shared."""
 
-import fcntl
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ from aigc_text.cli import generate as command
 from aigc_text.errors import DataError, GenerationError
 from aigc_text.jobs import Job
 from aigc_text.options import GenerationOptions
+from aigc_text.output_file import Lock
 from aigc_text.prompts import Prompts
 
 
@@ -308,9 +308,12 @@ def test_an_output_that_was_to_be_replaced_is_there_until_the_end(refused, run, 
 
 def test_a_run_that_another_process_makes_is_left_alone(refused, run, broken):
     words, folder = broken
-    with (folder / "out.jsonl.partial").open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        refused(*words, "--resume", says=["another process is writing to"])
+    before = {p: p.read_bytes() for p in folder.iterdir()}
+    held = Lock(folder / ".out.jsonl.lock")
+    for more in ("--resume", "--overwrite"):
+        refused(*words, more, says=["another process is writing to", "out.jsonl"])
+    held.release()
+    assert {p: p.read_bytes() for p in folder.iterdir()} == before
     assert run(*words, "--resume").code == 0
 
 

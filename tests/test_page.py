@@ -149,14 +149,61 @@ def test_samples_are_side_by_side_for_the_same_prompts():
     two = Texts(label="two", of="two", items=[Text("y", "Y1"), Text("x", "X1"), Text("x", "X2")])
     rows = page_texts.side_by_side([one, two], 3)
     assert rows == [("x", 0), ("y", 0), ("x", 1)]
-    html = page_texts.samples([one, two], rows, [])
+    html = page_texts.compared([one, two], rows, [])
     shown = re.findall(r"<td data-label=\"(\w+)\"><div class=\"text\" dir=\"auto\">(\w+)<", html)
     assert shown == [("one", "x1"), ("two", "X1"), ("one", "y1"), ("two", "Y1"), ("one", "x2"), ("two", "X2")]
 
 
+def test_texts_that_share_no_prompt_are_on_the_page_too_and_it_says_how_many(tmp_path):
+    names = [
+        pages.training(tmp_path / "a", samples=pages.texts(12, 3)),
+        pages.training(tmp_path / "b", samples=pages.texts(12, 5)),
+        pages.evaluation(tmp_path / "compared"),
+        pages.records(tmp_path / "one.jsonl", pages.texts(18, 1, "of-one"), prompts=["The king", "The wolf", "A boat"]),
+        pages.records(tmp_path / "two.jsonl", pages.texts(6, 2, "of-two"), prompts=["The king", "The wolf"]),
+        pages.records(tmp_path / "three.jsonl", pages.texts(4, 2, "of-three"), prompts=["Elsewhere"]),
+    ]
+    text = Reader(page.build(names).html).text
+    for label, shown in (("a", 8), ("b", 8), ("rnn temperature=1", 8), ("one", 8), ("two", 6), ("three", 4)):
+        total = {"a": 12, "b": 12, "one": 18, "two": 6, "three": 4}.get(label, 40)
+        assert f"{label}: {shown} of {total} texts" in text
+    assert [text.count(f"of-{name}") for name in ("one", "two", "three")] == [8, 6, 4]
+    every = Reader(page.build(names, samples=18).html).text
+    assert [every.count(f"of-{name}") for name in ("one", "two", "three")] == [18, 6, 4]
+    none = page.build(names, samples=0, pairs=0)
+    assert none.notices == ["No texts are shown side by side, as --samples 0 asks for."]
+    assert none.notices[0] in Reader(none.html).text
+
+
+def test_a_page_says_what_it_leaves_out(tmp_path):
+    folder = pages.evaluation(tmp_path / "e", labels=["rnn", "gan"])
+    for file in (folder / "samples").glob("gan*"):
+        file.unlink()
+    pages.png(folder / "frontier.png")
+    run = pages.training(tmp_path / "r", samples=pages.texts(3))
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write('{"step": 99, "loss": NaN, "eval_loss": Infinity}\n')
+    (folder / "metrics.jsonl").write_bytes((run / "metrics.jsonl").read_bytes())
+    (folder / "samples.jsonl").write_bytes((run / "samples.jsonl").read_bytes())
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    pages.png(alone / "curves.png")
+    copies = json.loads(pages.copies(tmp_path / "c.json").read_text())
+    copies["texts"] = [{**copies["texts"][1], "text": f"he said a text of number {n}", "end": 9} for n in range(5)]
+    (tmp_path / "c.json").write_text(json.dumps(copies))
+    found = Reader(page.build([folder, run, alone, tmp_path / "c.json"], samples=2).html)
+    assert "evaluation of 4 sets of texts, whose samples of gan are not there" in found.text
+    assert "figures that are not finite, and not drawn: 2" in found.text
+    assert "The longest copies of c: 2 of 5, --samples shows more" in found.text
+    assert [a["alt"] for a in found.named("img")] == ["alone: curves.png"]
+    assert "e: 2 of 3 texts" in found.text  # the samples of a training in the folder of an evaluation
+
+
 def test_the_newest_texts_of_a_training_run_are_shown(runs):
     [texts] = read_all(runs[:1])[0].texts
-    assert len(texts.items) == 12 and texts.note == "drawn while training, at update 20"
+    assert len(texts.items) == 12 and texts.note.startswith(
+        "drawn while training, at update 20; 12 texts of earlier updates"
+    )
 
 
 def test_copied_spans_are_marked_where_the_text_is_shown(tmp_path):
@@ -189,6 +236,12 @@ def test_pictures_of_a_folder_are_inside_the_page_but_for_those_drawn_anew(tmp_p
     for name in ("two.png", "curves.png", "frontier.png"):
         pages.png(folder / name)
     (folder / "one.svg").write_text('<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>')
+    for source in ("curves.png", "frontier.png"):  # nothing draws them anew yet
+        assert f"latents: {source}" in [a["alt"] for a in Reader(page.build([folder]).html).named("img")]
+    pages.training(tmp_path / "run")
+    pages.evaluation(tmp_path / "evaluated", labels=[])
+    (tmp_path / "run" / "metrics.jsonl").rename(folder / "metrics.jsonl")
+    (tmp_path / "evaluated" / "report.json").rename(folder / "report.json")
     found = Reader(page.build([folder]).html)
     assert [a["alt"] for a in found.named("img")] == ["latents: one.svg", "latents: two.png"]
     kinds = [a["src"].split(",")[0] for a in found.named("img")]
@@ -327,6 +380,7 @@ def test_hostile_texts_do_nothing(browser, hostile, tmp_path):  # noqa: F811
     assert browser.errors == [] and browser.run("document.title") == "untouched"
     assert browser.run("document.documentElement.scrollWidth") == 390
     total = browser.run("JSON.parse(document.getElementById('sheet-data').textContent).pairs.length")
+    browser.run("document.getElementById('sheet').scrollIntoView()")  # keys answer where it is in view
     seen = set()
     for _ in range(total):
         seen.add(browser.run("document.getElementById('text-a').textContent"))

@@ -221,7 +221,7 @@ def test_a_model_writes(run, problems, tiny_gpt2, tmp_path):
     ("words", "says"),
     [
         ([], ["this runs code that a model wrote", "--run-untrusted-code", "--syntax-only"]),
-        (["--syntax-only", "--run-untrusted-code"], ["--syntax-only runs nothing"]),
+        (["--syntax-only", "--run-untrusted-code"], ["--syntax-only and --run-untrusted-code contradict each other"]),
         (["--run-untrusted-code", "--samples", "solutions", "--temperature", "1"], ["--temperature", "--samples"]),
         (["--run-untrusted-code", "--samples", "solutions", "--k", "2"], ["k '2' with 1 completions", "-n"]),
         (["--run-untrusted-code", "--samples", "missing.jsonl"], ["missing.jsonl"]),

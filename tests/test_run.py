@@ -23,6 +23,7 @@ from aigc_text.errors import (
     TrainingError,
 )
 from aigc_text.options import TrainingOptions
+from aigc_text.output_file import FolderLock
 from aigc_text.run import hold_out
 from aigc_text.run_folder import delivered_figures
 from aigc_text.seeds import train_seeds
@@ -165,7 +166,7 @@ def test_the_command_line_trains_from_scratch_and_generates(tmp_path, data, caps
 
 
 def test_a_second_run_is_refused_before_torch_is_imported(tmp_path, data):
-    lock = checkpoint.Lock(tmp_path / "out")
+    lock = FolderLock(tmp_path / "out")
     code = (
         "import sys; from aigc_text.cli import main\n"
         f"sys.argv = ['aigc-text', 'train', '--data', {str(data)!r}, '--output', {str(tmp_path / 'out')!r}]\n"
@@ -279,7 +280,7 @@ def test_streamed_data_resumes_where_it_was(tmp_path, data, model):
 
 
 def test_streamed_data_has_no_epochs(tmp_path, data, model):
-    with pytest.raises(OptionError, match="streamed data has none"):
+    with pytest.raises(OptionError, match="--streaming and --epochs 1 contradict each other"):
         list(train(load("gpt2", model), data, tmp_path / "out", streaming=True, sample_by="line", epochs=1, **SMALL))
 
 

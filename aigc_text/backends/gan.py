@@ -43,6 +43,7 @@ NOISE_SAMPLES = 10  # draws of the noise for a text's likelihood
 class GAN(TransformersBackend):
     """A text GAN, trained here on sentences, each a row of its own."""
 
+    model_type = "aigc_text_gan"
     Training: ClassVar[type[TrainingOptions]] = GANTraining
     capabilities = Capabilities(streaming=True, training=True, saving=True, sentences=True, likelihood="exact")
     packing = False

@@ -35,6 +35,7 @@ class RNN(TransformersBackend):
     own, from zeros.
     """
 
+    model_type = "aigc_text_rnn"
     Training: ClassVar[type[TrainingOptions]] = RNNTraining
     bundled = "rnn-captions"
     continuous = True

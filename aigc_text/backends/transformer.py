@@ -235,6 +235,7 @@ AutoModelForCausalLM.register(TransformerConfig, TransformerForCausalLM)
 class Transformer(TransformersBackend):
     """A small GPT, trained here. Its objective is that of all causal models, the next token's likelihood."""
 
+    model_type = "aigc_text_transformer"
     bundled = "transformer-shakespeare"
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.95}
 

@@ -111,6 +111,7 @@ class VAEOptions(GenerationOptions):
 class VAE(TransformersBackend):
     """A sequence VAE, trained here on sentences, each a row of its own."""
 
+    model_type = "aigc_text_vae"
     Options: ClassVar[type[GenerationOptions]] = VAEOptions
     Training: ClassVar[type[TrainingOptions]] = VAETraining
     capabilities = Capabilities(

@@ -15,11 +15,11 @@ from typing import Any, TextIO, cast
 
 import click
 
-from .. import descriptors, processes, registry
+from .. import descriptors, interrupts, output_file, processes, registry
 from ..errors import UserError, described, nearest, one_line
 from ..interrupts import Terminated
 from .mistakes import explained, users_error
-from .terminal import error_stream, guarded, visible
+from .terminal import ReaderGone, error_stream, guarded, visible
 
 COMMANDS = {
     "backends": "List, show and check backends.",
@@ -32,6 +32,8 @@ COMMANDS = {
     "score": "How likely texts are under a model, and where it is surprised.",
     "train": "Fine-tune a model, or train one from scratch.",
 }
+INTERRUPTED = tuple(128 + number for number in interrupts.SIGNALS)  # exit codes
+SAVING = ("train",)  # what an interrupt waits for
 TOGETHER = ("generate", "train")  # what the processes of a launcher do together, so that one of them speaks for all
 
 
@@ -51,8 +53,8 @@ class _Lazy(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as gone:  # click would answer it with exit code 1
-            raise _ReaderGone from gone
+        except BrokenPipeError as error:  # click would take it for a reader that has gone, and end without a word
+            raise _Broken from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # from the table, so that --help imports no command
@@ -69,38 +71,59 @@ def cli(ctx: click.Context, debug: bool) -> None:
         click.echo(ctx.get_help())
 
 
+def script() -> None:
+    """The console script: `main` as a whole process."""
+    output_file.command_started = output_file.process_started()
+    try:
+        main()
+    except SystemExit as end:
+        if end.code in INTERRUPTED:  # taking torch apart would go on for a second and more
+            _leave(end.code)
+        raise
+
+
+def _leave(code: int) -> None:
+    """Ends the process without the interpreter's own end, but for what has asked to be called there."""
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
 def main() -> None:
-    """The console script: runs a command and turns what it raises into a message and an exit code."""
+    """Runs a command and turns what it raises into a message and an exit code, which `SystemExit` carries."""
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
     _quiet_libraries()
     _open_closed()
     _set_encodings()
+    in_time: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if not _together():
         # SIGTERM ends like an interrupt, through the same cleaning up, with its own exit code. Several processes are
         # ended by their launcher, and one that waits for another outside of Python would not hear of it.
         signal.signal(signal.SIGTERM, _terminated)
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else it is under nohup
+            signal.signal(signal.SIGHUP, _terminated)
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, in the background
             signal.signal(signal.SIGINT, _interrupted)
+        if not any(word in SAVING for word in sys.argv[1:2]):
+            in_time = interrupts.ended_in_time()
     elif not processes.is_main():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        with guarded(), descriptors.owned():
+        with in_time, guarded(), descriptors.owned():
             code = _run(debug)
             sys.stdout.flush()
-    except (BrokenPipeError, _ReaderGone):
+    except ReaderGone:
         # The reader has gone; what is still buffered must not raise again while Python shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
     if code == 0 and processes.leave():
         # Threads of the connection outlive it a little, and one that asks for the interpreter while that ends aborts a
         # process whose work is done ("terminate called without an active exception"). So it ends without that.
-        atexit._run_exitfuncs()
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(0)
+        _leave(0)
     sys.exit(code)
 
 
@@ -122,6 +145,8 @@ def _run(debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort, Terminated) as error:
         return _ended(error)
     except BaseException as error:
+        if isinstance(error, _Broken):
+            error = cast(Exception, error.__cause__)
         if told := registry.failed_plugin(error) or users_error(error):
             return _fail(told.message, told.cure, 2, debug)
         if not isinstance(error, Exception):
@@ -145,19 +170,19 @@ def _fail(message: str, cure: str, code: int, debug: bool) -> int:
 def _ended(error: BaseException) -> int:
     terminated = isinstance(error, Terminated)
     click.echo("Terminated" if terminated else "Interrupted", err=True)
-    return 143 if terminated else 130
+    return 128 + (error.args[0] if terminated and error.args else signal.SIGTERM if terminated else signal.SIGINT)
 
 
 class _Interrupted(KeyboardInterrupt):
     """By the user; a plugin may also raise a KeyboardInterrupt."""
 
 
-class _ReaderGone(BaseException):
-    pass
+class _Broken(Exception):
+    """A pipe that has broken, but not our own standard output."""
 
 
-def _terminated(*_: Any) -> None:
-    raise Terminated
+def _terminated(number: int, *_: Any) -> None:
+    raise Terminated(number)
 
 
 def _interrupted(*_: Any) -> None:

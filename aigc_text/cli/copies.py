@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..errors import DataError, OptionError
+from .parameters import refuse_contradictions
 from .streams import destination
 from .terminal import notice, visible, write
 
@@ -59,6 +60,7 @@ def command(
     """
     from .. import copies
 
+    refuse_contradictions("copies")
     for path in (texts_file, source, *([held_out] if held_out else [])):
         if os.path.isdir(path):
             raise OptionError(f"{path} is a folder", "Name a file.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..contradictions import Rule, refuse
 from ..errors import OptionError
 from ..evaluation_options import NOT_FOR_SAMPLES, EvaluationOptions
 from ..options import GenerationOptions
@@ -15,7 +16,7 @@ from ..registry import list_backends
 from ..report import FORMS
 from ..sources import Source
 from ..systems import System
-from .parameters import LOADING, given, key_values, loading_options, options_of
+from .parameters import LOADING, asked_for, given, key_values, loading_options, options_of, refuse_contradictions
 from .terminal import bar, notice, write
 
 if TYPE_CHECKING:
@@ -70,13 +71,15 @@ def command(
     options = EvaluationOptions.parse({k: v for k, v in values.items() if k in EvaluationOptions.fields()})
     generation = {k: v for k, v in values.items() if k not in EvaluationOptions.fields()}
     GenerationOptions.parse(generation)
+    refuse_contradictions("evaluate")
+    _refuse_unused(options, bool(systems or backend or model), samples)
     if compare and not systems:
         raise OptionError("--compare names no model", "E.g. --compare gpt2 vae=runs/vae")
     wanted = [_system(text, loading) for text in systems]
     if backend is not None or model is not None:
         wanted.insert(0, System(label=backend or str(model), backend=backend, model=model, loading=loading))
     wanted += [_file(text) for text in samples]
-    evaluation = Evaluation(
+    with Evaluation(
         wanted,
         _source(data, options),
         _source(train, options) if train else None,
@@ -86,14 +89,31 @@ def command(
         cache=cache,
         batch_size=batch_size,
         overwrite=overwrite,
-    )
-    notice(f"To do: {evaluation.plan()}")
-    report = _shown(evaluation)
+    ) as evaluation:
+        notice(f"To do: {evaluation.plan()}")
+        report = _shown(evaluation)
     write(sys.stdout, report.text(form))
     if output:
         notice(f"The report is in {output}")
     elif options.sweep:
         notice("No picture was drawn: name a folder with --output; the samples are kept, so it takes little time.")
+
+
+def _refuse_unused(options: EvaluationOptions, models: bool, samples: tuple[str, ...]) -> None:
+    """Refuses what would be of no account: how to generate without a model, models that measure nothing, a value swept.
+
+    Raises:
+        OptionError: naming both options, and why.
+    """
+    given = asked_for({name: getattr(options, name) for name in EvaluationOptions.fields()})
+    if samples and not models:
+        others = (*GenerationOptions.fields(), *LOADING, "extra", "batch_size", "cache", "sweep", "sampling")
+        refuse([Rule("samples", n, "texts from elsewhere are not generated") for n in others], given)
+    if options.sweep is not None and (name := options.sweep.partition("=")[0].strip().replace("-", "_")) in given:
+        refuse([Rule("sweep", name, "the sweep sets it")], given)
+    for name, group in (("reference_model", "reference-ppl"), ("feature_model", "mauve")):
+        if group not in options.groups():
+            refuse([Rule("metrics", name, f"it is for the group {group}")], given)
 
 
 def _source(names: tuple[str, ...], options: EvaluationOptions) -> Source:

@@ -6,15 +6,25 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .. import contradictions
 from ..errors import DataError, OptionError
 from ..options import GenerationOptions, drawn_seed
 from ..sandbox import Limits
-from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
+from .parameters import (
+    ENGINE,
+    LOADING,
+    engine_options,
+    given,
+    key_values,
+    loading_options,
+    options_of,
+    refuse_contradictions,
+)
 from .streams import destination
 from .terminal import bar, begun, notice, write
 
@@ -75,13 +85,15 @@ def command(
     from ..problems import read_problems
     from ..sandbox import check_support
 
+    refuse_contradictions("evaluate-code")
     _check_risk(run_untrusted_code, run_unconfined, syntax_only)
     values = given(values)
     limits = Limits.parse({n: values.pop(n) for n in Limits.fields() if n in values})
     loading = {n: values.pop(n) for n in (*LOADING, *ENGINE) if n in values}
-    GenerationOptions.parse({n: v for n, v in values.items() if n != "do_sample"})
+    parsed = GenerationOptions.parse({n: v for n, v in values.items() if n != "do_sample"})
+    contradictions.refuse_generation({**parsed.given(), "do_sample": values.get("do_sample")})
     problems = read_problems(problems_file)
-    if run_untrusted_code and not run_unconfined:
+    if run_untrusted_code:
         check_support()
     sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
     if samples is not None:
@@ -101,17 +113,16 @@ def command(
         found = code.attempts(
             problems, completions, None if syntax_only else limits, confined=not run_unconfined, workers=workers
         )
-        for attempt in _barred(found, len(completions), "reading" if syntax_only else "running"):
-            attempts.append(attempt)
-            if stream is not None:
-                stream.write(code.line_of(attempt))
+        with closing(found):  # which ends the programs that run
+            for attempt in _barred(found, len(completions), "reading" if syntax_only else "running"):
+                attempts.append(attempt)
+                if stream is not None:
+                    stream.write(code.line_of(attempt))
     result = code.summary(attempts, wanted)
     write(sys.stdout, code.table(result) if form == "table" else json.dumps(result) + "\n")
 
 
 def _check_risk(run: bool, unconfined: bool, syntax_only: bool) -> None:
-    if syntax_only and (run or unconfined):
-        raise OptionError("--syntax-only runs nothing", "Leave out --run-untrusted-code and --run-unconfined.")
     if not (run or unconfined or syntax_only):
         raise OptionError(
             "this runs code that a model wrote, which is not done unless you say so",

@@ -9,16 +9,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
 import click
 
-from .. import processes
+from .. import contradictions, processes
 from ..errors import GenerationError, OptionError, ask_author
 from ..options import GenerationOptions, drawn_seed
+from ..output_file import is_stream
 from ..results import Piece
-from .parameters import ENGINE, LOADING, engine_options, given, key_values, loading_options, options_of
-from .streams import destination, standard_input
+from .parameters import (
+    ENGINE,
+    LOADING,
+    engine_options,
+    given,
+    key_values,
+    loading_options,
+    options_of,
+    refuse_contradictions,
+)
+from .streams import destination, standard_input, waiting_input
 from .terminal import bar, begun, notice, write
 
 if TYPE_CHECKING:
@@ -82,27 +92,31 @@ def command(
     """
     from ..api import load
 
+    refuse_contradictions("generate")
     _check_ways(output, form, resume)
     _check_text(prompt, template)
     _check_column(prompts_file, prompt_column, template)
-    if (max_copy is None) != (copy_source is None):
-        raise OptionError("--max-copy and --copy-source go together", "E.g. --max-copy 12 --copy-source train.txt")
     # Everything that can be wrong in the input is found before a model is loaded.
     loading = given({name: values.pop(name) for name in (*LOADING, *ENGINE)})
     # … but whether texts without sampling would be one text: that depends on the backend.
-    GenerationOptions.parse({name: value for name, value in given(values).items() if name != "do_sample"})
+    parsed = GenerationOptions.parse({name: value for name, value in given(values).items() if name != "do_sample"})
+    contradictions.refuse_generation({**parsed.given(), "do_sample": values["do_sample"]})
+    _tell_of_input(prompt, prompts_file)
     guarded = _without_copies(max_copy, copy_source)
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
     sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
-    if output is not None and form == "jsonl":
+    if _is_job(output, form):
         from ..jobs import Job
 
-        job = Job(
-            _read_twice(prompt, prompts_file, template, prompt_column), output, resume=resume, overwrite=overwrite
-        )
-        loaded = guarded(load(backend, model, **loading))
-        loaded.check_prompts(job.prompts)
-        _run(job, loaded, loaded.resolve(None, wanted), sizes)
+        found = _read_twice(prompt, prompts_file, template, prompt_column)
+        with Job(found, output, resume=resume, overwrite=overwrite) as job:
+            if resume and not job.resumes():
+                notice(f"There is nothing to resume for {output}, so it is generated from the beginning.")
+            loaded = guarded(load(backend, model, **loading))
+            loaded.check_prompts(job.prompts)
+            options = loaded.resolve(None, wanted)
+            _tell_of_seed(loaded, options)
+            _run(job, loaded, options, sizes)
         _tell_of_copies(loaded)
         return
     prompts = _prompts(prompt, prompts_file, template, prompt_column)
@@ -110,6 +124,7 @@ def command(
         loaded = guarded(load(backend, model, **loading))
         loaded.check_prompts(prompts)
         options = loaded.resolve(None, wanted)
+        _tell_of_seed(loaded, options)
         if options.seed is None:
             options = loaded.resolve(options, {"seed": drawn_seed()})
         pieces = _all(loaded, loaded.pieces(prompts, options, **sizes), len(prompts), options.num_return_sequences or 1)
@@ -124,6 +139,12 @@ def command(
     _tell_of_copies(loaded)
 
 
+def _tell_of_input(prompt: tuple[str, ...], file: str | None) -> None:
+    """Says that standard input holds something which is not read; loops of a shell have it open for other ends."""
+    if (prompt or file is not None) and waiting_input():
+        notice(f"Standard input is not read, since {'--prompt' if prompt else '--prompts'} is given.")
+
+
 def _without_copies(most: int | None, source: str | None) -> Callable[[Backend], Backend]:
     """What makes a backend draw texts anew that copy too much, if that was asked for; reads the source now."""
     if most is None or source is None:
@@ -135,6 +156,11 @@ def _without_copies(most: int | None, source: str | None) -> Callable[[Backend],
     return lambda backend: WithoutCopies(backend, found, most)
 
 
+def _tell_of_seed(backend: Backend, options: GenerationOptions) -> None:
+    if options.seed is not None and backend.effective(options).get("do_sample") is False:
+        notice(f"Nothing is drawn without sampling, so --seed {options.seed} decides nothing.")
+
+
 def _tell_of_copies(backend: Backend) -> None:
     anew, gave_up = getattr(backend, "drawn_anew", 0), getattr(backend, "gave_up", 0)
     if anew:
@@ -143,13 +169,20 @@ def _tell_of_copies(backend: Backend) -> None:
         notice(f"{gave_up} text(s) copy more than --max-copy allows after all tries; their records say how much.")
 
 
+def _is_job(output: str | None, form: str) -> TypeGuard[str]:
+    """Whether the output is a file of records, which takes its place when all are there."""
+    return output is not None and form == "jsonl" and not is_stream(output)
+
+
 def _check_ways(output: str | None, form: str, resume: bool) -> None:
     """Only a file of records can be gone on with, or be made by several processes."""
-    if output is not None and form == "jsonl":
+    if _is_job(output, form):
         return
     if resume:
-        missing = "--output" if output is None else f"--format {form}"
-        said = f"--resume without {missing}" if output is None else f"--resume with {missing}"
+        if output is None:
+            said = "--resume without --output"
+        else:
+            said = f"--resume with --output {output}" if is_stream(output) else f"--resume with --format {form}"
         raise OptionError(f"{said}: only a file of records can be gone on with", "Give --output FILE --format jsonl.")
     if processes.world() > 1:
         raise OptionError(
@@ -245,8 +278,6 @@ def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None, co
     from ..prompts import fill, read_prompts
 
     if file is not None:
-        if prompt:
-            raise OptionError("--prompt and --prompts exclude each other", "Put all prompts into the file.")
         return list(read_prompts(file, template, column))
     found = list(prompt) or [_piped()]
     return [fill(template, {"prompt": p}, "the prompt") for p in found] if template is not None else found

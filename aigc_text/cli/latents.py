@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..contradictions import flag
 from ..errors import BackendError, DataError, OptionError, nearest
-from .parameters import LOADING, given, loading_options
-from .streams import refuse_taken
+from ..output_file import OutputFile
+from .parameters import LOADING, asked_for, given, loading_options
 from .terminal import notice
 
 if TYPE_CHECKING:
@@ -67,21 +68,49 @@ def command(
     from ..api import find, load
 
     # Everything that can be wrong in the input is found before a model is loaded.
-    paths = [_checked(output, overwrite, difference, group_column) for output in outputs]
-    name, cls, model = find(backend or ("vae" if model is None else None), model)
-    if not cls.capabilities.latents:
-        raise BackendError(f"backend {name!r} has no latents", "These have: vae. See: aigc-text backends")
-    texts, groups = _read(file, text_column, group_column)
-    chosen = _groups(difference, groups) if difference else None
-    loaded: Any = load(name, model, **given({name: values[name] for name in LOADING}))
-    found = loaded.posteriors(texts)
-    for path in paths:
-        with _told(path):
-            _write(path, texts, groups, chosen, found, loaded, log_variance, seed)
-        notice(f"{path}: {len(texts)} texts, {found.mean.shape[1]} units")
+    _refuse_unused(outputs)
+    for output in outputs:
+        _check(output, difference, group_column)
+    with ExitStack() as claims:
+        files = [claims.enter_context(OutputFile(output, overwrite)) for output in outputs]
+        name, cls, model = find(backend or ("vae" if model is None else None), model)
+        if not cls.capabilities.latents:
+            raise BackendError(f"backend {name!r} has no latents", "These have: vae. See: aigc-text backends")
+        texts, groups = _read(file, text_column, group_column)
+        chosen = _groups(difference, groups) if difference else None
+        loaded: Any = load(name, model, **given({name: values[name] for name in LOADING}))
+        found = loaded.posteriors(texts)
+        for target in files:
+            write = _writer(target.name, texts, groups, chosen, found, loaded, log_variance, seed)
+            with target.replaced() as temporary:
+                write(temporary)
+            notice(f"{target.name}: {len(texts)} texts, {found.mean.shape[1]} units")
 
 
-def _checked(output: str, overwrite: bool, difference: str | None, group_column: str | None) -> Path:
+USES = {
+    "log_variance": (".parquet",),
+    "difference": (".json",),
+    "seed": PICTURES,
+    "group_column": KINDS[:1] + KINDS[2:],
+}
+
+
+def _refuse_unused(outputs: tuple[str, ...]) -> None:
+    """Refuses an option that is of no account to any of the files.
+
+    Raises:
+        OptionError: naming it, the files and what it is for.
+    """
+    kinds = {Path(output).suffix.lower() for output in outputs}
+    for name in asked_for({}):
+        if name in USES and kinds.isdisjoint(USES[name]):
+            what = f"{flag(name)} and --output {' '.join(outputs)} contradict each other"
+            raise OptionError(
+                f"{what}: it is for {', '.join(USES[name])}", f"Leave {flag(name)} out, or add an --output."
+            )
+
+
+def _check(output: str, difference: str | None, group_column: str | None) -> None:
     path = Path(output)
     kind = path.suffix.lower()
     if kind not in KINDS:
@@ -93,8 +122,6 @@ def _checked(output: str, overwrite: bool, difference: str | None, group_column:
         )
     if not path.absolute().parent.is_dir():
         raise OptionError(f"--output {output}: there is no folder {path.parent}", "Make it first, or choose another.")
-    refuse_taken(path, overwrite)
-    return path
 
 
 def _read(file: str, text_column: str, group_column: str | None) -> tuple[list[str], list[str] | None]:
@@ -123,15 +150,7 @@ def _groups(difference: str, groups: list[str] | None) -> tuple[str, str]:
     return names[0], names[1]
 
 
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror}", "Choose another --output.") from None
-
-
-def _write(
+def _writer(
     path: Path,
     texts: list[str],
     groups: list[str] | None,
@@ -140,20 +159,16 @@ def _write(
     loaded: Any,
     variances: bool,
     seed: int,
-) -> None:
-    """A file of the kind that its name ends with, which appears when it is complete."""
-    from ..checkpoint import whole
-
-    if path.suffix.lower() in PICTURES:
-        _picture(path, texts, groups, found, loaded, seed)
-        return
-    with whole(path) as temporary:
-        if path.suffix.lower() == ".parquet":
-            _table(temporary, texts, groups, found, variances, loaded)
-        elif path.suffix.lower() == ".npy":
-            _array(temporary, found)
-        else:
-            _difference(temporary, chosen, groups, found, loaded)
+) -> Callable[[Path], None]:
+    """What writes a file of the kind that its name ends with; all that the model does for it is done here."""
+    kind = path.suffix.lower()
+    if kind in PICTURES:
+        return _picture(texts, groups, found, loaded, seed)
+    if kind == ".parquet":
+        return lambda place: _table(place, texts, groups, found, variances, loaded)
+    if kind == ".npy":
+        return lambda place: _array(place, found)
+    return lambda place: _difference(place, chosen, groups, found, loaded)
 
 
 def _table(
@@ -180,7 +195,7 @@ def _difference(path: Path, chosen: Any, groups: Any, found: Any, loaded: Any) -
     loaded.difference(one, other).write(path)
 
 
-def _picture(path: Path, texts: list[str], groups: list[str] | None, found: Any, loaded: Any, seed: int) -> None:
+def _picture(texts: list[str], groups: list[str] | None, found: Any, loaded: Any, seed: int) -> Callable[[Path], None]:
     """Draws at most so many texts as can be told apart, evenly spread."""
     import numpy as np
 
@@ -192,4 +207,4 @@ def _picture(path: Path, texts: list[str], groups: list[str] | None, found: Any,
     again = loaded.posteriors(written).mean.numpy()
     prior = np.random.default_rng(seed).standard_normal((len(chosen), again.shape[1]))
     some = None if groups is None else [groups[n] for n in chosen]
-    draw(found.mean.numpy()[chosen], again, prior, some, path)
+    return lambda place: draw(found.mean.numpy()[chosen], again, prior, some, place)

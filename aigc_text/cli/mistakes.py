@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from ..errors import UserError, described, one_line, out_of_memory, shell
+from ..output_file import NO_ROOM
 from ..registry import takers
-from .streams import NO_ROOM
 
 #: What other programs call our options.
 SYNONYMS = {
@@ -68,7 +68,8 @@ def users_error(error: BaseException) -> UserError | None:
     Args:
         error: that nothing closer to its cause has turned into a `UserError`.
     """
-    if isinstance(error, OSError) and error.errno is not None:
+    ours = isinstance(error, BrokenPipeError)  # whoever reads standard output has been told apart already
+    if isinstance(error, OSError) and error.errno is not None and not ours:
         where = " -> ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         said = error.strerror or os.strerror(error.errno)
         return UserError(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
+from .. import contradictions
 from ..errors import OptionError, nearest, one_line
-from ..options import Options, value_type
+from ..options import Options, TrainingOptions, value_type
 
 SHORT = {"num_return_sequences": ["-n"], "num_samples": ["-n"], "stop_strings": ["--stop"]}
 
@@ -75,6 +77,69 @@ def engine_options(command: Any) -> Any:
 def given(values: dict[str, Any]) -> dict[str, Any]:
     """Those that the user gave."""
     return {k: v for k, v in values.items() if v is not None and v != ()}
+
+
+def asked_for(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the running command's options that the user asked for.
+
+    What a file of options says counts where it differs from the default, for a run's own record holds all options.
+
+    Args:
+        typed: values by name as their option classes have read them.
+    """
+    context = click.get_current_context()
+    found = {}
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        value, source = typed.get(name, context.params.get(name)), context.get_parameter_source(name)
+        if (
+            source is ParameterSource.COMMANDLINE
+            or source is ParameterSource.DEFAULT_MAP
+            and value != _default(parameter)
+        ):
+            found[name] = value
+    return found
+
+
+def overridden(rules: Sequence[contradictions.Rule]) -> list[str]:
+    """Options of a file that contradict one of the command line, which overrides them."""
+    context = click.get_current_context()
+    where = {str(p.name): context.get_parameter_source(str(p.name)) for p in context.command.params}
+    pairs = [pair for rule in rules if not rule.needs for pair in ((rule.one, rule.other), (rule.other, rule.one))]
+    line, file = ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP
+    return [other for one, other in pairs if where.get(one) is line and where.get(other) is file]
+
+
+def _default(parameter: click.Parameter) -> Any:
+    known = TrainingOptions.fields()
+    return known[str(parameter.name)].default if parameter.name in known else parameter.default
+
+
+def refuse_contradictions(command: str, typed: Mapping[str, Any] | None = None) -> None:
+    """Refuses options of the running command that contradict each other, before anything else is done.
+
+    Args:
+        command: its name in the table.
+        typed: values by name as their option classes have read them.
+
+    Raises:
+        OptionError: naming both options, and why.
+    """
+    values = click.get_current_context().params
+    given = asked_for(typed or {})
+    contradictions.refuse(contradictions.COMMANDS[command], given, {**values, **(typed or {})})
+    _refuse_twice(given)
+
+
+def _refuse_twice(given: Mapping[str, Any]) -> None:
+    """Refuses `-o name=value` for an option that was given by its own name too."""
+    for pair in (*given.get("extra", ()), *given.get("config", ())):
+        name = pair.partition("=")[0].replace("-", "_")
+        if given.get(name) not in (None, ()):
+            own = contradictions.flag(name, given[name])
+            raise OptionError(
+                f"-o {pair} and {own} contradict each other: they are one option", f"Leave -o {name} out."
+            )
 
 
 OF_FILE = "aigc_text.pairs"  # where a context keeps the pairs of a file of options

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import click
-from click.core import ParameterSource
 
 from ..errors import OptionError
-from .streams import destination, refuse_taken
+from ..output_file import OutputFile, is_stream
+from .parameters import refuse_contradictions
+from .streams import written
 from .terminal import notice, write
 
 KEY = "report.key.json"
-PAGE, TALLY = ("output", "overwrite", "title", "seed", "pairs", "samples"), ("key", "form")  # whose options are whose
 
 
 @click.command()
@@ -33,9 +32,7 @@ PAGE, TALLY = ("output", "overwrite", "title", "seed", "pairs", "samples"), ("ke
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="With --tally."
 )
-@click.pass_context
 def command(
-    context: click.Context,
     runs: tuple[str, ...],
     output: str | None,
     overwrite: bool,
@@ -57,38 +54,28 @@ def command(
     aigc-text report lstm=runs/a gpt=runs/b comparison/ --output report.html
     aigc-text report --tally answers-ann.json answers-bob.json --key report.key.json
     """
-    _refuse_others(context, PAGE if tallied else TALLY, tallied)
+    refuse_contradictions("report")
     if tallied:
         from ..tally import tally, written
 
         write(sys.stdout, written(tally(runs, KEY if key is None else key), form))
         return
-    _write(runs, _checked(output, overwrite), overwrite, title, seed, pairs, samples)
+    with ExitStack() as claims:
+        path = _page(output)
+        page = claims.enter_context(OutputFile(path, overwrite))
+        if page.direct and pairs:
+            notice("There is no blind comparison: its key needs a file beside the page.")
+        key_file = None if page.direct else claims.enter_context(OutputFile(_key(path), overwrite))
+        _write(runs, page, key_file, title, seed, 0 if page.direct else pairs, samples)
 
 
-def _refuse_others(context: click.Context, names: Sequence[str], tallied: bool) -> None:
-    """Refuses the options of a page with --tally, and those of a tally without: none is ignored.
-
-    Raises:
-        OptionError: one of them was given.
-    """
-    for name in names:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = f"--{'format' if name == 'form' else name}"
-            if tallied:
-                raise OptionError(f"{option} belongs to a page, and --tally writes none", f"Leave {option} out.")
-            raise OptionError(f"{option} belongs to --tally", "Add --tally, and give files of answers.")
-
-
-def _checked(output: str | None, overwrite: bool) -> Path:
-    """The page's file, if it and its key may be written."""
+def _page(output: str | None) -> Path:
+    """The page's file, by its name."""
     if not output:
         raise OptionError("nothing says where the page goes", "Add --output report.html")
     path = Path(output)
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in (".html", ".htm") and not is_stream(path):
         raise OptionError(f"--output {output} is no name of a web page", "E.g. --output report.html")
-    for file in (path, _key(path)):
-        refuse_taken(file, overwrite)
     return path
 
 
@@ -97,18 +84,24 @@ def _key(page: Path) -> Path:
 
 
 def _write(
-    runs: tuple[str, ...], path: Path, overwrite: bool, title: str | None, seed: int, pairs: int, samples: int
+    runs: tuple[str, ...],
+    file: OutputFile,
+    key_file: OutputFile | None,
+    title: str | None,
+    seed: int,
+    pairs: int,
+    samples: int,
 ) -> None:
     from ..page import build
 
     page = build(runs, title=title, seed=seed, pairs=pairs, samples=samples)
     with ExitStack() as files:  # the key is there before its page is
-        stream = files.enter_context(destination(str(path), overwrite))
-        if page.sheet is not None:
-            files.enter_context(destination(str(_key(path)), overwrite)).write(page.sheet.key())
+        stream = files.enter_context(written(file))
+        if page.sheet is not None and key_file is not None:
+            files.enter_context(written(key_file)).write(page.sheet.key())
         stream.write(page.html)
     for text in page.notices:
         notice(text)
-    notice(f"The page is {path}")
-    if page.sheet is not None:
-        notice(f"Whose texts its {len(page.sheet.pairs)} pairs are is in {_key(path)}: keep it from the raters.")
+    notice(f"The page is {file.name}")
+    if page.sheet is not None and key_file is not None:
+        notice(f"Whose texts its {len(page.sheet.pairs)} pairs are is in {key_file.name}: keep it from the raters.")

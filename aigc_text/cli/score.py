@@ -7,14 +7,16 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from ..errors import DataError, OptionError
-from .parameters import LOADING, given, loading_options
-from .streams import destination, refuse_taken, standard_input
+from ..output_file import OutputFile
+from .parameters import LOADING, given, loading_options, refuse_contradictions
+from .streams import standard_input, stream_to
 from .terminal import bar, begun, notice, raw, visible, write
 
 if TYPE_CHECKING:
@@ -79,25 +81,31 @@ def command(
     from ..likelihood import total
 
     # Everything that can be wrong in the input is found before a model is loaded.
-    drawn = _picture(picture, output, overwrite)
-    name, cls, model = find(backend, model)
-    if not cls.capabilities.likelihood:
-        raise no_likelihood(name)
-    texts, count = _texts(file, text_column, sample_by)
+    _check_picture(picture, output)
+    if overwrite and output is None and picture is None:
+        raise OptionError("--overwrite without --output or --picture: there is no file to replace", "Leave it out.")
     if form is None:
         form = "color" if output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "jsonl"
-    with destination(output, overwrite) as stream:
+    refuse_contradictions("score", {"form": form})
+    with ExitStack() as claims:
+        target = None if output is None else claims.enter_context(OutputFile(output, overwrite))
+        drawn = None if picture is None else claims.enter_context(OutputFile(picture, overwrite, "--picture"))
+        name, cls, model = find(backend, model)
+        if not cls.capabilities.likelihood:
+            raise no_likelihood(name)
+        texts, count = _texts(file, text_column, sample_by)
         loaded = load(name, model, **given({name: values[name] for name in LOADING}))
         scores = loaded.score(texts, **given({"batch_size": batch_size}))
-        if output is not None:
+        if target is not None:
             scores = _counted(scores, count)
         blocks: list[Block] = []
-        if drawn:
+        if drawn is not None:
             scores = _kept(scores, blocks, loaded)
         show = _write_colours if form == "color" else _write_records
-        found = total(show(stream, scores, loaded, tokens))
-    if drawn:
-        _draw(blocks, f"{_source(loaded)}: {_figures(found)}", drawn)
+        with stream_to(target) as stream:
+            found = total(show(stream, scores, loaded, tokens))
+        if drawn is not None:
+            _draw(blocks, f"{_source(loaded)}: {_figures(found)}", drawn)
     notice(f"{_source(loaded)}, {_counts(found)}: {_figures(found)} ({found.kind})")
 
 
@@ -115,18 +123,16 @@ def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], 
     return texts, len(texts)
 
 
-def _picture(picture: str | None, output: str | None, overwrite: bool) -> Path | None:
+def _check_picture(picture: str | None, output: str | None) -> None:
     if picture is None:
-        return None
+        return
     path = Path(picture)
     if path.suffix.lower() not in PICTURES:
         raise OptionError(f"--picture {picture} is of no known kind", f"Allowed endings: {', '.join(PICTURES)}")
-    if output is not None and path.absolute() == Path(output).absolute():
+    if output is not None and os.path.realpath(picture) == os.path.realpath(output):
         raise OptionError(f"--picture and --output are both {picture}", "Give two names.")
     if not path.absolute().parent.is_dir():
         raise OptionError(f"--picture {picture}: there is no folder {path.parent}", "Make it first, or choose another.")
-    refuse_taken(path, overwrite, "--picture")
-    return path
 
 
 def _counted(scores: Iterator[Score], total: int) -> Iterator[Score]:
@@ -223,15 +229,15 @@ def _demand_tokens(score: Score, backend: Backend) -> None:
         )
 
 
-def _draw(blocks: list[Block], caption: str, picture: Path) -> None:
-    from .. import checkpoint, surprise, text_plots
+def _draw(blocks: list[Block], caption: str, picture: OutputFile) -> None:
+    from .. import surprise, text_plots
 
     caption = visible(caption)
-    if picture.suffix.lower() == ".html":
-        with checkpoint.whole(picture) as temporary:
+    with picture.replaced() as temporary:
+        if temporary.suffix.lower() == ".html":
             temporary.write_text(surprise.page(blocks, caption), encoding="utf-8")
-    else:
-        text_plots.draw(blocks, caption, picture)
+        else:
+            text_plots.draw(blocks, caption, temporary)
 
 
 def _source(backend: Backend) -> str:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
-from ..errors import DataError, OptionError
+from ..errors import DataError
+from ..output_file import OutputFile
 from .terminal import notice
-
-#: What the system says when nothing more can be written.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def standard_input() -> str:
@@ -40,57 +38,51 @@ def standard_input() -> str:
         raise DataError(f"standard input is not UTF-8 at byte {error.start + 1}", "Convert it with iconv.") from None
 
 
+def waiting_input() -> bool:
+    """Whether standard input holds something that can be read now: a file that is not at its end, or a full pipe."""
+    try:
+        number = sys.stdin.fileno()
+        mode = os.fstat(number).st_mode
+        if stat.S_ISREG(mode):
+            return os.lseek(number, 0, os.SEEK_CUR) < os.fstat(number).st_size
+        if not stat.S_ISFIFO(mode):
+            return False
+        import fcntl
+        import termios
+
+        return any(fcntl.ioctl(number, termios.FIONREAD, bytes(4)))
+    except (OSError, ValueError, ImportError, AttributeError):
+        return False
+
+
 @contextmanager
 def destination(output: str | None, overwrite: bool) -> Iterator[TextIO]:
-    """Standard output, or `FILE.partial` that becomes FILE at the end.
+    """Standard output, or `FILE.partial` that becomes FILE at the end; claimed before anything else is done.
 
     Raises:
-        OptionError: either is there already, or cannot be written.
+        OptionError: another process is writing it, it is there already, or it cannot be written.
     """
-    if output is None:
-        yield sys.stdout
-        return
-    path, partial = Path(output), Path(f"{output}.partial")
-    place = os.getcwd()  # a plugin may change it
-    refuse_taken(path, overwrite)
-    refuse_taken(partial, overwrite)
-    try:
-        stream = partial.open("w", encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise OptionError(f"{partial} cannot be written: {error.strerror}", "Choose another --output.") from None
-    try:
+    with nullcontext() if output is None else OutputFile(output, overwrite) as file, stream_to(file) as stream:
         yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    except BaseException as error:
-        with suppress(OSError):
-            stream.close()
-        with suppress(FileNotFoundError):  # somebody may have removed it
-            if os.stat(os.path.join(place, partial)).st_size:
-                notice(f"What was finished is in {partial}")
-            else:
-                os.unlink(os.path.join(place, partial))
-        if isinstance(error, OSError) and error.errno in NO_ROOM:
-            raise OptionError(
-                f"{partial} cannot be written: {error.strerror}", "Make room, or choose another --output."
-            ) from error
-        raise
-    stream.close()
-    try:
-        os.replace(os.path.join(place, partial), os.path.join(place, path))
-    except OSError as error:
-        raise OptionError(f"{path} cannot be written: {error.strerror}", "Choose another --output.") from None
 
 
-def refuse_taken(path: Path, overwrite: bool, option: str = "--output") -> None:
-    """Refuses a file that is there already, unless it may be replaced.
+def stream_to(file: OutputFile | None) -> AbstractContextManager[TextIO]:
+    """Standard output, or the text of a file that is claimed."""
+    return nullcontext(sys.stdout) if file is None else written(file)
+
+
+@contextmanager
+def written(file: OutputFile) -> Iterator[TextIO]:
+    """The text of a file that is claimed; an error says where what was finished is.
 
     Raises:
-        OptionError: it is there, or it is a folder.
+        OptionError: it cannot be written.
     """
-    if os.path.isdir(path):
-        raise OptionError(f"{path} is a folder", f"Give a file's name with {option}.")
-    if os.path.exists(path) and not os.path.isfile(path):  # it would be replaced by a file
-        raise OptionError(f"{path} is a device or a pipe, not a file", f"Leave {option} out and redirect the output.")
-    if os.path.exists(path) and not overwrite:
-        raise OptionError(f"{path} exists already", f"Choose another {option}, or replace it with --overwrite.")
+    try:
+        with file.text() as stream:
+            yield stream
+    except BaseException:
+        with suppress(OSError):
+            if not file.direct and os.path.getsize(file.partial):
+                notice(f"What was finished is in {file.partial}")
+        raise

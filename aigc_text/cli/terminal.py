@@ -50,6 +50,40 @@ class Guarded:
             self.write(line)
 
 
+class ReaderGone(BaseException):
+    """Whoever read our standard output has gone, so there is nothing left to do."""
+
+
+class _Outgoing:
+    """Standard output whose reader may go; no other pipe that breaks is taken for it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        with _leaving():
+            return self.stream.write(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        with _leaving():
+            self.stream.writelines(lines)
+
+    def flush(self) -> None:
+        with _leaving():
+            self.stream.flush()
+
+
+@contextmanager
+def _leaving() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
 class _Lasting:
     """Standard error whose reader may go, or whose device may be full: what is said then goes nowhere."""
 
@@ -89,11 +123,15 @@ def _is_bar(caller: dict[str, Any]) -> bool:
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Guards both streams: standard output on a terminal only, for files and pipes get it byte for byte."""
+    """Guards both streams; files and pipes get standard output byte for byte.
+
+    Raises:
+        ReaderGone: nobody reads standard output any more.
+    """
     out, err = sys.stdout, sys.stderr
     try:
-        if out.isatty():
-            sys.stdout = cast(TextIO, Guarded(out, hides=False))
+        outgoing = cast(TextIO, _Outgoing(out))
+        sys.stdout = cast(TextIO, Guarded(outgoing, hides=False)) if out.isatty() else outgoing
         sys.stderr = error_stream(err)
         yield
     finally:

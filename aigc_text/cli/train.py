@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import interrupts, processes
+from .. import contradictions, interrupts, processes
 from ..errors import OptionError, shell
 from ..options import TrainingOptions
 from ..results import Progress
-from .parameters import config_option, given, key_values, options_of, remembered
+from .parameters import (
+    asked_for,
+    config_option,
+    given,
+    key_values,
+    options_of,
+    overridden,
+    refuse_contradictions,
+    remembered,
+)
 from .terminal import bar, begun, notice
 
 if TYPE_CHECKING:
@@ -99,31 +108,25 @@ def command(
     from ..api import find
     from ..loading import choose_device
     from ..run import read_data, train
-    from ..run_folder import RunFolder
+    from ..run_folder import RunFolder, SeedsFolder
     from ..seeds import train_seeds
     from ..sources import Source
 
-    if not from_scratch and (tokenizer is not None or vocab_size is not None):
-        raise OptionError("--tokenizer and --vocab-size are for a new model", "Add --from-scratch.")
-    if from_scratch and model:
-        raise OptionError(f"--from-scratch and --model {model} exclude each other", "Leave one of them out.")
-    if from_scratch and values["lora_rank"]:
-        rank = values["lora_rank"]
-        raise OptionError(
-            f"--from-scratch and --lora-rank {rank} exclude each other: an adapter is saved without its base",
-            "Leave --lora-rank out, or adapt a saved model: --model FOLDER instead of --from-scratch.",
-        )
     if device is not None:
         choose_device(device)  # at once, and from scratch too
+    for name in overridden((*contradictions.TRAINING, *contradictions.COMMANDS["train"])):
+        values.pop(name, None)
+    options = TrainingOptions.parse(given(values))
+    typed = {name: getattr(options, name) for name in TrainingOptions.fields()}
+    refuse_contradictions("train", typed)
+    contradictions.refuse_training({**asked_for(typed), "group": options.group, "validation": validation}, typed)
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # else the loop takes a GPU wherever there is one
-    if merge and not values["lora_rank"]:
-        raise OptionError("--merge is for LoRA", "Add --lora-rank, e.g. --lora-rank 8.")
-    options = TrainingOptions.parse(given(values))
     for what in (data, validation):
         if what:
             Source.of(what, options).check()
-    folder = RunFolder(output, resume) if seeds == 1 else None  # before torch is imported: told at once if taken
+    # Before torch is imported: told at once if it is taken.
+    folder = RunFolder(output, resume) if seeds == 1 else SeedsFolder(output)
     try:
         name, cls, model = find(backend, model)
         fields, own = _sorted_out(cls, key_values(config))
@@ -131,19 +134,21 @@ def command(
 
         def make(seed: int) -> Backend:
             if from_scratch:
+                if device is not None:
+                    choose_device(device)  # refuses one that is not there; the loop takes the best there is
                 examples, _ = read_data(data, validation, options)
                 return _fresh(name, examples, tokenizer, vocab_size, options, fields, seed)
             return _pretrained(name, model, device, fields)
 
         more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
-        if folder is None:
-            _show(train_seeds(make, data, output, seeds, resume=resume, **more), output)
+        if isinstance(folder, SeedsFolder):
+            _show(train_seeds(make, data, folder, seeds, resume=resume, **more), output)
         else:
             _show(train(make(options.seed), data, folder, **more), output)
     finally:
         if folder is not None:
             folder.close()
-    one = f"{output}/seed-{options.seed}" if folder is None else output
+    one = f"{output}/seed-{options.seed}" if isinstance(folder, SeedsFolder) else output
     notice(f"Done: {output}. " + shell("Generate with: aigc-text generate --model {}", Path(one)))
 
 
