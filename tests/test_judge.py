@@ -143,7 +143,7 @@ def test_an_object_does_not_say_what_is_in_it():
         "p = Point(1, y=2); assert p.x == 1 and p.y == 2 and p.moved(1).x == 2 and Point(1, 2) == Point(1, 2)\n"
         "assert str(p) == '(1, 2)' and sum_x([Point(1, 0), Point(5, 0)]) == 6",
         "try:\n    bad()\nexcept ValueError as e:\n    assert 'no good' in str(e)\nelse:\n    assert False",
-        "try:\n    own()\nexcept Exception as e:\n    assert type(e).__name__ + str(e) == 'Minemine'\nelse:\n    assert False",
+        "try: own()\nexcept Exception as e: assert type(e).__name__ + str(e) == 'Minemine'\nelse: assert False",
         "assert Limit == 7 and counted('abca') == {'a': 2, 'b': 1, 'c': 1}",
     ],
 )
