@@ -87,7 +87,7 @@ def validation_rows(
     if not (examples and isinstance(examples[0], str)):
         rows = list(encoder.rows(examples, sized=True))
         return [rows[n] for n in spread(len(rows), options.eval_blocks)]
-    texts = list(_whole_texts(encoder, examples))
+    texts = list(_whole_texts(encoder, examples))  # type: ignore[arg-type]
     spans = [(n, span) for n, (ids, _) in enumerate(texts) for span in spans_of(len(ids), len(encoder.begin), context)]
     lengths = [span.end - span.first for _, span in spans]
     most, longest = options.eval_blocks, options.eval_blocks * encoder.block_size
@@ -111,7 +111,7 @@ def _whole_texts(encoder: Encoder, texts: Iterable[str]) -> Iterator[tuple[list[
     for chunk in chunks(texts, CHUNK):
         for ids, sizes in tokenised(encoder.tokenizer, chunk, sized=True):
             whole = [*encoder.begin, *ids, *encoder.end]
-            known = np.concatenate([before, sizes])  # type: ignore[list-item]
+            known = np.concatenate([before, sizes])
             # What follows the last token belongs to the end of the text, or to the last token where there is no end.
             yield whole, np.append(known[: len(whole) - 1], known[len(whole) - 1 :].sum())
 

@@ -131,7 +131,7 @@ def _plain(label: str) -> str:
     return label.lstrip("_").replace("$", r"\$")
 
 
-def blank(width: float, height: float, layout: str | None = "constrained") -> Any:
+def blank(width: float, height: float, layout: Any = "constrained") -> Any:
     """An empty figure, sizes in inches. It is made without pyplot, whose state and backend are the caller's."""
     from matplotlib.figure import Figure
 

@@ -38,7 +38,7 @@ def train(
     evaluate: Evaluate | None = None,
     checkpoints: Path | None = None,
     resume: bool = False,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Trains `model` in place and yields a report after each update.
 
     Where memory runs out in an update, its batch is computed in halves, which changes nothing but rounding. Within
