@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from commands import MARKOV, Terminal
@@ -103,7 +104,7 @@ def test_a_fault_of_ours_is_exit_code_1_and_one_line(run, monkeypatch):
     told = run(*words)
     assert told.code == 1
     assert told.err.splitlines() == [
-        "Error: internal error: ZeroDivisionError: two",
+        "Error: internal error: ZeroDivisionError: two lines",
         "Run it again with --debug and report it.",
     ]
     assert "Traceback" in run("--debug", *words).err
@@ -113,8 +114,10 @@ def test_a_fault_of_a_plugin_is_its_own_and_exit_code_2(run, plain):
     words = ["generate", "--backend", plain("Faulty"), "--prompt", "stop"]
     told = run(*words)
     assert told.code == 2
+    file, _, _ = plain("Faulty").rpartition(":")
+    line = next(n for n, text in enumerate(Path(file).read_text().split("\n"), 1) if "raise ZeroDivisionError" in text)
     assert told.err.splitlines() == [
-        f"Error: backend file '{plain('Faulty')}' failed: ZeroDivisionError: two lines",
+        f"Error: backend file '{plain('Faulty')}' failed at {file}:{line}: ZeroDivisionError: two lines",
         f"Mend the file, and try it: aigc-text backends check {plain('Faulty')}",
     ]
     assert "Traceback" in run("--debug", *words).err

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import contradictions, interrupts, processes
-from ..errors import OptionError, shell
+from ..errors import OptionError, UserError, shell
 from ..options import TrainingOptions
 from ..results import Progress
 from .parameters import (
@@ -208,6 +208,10 @@ def _show(runs: Iterator[Progress], output: str) -> None:
     except (KeyboardInterrupt, interrupts.Terminated):
         if trained and processes.is_main():
             notice(f"\nThe last update is saved in {output}; the same command with --resume goes on.")
+        raise
+    except Exception as error:
+        if not isinstance(error, UserError) and processes.is_main() and any(Path(output).glob("checkpoints/step-*")):
+            notice(shell("\nCheckpoints are kept; go on with: aigc-text train --resume --output {}", Path(output)))
         raise
 
 
