@@ -125,11 +125,11 @@ class Evaluation:
         self.options, self.wanted = options, options.groups()
         self.generation, self.data = dict(generation), data
         self.output = _folder(output, overwrite)
-        Systems.check(systems, options)
+        Systems.check(systems, options, reserved=[REAL])
         prompts, self.yardstick = self._read(data, train)
         self._check_measures()
         folder = Path(os.path.expanduser(cache)).absolute() if cache is not None else default_folder()
-        self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size, reserved=[REAL])
+        self.systems = Systems(systems, prompts, options, self.generation, folder, batch_size)
         if self.output is not None:
             _make_samples(self.output, [system.label for system in systems])
         self._likelihoods: dict[str, Mapping[str, float | str] | str] = {}
