@@ -128,7 +128,7 @@ class Evaluation:
         self.generation, self.data = dict(generation), data
         self.output, self._lock = _folder(output, overwrite)
         try:
-            Systems.check(systems, options)
+            Systems.check(systems, options, reserved=[REAL])
             self._prepare(systems, data, train, cache, batch_size)
         except BaseException:
             self.close()
@@ -150,7 +150,7 @@ class Evaluation:
             self._check_unswept()
         self._check_measures()
         folder = Path(os.path.expanduser(cache)).absolute() if cache is not None else default_folder()
-        self.systems = Systems(systems, prompts, self.options, self.generation, folder, batch_size, reserved=[REAL])
+        self.systems = Systems(systems, prompts, self.options, self.generation, folder, batch_size)
         if self.output is not None:
             _make_samples(self.output, [system.label for system in systems])
         self._likelihoods: dict[str, Mapping[str, float | str] | str] = {}

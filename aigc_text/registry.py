@@ -266,7 +266,7 @@ def failed_plugin(error: BaseException) -> BackendError | None:
         return None
     name, frame, line = known[-1]
     what, cure = _picked[name]
-    return BackendError(f"{what} failed at {frame.f_code.co_filename}:{line}: {described(error)}", cure)
+    return BackendError(f"{what} failed: {described(error)} ({frame.f_code.co_filename}:{line})", cure)
 
 
 def _top(frame: FrameType) -> str:

@@ -79,7 +79,6 @@ class Systems:
         generation: generation options of the user.
         cache: where samples are kept.
         batch_size: most texts at once.
-        reserved: labels that are taken.
 
     Raises:
         UserError: a label twice, a model that is not there, an option that a backend does not take, a cache that
@@ -94,7 +93,6 @@ class Systems:
         generation: Mapping[str, Any],
         cache: Path,
         batch_size: int,
-        reserved: Sequence[str] = (),
     ) -> None:
         self.systems, self.prompts, self.options = list(systems), prompts, options
         self.generation, self.cache, self.batch_size = generation, cache, batch_size
@@ -102,19 +100,24 @@ class Systems:
         self._loaded: tuple[str, Backend] | None = None
         #: At how many points of the sweep each model generates.
         self.points: dict[str, int] = {}
-        self._check_labels(reserved)
         self._texts = {s.label: self._read(s.samples) for s in self.systems if s.samples is not None}
         self._check_models()
 
     @staticmethod
-    def check(systems: Sequence[System], options: EvaluationOptions) -> None:
-        """Refuses names that stand for nothing, before anything is read or loaded that takes time.
+    def check(systems: Sequence[System], options: EvaluationOptions, reserved: Sequence[str] = ()) -> None:
+        """Refuses labels and names that cannot be used, before anything is read or loaded that takes time.
+
+        Args:
+            systems: whose texts.
+            options: how their samples are read.
+            reserved: labels that are taken.
 
         Raises:
-            UserError: no such backend, model's folder or file of samples.
+            UserError: a label twice, no such backend, model's folder, device or file of samples.
         """
         from . import api
 
+        _check_labels(systems, reserved)
         for device in {(system.loading or {}).get("device") for system in systems} - {None}:
             api.loading.choose_device(device)
         for system in systems:
@@ -142,17 +145,6 @@ class Systems:
         by = counted(models, "model") + (f" at {points} points of the sweep in all" if points > models else "")
         count = counted(points * len(self.prompts), "text")
         return f"{count} to generate ({by}), less those that are in the cache"
-
-    def _check_labels(self, reserved: Sequence[str]) -> None:
-        if not self.systems:
-            raise OptionError("there is nothing to evaluate", "Name a backend: --backend gpt2, or --samples FILE")
-        seen, cure = set(reserved), "Name each: --compare first=runs/a second=runs/b"
-        for system in self.systems:
-            if system.label in seen:
-                raise OptionError(f"the label {system.label!r} is used twice", cure)
-            if len(system.label.splitlines()) > 1:  # it would break a table
-                raise OptionError(f"the label {system.label!r} has more than one line", cure)
-            seen.add(system.label)
 
     def _check_models(self) -> None:
         """Loads each once, so that no option is found to be wrong after an hour of another's sampling."""
@@ -230,6 +222,18 @@ class Systems:
         own = {**pure, "seed": self.options.seed}
         own = {k: v for k, v in own.items() if k in _known(backend)}
         return backend.resolve(None, {**own, **given})
+
+
+def _check_labels(systems: Sequence[System], reserved: Sequence[str]) -> None:
+    if not systems:
+        raise OptionError("there is nothing to evaluate", "Name a backend: --backend gpt2, or --samples FILE")
+    seen, cure = set(reserved), "Name each: --compare first=runs/a second=runs/b"
+    for system in systems:
+        if system.label in seen:
+            raise OptionError(f"the label {system.label!r} is used twice", cure)
+        if len(system.label.splitlines()) > 1:  # it would break a table
+            raise OptionError(f"the label {system.label!r} has more than one line", cure)
+        seen.add(system.label)
 
 
 def _source(samples: str | Path, options: EvaluationOptions) -> Source:

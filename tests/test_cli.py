@@ -117,7 +117,7 @@ def test_a_fault_of_a_plugin_is_its_own_and_exit_code_2(run, plain):
     file, _, _ = plain("Faulty").rpartition(":")
     line = next(n for n, text in enumerate(Path(file).read_text().split("\n"), 1) if "raise ZeroDivisionError" in text)
     assert told.err.splitlines() == [
-        f"Error: backend file '{plain('Faulty')}' failed at {file}:{line}: ZeroDivisionError: two lines",
+        f"Error: backend file '{plain('Faulty')}' failed: ZeroDivisionError: two lines ({file}:{line})",
         f"Mend the file, and try it: aigc-text backends check {plain('Faulty')}",
     ]
     assert "Traceback" in run("--debug", *words).err

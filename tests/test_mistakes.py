@@ -140,9 +140,9 @@ def test_a_run_is_resumed_from_its_own_options(run, tmp_path, monkeypatch, first
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("Exhausted", [f"faulty.py:{LINE['next']}: StopIteration"]),
-        ("Unspeakable", [f"faulty.py:{LINE['raise Ugly']}: Ugly"]),
-        ("Own", [f"faulty.py:{LINE['its own']}: Own: its own"]),
+        ("Exhausted", ["failed: StopIteration", f"faulty.py:{LINE['next']})"]),
+        ("Unspeakable", ["failed: Ugly", f"faulty.py:{LINE['raise Ugly']})"]),
+        ("Own", ["failed: Own: its own", f"faulty.py:{LINE['its own']})"]),
         ("Full", ["No space left on device"]),
     ],
 )
