@@ -75,6 +75,8 @@ TO_FILE = Rule("overwrite", "output", "there is no file to replace", needs=True)
 COMMANDS: dict[str, tuple[Rule, ...]] = {
     "generate": (
         Rule("prompt", "prompts_file", "prompts come from one place"),
+        Rule("prompt_column", "prompts_file", "it is a column of that file", needs=True),
+        Rule("prompt_column", "template", "a template names the columns that it takes"),
         Rule("resume", "overwrite", "the one goes on, the other begins anew"),
         Rule("max_copy", "copy_source", "neither says anything without the other", needs=True),
         Rule("copy_source", "max_copy", "neither says anything without the other", needs=True),

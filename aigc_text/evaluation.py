@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
 from . import checkpoint, figures, frontier
-from .errors import BackendError, DataError, MetricError, OptionError
+from .errors import BackendError, DataError, MetricError, OptionError, shell
 from .evaluation_options import EvaluationOptions
 from .figures import Texts, Yardstick, evenly
 from .output_file import FolderLock, is_stream, refuse_newer
@@ -202,9 +202,8 @@ class Evaluation:
 
     def _check_unswept(self) -> None:
         if self.options.sweep is not None:
-            what = (
-                f"--sweep {self.options.sweep} varies generated texts, and --metrics {','.join(self.wanted)} needs none"
-            )
+            sweep, metrics = self.options.sweep, ",".join(self.wanted)
+            what = shell("--sweep {} varies generated texts, and --metrics {} needs none", sweep, metrics)
             raise OptionError(what, "Leave --sweep out, or ask for metrics of texts too, such as --metrics bleu")
 
     def plan(self) -> str:

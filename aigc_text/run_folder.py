@@ -75,7 +75,7 @@ class RunFolder:
             return
         path = self.path / "options.json"
         if self.resume and path.exists():
-            before = _started_with(path)
+            before = run_options(path)
             now = json.loads(json.dumps(started_with))
             names = [n for n in sorted({*before, *now}) if before.get(n) != now.get(n)]
             if names:
@@ -162,7 +162,12 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _started_with(path: Path) -> dict[str, Any]:
+def run_options(path: Path) -> dict[str, Any]:
+    """The options that a run was begun with.
+
+    Raises:
+        TrainingError: the file is damaged.
+    """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):

@@ -138,7 +138,7 @@ def test_a_broken_pipe_of_our_own_is_not_taken_for_a_reader_that_left(run, monke
 
     monkeypatch.setattr("aigc_text.cli.backends.list_backends", fail)
     told = run("backends")
-    assert told.code == 1 and told.err.startswith("Error: this is a fault of aigc-text: BrokenPipeError")
+    assert told.code == 1 and told.err.startswith("Error: internal error: BrokenPipeError")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ FILES = {"output": "out", "overwrite": True}
 #: A value of each option that is no default; what is not here fails the test, so a new option cannot be forgotten.
 VALUES = {
     "generate": {
-        "backend": "a-backend", "model": "a-model", "prompt": "a prompt", "prompts_file": "p.txt",
+        "backend": "a-backend", "model": "a-model", "prompt": "a prompt", "prompts_file": "p.jsonl",
+        "prompt_column": "a column",
         "template": "T-{prompt}", "suffix": "a-suffix", "extra": "mine=19", "form": "json", "echo": False,
         "resume": True, "max_copy": "23", "copy_source": "p.txt", **GENERATION, **LOADING, **ENGINE, **SIZES, **FILES,
     },
@@ -236,8 +237,11 @@ def watched(place, monkeypatch):
 
     class Evaluation(contextlib.nullcontext):
         def __init__(self, *given, **more):
-            super().__init__()
+            super().__init__(self)
             see("evaluation", *map(vars, given[0]), *(vars(g) if hasattr(g, "what") else g for g in given[1:]), **more)
+
+        def plan(self):
+            return ""
 
     class Source(copies.Source):
         def __init__(self, *given):
@@ -276,6 +280,7 @@ def watched(place, monkeypatch):
     line = json.dumps({"text": "a", "body": "b", "q": "c", "a": "d"}) + "\n"
     file(place, "d.jsonl", line)
     file(place, "two.jsonl", line * 2)
+    file(place, "p.jsonl", json.dumps({"prompt": "a filed prompt", "a column": "a filed prompt of a column"}) + "\n")
     file(place, "texts.jsonl", '{"text": "a", "body": "b"}\n')
     return place
 

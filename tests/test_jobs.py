@@ -324,7 +324,7 @@ def test_a_run_that_another_process_makes_is_left_alone(refused, run, broken):
         (["--resume", "--format", "jsonl"], ["--resume without --output"]),
         (["--resume", "--output", "out.txt"], ["--resume with --format text", "--format jsonl"]),
         (["--resume", "--output", "out.txt", "--format", "json"], ["--resume with --format json"]),
-        (["--resume", "--overwrite", "--output", "o", "--format", "jsonl"], ["--resume and --overwrite exclude"]),
+        (["--resume", "--overwrite", "--output", "o", "--format", "jsonl"], ["--resume and --overwrite contradict"]),
         (["--batch-tokens", "0"], ["--batch-tokens"]),
         (["--format", "jsonl", "--output", "no/out"], ["out.partial cannot be written: there is no such folder"]),
         (["--format", "jsonl", "--output", "."], ["is a folder"]),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 import click
 
 from .. import contradictions, processes
-from ..errors import GenerationError, OptionError, ask_author
+from ..errors import GenerationError, OptionError, ask_author, shell
 from ..options import GenerationOptions, drawn_seed
 from ..output_file import is_stream
 from ..results import Piece
@@ -95,7 +95,6 @@ def command(
     refuse_contradictions("generate")
     _check_ways(output, form, resume)
     _check_text(prompt, template)
-    _check_column(prompts_file, prompt_column, template)
     # Everything that can be wrong in the input is found before a model is loaded.
     loading = given({name: values.pop(name) for name in (*LOADING, *ENGINE)})
     # … but whether texts without sampling would be one text: that depends on the backend.
@@ -182,20 +181,13 @@ def _check_ways(output: str | None, form: str, resume: bool) -> None:
         if output is None:
             said = "--resume without --output"
         else:
-            said = f"--resume with --output {output}" if is_stream(output) else f"--resume with --format {form}"
+            said = shell("--resume with --output {}", output) if is_stream(output) else f"--resume with --format {form}"
         raise OptionError(f"{said}: only a file of records can be gone on with", "Give --output FILE --format jsonl.")
     if processes.world() > 1:
         raise OptionError(
             f"{processes.world()} processes were started, and they can only make a file of records together",
             "Give --output FILE --format jsonl, or start one process.",
         )
-
-
-def _check_column(file: str | None, column: str | None, template: str | None) -> None:
-    if column and file is None:
-        raise OptionError("--prompt-column chooses a column of a file", "Give the file with --prompts.")
-    if column and template:
-        raise OptionError("--prompt-column and --template exclude each other", "Name the column in the template.")
 
 
 def _check_text(prompts: tuple[str, ...], template: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..contradictions import flag
-from ..errors import BackendError, DataError, OptionError, nearest
+from ..errors import BackendError, DataError, OptionError, nearest, shell
 from ..output_file import OutputFile
 from .parameters import LOADING, asked_for, given, loading_options
 from .terminal import notice
@@ -104,7 +104,8 @@ def _refuse_unused(outputs: tuple[str, ...]) -> None:
     kinds = {Path(output).suffix.lower() for output in outputs}
     for name in asked_for({}):
         if name in USES and kinds.isdisjoint(USES[name]):
-            what = f"{flag(name)} and --output {' '.join(outputs)} contradict each other"
+            given = " ".join(shell("{}", Path(output)) for output in outputs)
+            what = f"{flag(name)} and --output " + f"{given} contradict each other"
             raise OptionError(
                 f"{what}: it is for {', '.join(USES[name])}", f"Leave {flag(name)} out, or add an --output."
             )

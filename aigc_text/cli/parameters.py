@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from .. import contradictions
-from ..errors import OptionError, nearest, one_line
+from ..errors import OptionError, nearest, one_line, shell
 from ..options import Options, TrainingOptions, value_type
 
 SHORT = {"num_return_sequences": ["-n"], "num_samples": ["-n"], "stop_strings": ["--stop"]}
@@ -138,7 +138,7 @@ def _refuse_twice(given: Mapping[str, Any]) -> None:
         if given.get(name) not in (None, ()):
             own = contradictions.flag(name, given[name])
             raise OptionError(
-                f"-o {pair} and {own} contradict each other: they are one option", f"Leave -o {name} out."
+                f"-o {pair} and {own} contradict each other: they are one option", shell("Leave out: -o {}", pair)
             )
 
 
@@ -200,6 +200,9 @@ def remembered(file: str, *ignored: str) -> Callable[[click.Context, click.Param
         known = {**ctx.params, parameter.name: value}
         path = os.path.join(known.get("output") or "", file)
         if known.get("resume") and known.get("output") and os.path.isfile(path):
+            from ..run_folder import run_options
+
+            run_options(Path(path))  # what is damaged is named as the run's record, not as a file of the user's
             defaults, pairs = _of_file(ctx, path, ignored)
             ctx.default_map = {**defaults, **(ctx.default_map or {})}
             ctx.meta[OF_FILE] = {**pairs, **ctx.meta.get(OF_FILE, {})}
