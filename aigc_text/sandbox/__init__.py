@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import selectors
 import signal
 import subprocess
@@ -34,7 +35,6 @@ from .scratch import entries_of, remove, size
 START = Path(__file__).with_name("start.py")
 LOOK = 0.02  # seconds between looks at what a program has written
 PAUSE = 0.001  # seconds after which a process that is told to stop has stopped
-APART = b'["apart", ""]\n'  # what the tests' process says where a second one must run the program
 THREADS = 500  # of one program; those of the C library reach `memory` before
 OUTCOMES = ("passed", "failed", "error", "timeout", "memory", "disk", "output", "ended")
 
@@ -162,6 +162,7 @@ class _Trial:
     def __init__(self, case: Case, limits: Limits, confined: bool, scratch: str, stop: Event) -> None:
         self.case, self.limits, self.confined, self.scratch, self.stop = case, limits, confined, scratch, stop
         self.end = time.monotonic() + 4 * limits.seconds
+        self.nonce = secrets.token_hex(16)  # a verdict without it is none of the tests' process
         folder = re.escape(os.fsencode(os.path.realpath(scratch)))
         self.mapped = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +" + folder + rb"/.*\(deleted\)$", re.MULTILINE)
 
@@ -184,7 +185,7 @@ class _Trial:
             if not apart:
                 self._tell(to_judge[1], apart)
                 stopped = self._watch(verdict[0], output[0])
-                if stopped or self.answer != APART:
+                if stopped or self._answered()[0] != "apart":
                     return self._decide(stopped)
                 self.answer = b""
             self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
@@ -220,7 +221,8 @@ class _Trial:
 
     def _tell(self, pipe: int, apart: bool) -> None:
         case = self.case
-        message = json.dumps([case.program, case.tests, case.given, list(case.names), apart]).encode() + b"\n"
+        told = [case.program, case.tests, case.given, list(case.names), apart, self.nonce]
+        message = json.dumps(told).encode() + b"\n"
         with suppress(BrokenPipeError), os.fdopen(os.dup(pipe), "wb") as stream:
             stream.write(message)
         self._close(pipe)
@@ -296,15 +298,22 @@ class _Trial:
     def _decide(self, stopped: str) -> tuple[str, str]:
         if stopped:
             return stopped, f"more than {self._most(stopped)}"
-        try:
-            outcome, why = json.loads(self.answer)
-        except ValueError:  # it was ended by a limit of its own, or by the tests
-            outcome, why = "gone", "the tests ended without a verdict"
+        outcome, why = self._answered()
         if outcome == "gone":
             return self._how_it_ended(why)
         if outcome != "passed" and why.startswith("MemoryError"):
             return "memory", f"more than {self._most('memory')}"
-        return outcome, " ".join(why.encode("utf-8", "backslashreplace").decode().split())
+        return outcome, " ".join(why.split())
+
+    def _answered(self) -> tuple[str, str]:
+        """(outcome, why) as the tests' process has reported it."""
+        try:
+            nonce, outcome, why = self.answer.decode("ascii").removesuffix("\n").split(" ")
+            if nonce == self.nonce:
+                return outcome, bytes.fromhex(why).decode()
+        except ValueError:
+            pass  # it was ended by a limit of its own, or by the tests
+        return "gone", "the tests ended without a verdict"
 
     def _how_it_ended(self, why: str) -> tuple[str, str]:
         for process in (self.program, self.judge):

@@ -87,18 +87,15 @@ class Judge(Link):
         return found
 
     def _trusting_no_form(self, consult: Callable[[], Any]) -> Any:
-        before, self.gone = self.gone, True  # until it has answered well
         try:
-            found = consult()
-        except MemoryError:
-            raise
-        except Unsent as unsent:
-            self.gone = before
+            return consult()
+        except Unsent as unsent:  # before anything was sent
             raise TypeError(f"{unsent}") from None
-        except Exception as fault:
+        except BaseException as fault:
+            self.gone = True
+            if isinstance(fault, MemoryError) or not isinstance(fault, Exception):
+                raise
             raise Gone from fault
-        self.gone = before
-        return found
 
     def heard(self, out: Any) -> None:
         """What the program has printed, for tests that capture it; outside, it was counted when it was printed."""
