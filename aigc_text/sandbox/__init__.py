@@ -31,6 +31,7 @@ from ..errors import OptionError
 from ..options import Options, option
 from .pure_modules import MODULES
 from .scratch import entries_of, remove, size
+from .ulimits import too_low
 
 START = Path(__file__).with_name("start.py")
 LOOK = 0.02  # seconds between looks at what a program has written
@@ -90,9 +91,15 @@ def check_support() -> None:
     """Makes sure that this machine can lock programs in.
 
     Raises:
-        OptionError: it cannot; says what is missing.
+        OptionError: it cannot; says what is missing, or which limit of this process is too low.
     """
     if missing := _missing():
+        low, enough = too_low()
+        if low:
+            raise OptionError(
+                f"Python cannot start under the hard limit of this process: {low}",
+                f"Start from a shell with a higher one; this is enough: {enough}",
+            )
         raise OptionError(
             f"generated code cannot be locked in here: {missing}",
             "Use a machine with Landlock and seccomp (Linux 5.13 and later), or take the risk: --run-unconfined.",
@@ -105,7 +112,10 @@ def _missing() -> str:
         import resource  # noqa: F401
     except ImportError:
         return f"{sys.platform} has no limits for processes"
-    found = run(Case("", "pass"))
+    try:
+        found = run(Case("", "pass"))
+    except OSError as error:  # too few files may be open to start a process
+        return str(error)
     return "" if found.passed else found.why or found.outcome
 
 
