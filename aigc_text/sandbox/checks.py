@@ -76,8 +76,8 @@ def _called(function: Any, /, *given: Any, **named: Any) -> Any:
     """Calls what the program defines; its StopIteration does not end an iterator that the tests use."""
     try:
         return function(*given, **named)
-    except StopIteration as error:
-        raise RuntimeError("the program raised StopIteration") from error
+    except (StopIteration, StopAsyncIteration) as error:
+        raise RuntimeError(f"the program raised {type(error).__name__}") from error
 
 
 def _guard(value: Any) -> Any:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import ast
 import types
+from collections import Counter, deque
 from collections.abc import Iterator
 
 #: Attributes that data has as well: who asks for one may expect a number or a text.
 _OF_DATA = frozenset(
     name
-    for kind in (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range)
+    for kind in (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, Counter, deque)
     for name in dir(kind)
+) | frozenset(
+    """year month day hour minute second microsecond weekday isoweekday isoformat strftime date time timestamp days
+    seconds microseconds total_seconds quantize normalize sqrt as_tuple group groups span""".split()  # noqa: SIM905
 )
 _OF_FUNCTIONS = frozenset(dir(types.FunctionType))
 

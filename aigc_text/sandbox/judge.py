@@ -35,6 +35,7 @@ class Judge(Link):
         self.asked: Any = None  # an object whose answer to the next question counts
         self.derived: dict[int, Any] = {}  # stand-ins of what came of arithmetic with data
         self.limits: dict[str, None] = {}
+        self.stops = False  # whether the tests name StopIteration; else none ends an iterator of theirs in silence
         self.shared: set[type] = set()  # the classes that the problem itself defines
 
     def verdict(self, program: str, tests: str, given: str, names: list[str]) -> list[str]:
@@ -47,6 +48,7 @@ class Judge(Link):
             names: the only ones that the tests take from the program; so it cannot put a helper of its own in place.
         """
         main = sys.modules["__main__"] = types.ModuleType("__main__")
+        self.stops = "StopIteration" in tests
         checks = Checks(lambda manager: isinstance(manager, Remote), self.ask_about)
         space = main.__dict__
         space.update(checks.namespace())
@@ -85,6 +87,8 @@ class Judge(Link):
         if self.gone:
             raise Gone
         error, found = self._trusting_no_form(lambda: self.consult(what, args, kwargs))
+        if what == "call" and isinstance(error, StopIteration) and not self.stops:
+            raise RuntimeError("the program raised StopIteration") from error
         if error is not None:
             raise error
         return found
@@ -166,15 +170,16 @@ class Judge(Link):
         asked, self.asked = self.asked, None
         return asked is value
 
-    def compares(self, value: Remote, other: Any) -> bool:
+    def compares(self, value: Remote, other: Any, order: bool = False) -> bool:
         """Whether an object may say how it compares with another value.
 
-        Objects of the program compare with each other, unless both have come of arithmetic with data: then neither is
-        what the tests have made.
+        Objects of the program compare with each other, but not where both have come of arithmetic with data, or, for
+        their order, one: there the tests measure a difference.
         """
         if self.take_asked(value):
             return True
-        return isinstance(other, Remote) and not (id(value) in self.derived or id(other) in self.derived)
+        derived = (id(value) in self.derived) + (id(other) in self.derived)
+        return isinstance(other, Remote) and derived < (1 if order else 2)
 
     def as_shared(self, value: Any, like: Any) -> Any:
         """An object of a class that the problem defines, made here from the data in the program's own.
@@ -250,7 +255,7 @@ def _listed(slots: Any) -> list[str]:
 
 def _comparison(what: str) -> Any:
     def compare(self: Any, other: Any) -> Any:
-        if self.link.compares(self, other):
+        if self.link.compares(self, other, order=True):
             return self._ask(what, other)
         return self.link.limit("compares with data", NotImplemented)
 

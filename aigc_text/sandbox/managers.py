@@ -43,6 +43,10 @@ class Managers:
         for node in ast.walk(tree):
             if isinstance(node, ast.withitem) and node.optional_vars and not self.is_tests(node.context_expr):
                 self.programs |= names_in(node.optional_vars)
+        for _ in range(3):  # what is assigned from what the program has made, and so on
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Assign) and self.is_programs(node.value):
+                    self.programs |= {name for target in node.targets for name in names_in(target)}
 
     def is_programs(self, node: ast.AST) -> bool:
         """Whether an expression mentions what the program has made."""

@@ -114,7 +114,7 @@ class _Prepared(ast.NodeTransformer):
         self.expected += expected
         node.body = self._block(node.body)
         self.expected -= expected
-        return node  # type: ignore[no-any-return]
+        return node
 
     def visit_Return(self, node: ast.Return) -> Any:
         self.generic_visit(node)
@@ -139,7 +139,7 @@ class _Prepared(ast.NodeTransformer):
         node.body = self._block(node.body)
         self.inside.pop()
         node.orelse = self._block(node.orelse)
-        return node  # type: ignore[no-any-return]
+        return node
 
     visit_AsyncFor = visit_While = visit_For
 
@@ -147,7 +147,7 @@ class _Prepared(ast.NodeTransformer):
         kept, self.inside, self.doubted = (self.inside, self.doubted), [], 0
         self.generic_visit(node)
         self.inside, self.doubted = kept
-        return node  # type: ignore[no-any-return]
+        return node
 
     visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef
 
@@ -180,7 +180,7 @@ class _Prepared(ast.NodeTransformer):
             for keyword in node.keywords:
                 if keyword.arg == "target":
                     keyword.value = _call("__target__", keyword.value)
-        if "StopIteration" in self.mentioned:
+        if self.mentioned & {"StopIteration", "StopAsyncIteration"}:
             return node
         if programs:
             node.args.insert(0, called)
