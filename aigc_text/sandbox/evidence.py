@@ -22,13 +22,22 @@ _OF_DATA = frozenset(
 _OF_FUNCTIONS = frozenset(dir(types.FunctionType))
 
 
-def with_parameter(tree: ast.Module, names: set[str]) -> set[str]:
-    """The names under test, with those by which `check` knows what it is called with."""
-    found = {*names, "candidate"}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == "check" and node.args.args:
-            found.add(node.args.args[0].arg)
+def with_parameters(tree: ast.Module, names: set[str]) -> set[str]:
+    """The names under test, with those by which functions of the tests know what they are called with."""
+    found = {*names, "candidate", *_parameter_of_check(tree)}
+    functions = {n.name: n.args.args for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    for _ in range(3):  # a function hands it to another
+        for call in calls:
+            for given, parameter in zip(call.args, functions.get(call.func.id, ()), strict=False):  # type: ignore[attr-defined]
+                if isinstance(given, ast.Name) and given.id in found:
+                    found.add(parameter.arg)
     return found
+
+
+def _parameter_of_check(tree: ast.Module) -> set[str]:
+    checks = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "check")
+    return {node.args.args[0].arg for node in checks if node.args.args}
 
 
 def made_by(tree: ast.AST, names: set[str]) -> dict[str, str]:
@@ -66,7 +75,7 @@ def classes(tree: ast.Module, names: set[str], makers: dict[str, str]) -> set[st
     Where all that tests do with the result of a call is to compare it, a class in place of a function decides nothing.
     """
     found = {name for node in ast.walk(tree) for name in _shown(node, names, makers)} - {""}
-    parameters = with_parameter(tree, set())
+    parameters = {"candidate", *_parameter_of_check(tree)}
     if found & parameters:
         found |= {n.id for call in _calls_of_check(tree) for n in ast.walk(call) if isinstance(n, ast.Name)} & names
     if any(isinstance(a, ast.Name) and a.id in found for call in _calls_of_check(tree) for a in call.args):

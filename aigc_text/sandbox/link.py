@@ -11,6 +11,7 @@ import importlib
 import operator
 import sys
 from threading import RLock
+from types import TracebackType
 
 from pure_modules import MODULES
 from values import Channel, Exchange, Gone
@@ -141,6 +142,8 @@ class Link:
             return ["yours", self.theirs[id(value)][0]]
         if isinstance(value, BaseException):
             return self._encode_error(value)
+        if isinstance(value, TracebackType):  # it leads to frames; generators take no stand-in for one
+            return None
         if isinstance(value, type) and (place := _place_of_exception(value)):
             return ["exception", place]
         known = id(value) in self.numbers

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+from collections.abc import Iterator
 
 from evidence import names_in
 
@@ -44,9 +45,15 @@ class Managers:
             if isinstance(node, ast.withitem) and node.optional_vars and not self.is_tests(node.context_expr):
                 self.programs |= names_in(node.optional_vars)
         for _ in range(3):  # what is assigned from what the program has made, and so on
-            for node in ast.walk(tree):
-                if isinstance(node, ast.Assign) and self.is_programs(node.value):
-                    self.programs |= {name for target in node.targets for name in names_in(target)}
+            for targets, value in _flows(tree):
+                if self.is_programs(value):
+                    self.programs |= targets
+        arguments = {n.arg for n in ast.walk(tree) if isinstance(n, ast.arg)}
+        self.tainted = self.programs | arguments | self.functions - self.raisers
+        for _ in range(3):  # what a call may have changed as well
+            for targets, value in _flows(tree, calls=True):
+                if names_in(value) & self.tainted:
+                    self.tainted |= targets - set(dir(builtins))
 
     def is_programs(self, node: ast.AST) -> bool:
         """Whether an expression mentions what the program has made."""
@@ -76,16 +83,30 @@ class Managers:
 
     def fails_by_itself(self, statement: ast.stmt) -> bool:
         """Whether a statement has nothing to do with the program, so that an error in it is the tests' own."""
-        if isinstance(statement.value, ast.Constant):  # type: ignore[attr-defined]
-            return False
         loaded = {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-        own = set(dir(builtins)) - self.variables - self.functions | self.raisers
-        return loaded <= own - self.programs
+        return not loaded & self.tainted and not isinstance(getattr(statement, "value", None), ast.Constant)
 
     def _only_raises(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
         inside = list(ast.walk(node))
         raises = any(isinstance(n, ast.Raise) for n in inside)
         return raises and not any(isinstance(n, ast.Assert) for n in inside) and not self.is_programs(node)
+
+
+def _flows(tree: ast.AST, calls: bool = False) -> Iterator[tuple[set[str], ast.AST]]:
+    """The names that something sets, with what it sets them to; with `calls`, those that a call may change, too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            yield {name for target in node.targets for name in names_in(target)}, node.value
+        elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+            yield names_in(node.target), node.value
+        elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
+            yield names_in(node.target), node.iter
+        elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+            yield names_in(node.optional_vars), node.context_expr
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            yield {node.name}, ast.Module(node.body, [])
+        elif calls and isinstance(node, ast.Call):
+            yield names_in(node), node
 
 
 def _words(node: ast.AST) -> set[str]:

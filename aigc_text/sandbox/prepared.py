@@ -9,7 +9,7 @@ import ast
 import builtins
 from collections.abc import Collection
 
-from evidence import classes, made_by, maker_of, names_in, with_parameter
+from evidence import classes, made_by, maker_of, names_in, with_parameters
 from managers import Managers
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ def prepare(text: str, names: Collection[str]) -> ast.Module:
         names: what they take from the program; `candidate` is what HumanEval calls it.
     """
     tree = ast.parse(text)
-    return ast.fix_missing_locations(_Prepared(tree, with_parameter(tree, set(names))).visit(tree))
+    return ast.fix_missing_locations(_Prepared(tree, with_parameters(tree, set(names))).visit(tree))
 
 
 class _Prepared(ast.NodeTransformer):
@@ -39,6 +39,9 @@ class _Prepared(ast.NodeTransformer):
         self.classes = classes(tree, names, self.made_by)
         self.managers = Managers(tree, names, self.made_by)
         self.mentioned = names_in(tree) | {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        self.defined = {
+            n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
+        }
         self.count = 0
         self.inside: list[str] = []  # the marks of the `with` statements around, and loops, within one function
         self.expected = 0  # statements around that expect an AssertionError
@@ -158,8 +161,7 @@ class _Prepared(ast.NodeTransformer):
         marks = self._marks() if own else []
         return [*_all(marks, True, node), node, *_all(marks, False, node)]
 
-    def visit_Assign(self, node: ast.Assign) -> Any:
-        return self.visit_Expr(node)
+    visit_Assign = visit_Delete = visit_Expr
 
     def _marks(self) -> list[str]:
         return [mark for mark in self.inside if mark != LOOP]
@@ -185,7 +187,7 @@ class _Prepared(ast.NodeTransformer):
         if programs:
             node.args.insert(0, called)
             node.func = ast.copy_location(ast.Name("__called__", ast.Load()), called)
-        elif not (names_in(called) & _LOOKS or isinstance(called, ast.Name) and called.id in _ASKS):
+        elif not (names_in(called) & _LOOKS or isinstance(called, ast.Name) and called.id in _ASKS | self.defined):
             node.args = [self._guarded(a) for a in node.args]
             for keyword in node.keywords:
                 keyword.value = self._guarded(keyword.value)
