@@ -10,12 +10,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .errors import DataError, nearest
 from .formats import read_records, text_of
 from .sandbox import Case
+from .sandbox.pure_modules import MODULES
 
 CURE = (
     "Fields of HumanEval: task_id, prompt, entry_point, test. Of MBPP: task_id, text or prompt, test_list. "
@@ -117,16 +119,37 @@ def _mbpp(place: str, record: Mapping[str, Any]) -> Problem:
     names |= used & _defined(solution)  # one of MBPP's is called sum
     if not names and len(used) == 1:
         names = used
+    modules = {name for name in names & set(MODULES) - _defined(solution) if _is_module(name, tests, given)}
+    names -= modules
+    library = "".join(f"import {name}\n" for name in sorted(modules))
     late = bool(_loaded(given) & names)  # setup that makes objects of the program's classes
     return Problem(
         task_id=task_of(place, record),
-        prompt=f'"""\n{task.strip()}\n{shown}\n"""\n'.replace("\\", "\\\\"),
+        prompt=_docstring(f"\n{task.strip()}\n{shown}\n"),
         tests=f"{setup}\n{shown}" if late else shown,
-        given="" if late else setup,
+        given=library + ("" if late else setup),
         names=tuple(sorted(names)),
         solution=solution,
         whole=True,
     )
+
+
+def _docstring(text: str) -> str:
+    """Python that consists of a text alone."""
+    for character, escaped in (("\\", "\\\\"), ('"""', '\\"\\"\\"'), ("\r", "\\r"), ("\0", "\\x00")):
+        text = text.replace(character, escaped)
+    return f'"""{text}"""\n'
+
+
+def _is_module(name: str, *trees: ast.AST) -> bool:
+    """Whether all that is done with a name is to take attributes of the standard module of that name."""
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    taken = [
+        n.attr for n in nodes if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == name
+    ]
+    if len(taken) < sum(isinstance(n, ast.Name) and n.id == name for n in nodes):
+        return False
+    return all(hasattr(import_module(name), attribute) for attribute in taken)
 
 
 def _text(place: str, record: Mapping[str, Any], name: str) -> str:
@@ -196,12 +219,14 @@ def _without(prompt: str, entry: str) -> str:
 
 
 def _defined(code: str | None) -> set[str]:
-    """The functions and classes of a program."""
+    """The functions, classes and variables of a program."""
     try:
         body = ast.parse(code or "").body
     except NO_PYTHON:
         return set()
-    return {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    made = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))}
+    assigned = (t for node in body if isinstance(node, ast.Assign) for t in node.targets)
+    return made | {name for target in assigned for name, loads in _names(target) if not loads}
 
 
 def _names(tree: ast.AST) -> Iterator[tuple[str, bool]]:

@@ -1,4 +1,4 @@
-"""Programs with tests, read from `programs/*.txt`: correct ones by topic, and `forgeries`, which are all wrong.
+"""Programs with tests, read from `programs/*.txt`: correct ones by topic, and `forgeries*.txt`, which are all wrong.
 
 As a script, it runs the cases of the topics given (without any, all correct programs) in plain Python, each in a
 process of its own, and prints `[name, error]` as a line of JSON for each; the error of a case that passes is null. With
@@ -51,16 +51,18 @@ class ProgramCase:
 
 
 def topics() -> list[str]:
-    return sorted(path.stem for path in FOLDER.glob("*.txt") if path.stem != FORGERIES)
+    return sorted(path.stem for path in FOLDER.glob("*.txt") if not path.stem.startswith(FORGERIES))
 
 
 def cases(topic: str | None = None) -> list[ProgramCase]:
-    """The cases of one topic, or all correct programs.
+    """The cases of one topic, or all correct programs; `forgeries` is every file whose name begins so.
 
     Raises:
         ValueError: a file is not in the form that `_parsed` reads.
     """
     names = topics() if topic is None else [topic]
+    if topic == FORGERIES:
+        names = sorted(path.stem for path in FOLDER.glob(f"{FORGERIES}*.txt"))
     return [case for name in names for case in _parsed(name, (FOLDER / f"{name}.txt").read_text("utf-8"))]
 
 

@@ -1,5 +1,6 @@
 """Problems with tests, pass@k, and the command."""
 
+import ast
 import json
 from itertools import combinations
 
@@ -76,6 +77,33 @@ def test_mbpp_of_a_function_that_is_called_like_a_builtin_one(tmp_path, known):
     assert problem.names == ("sum",)
     assert run(problem.case(code)).passed
     assert run(problem.case("def other(a, b): return 2")).outcome == "failed"
+
+
+@pytest.mark.parametrize(
+    "quoted", ['Count """ in a text.', 'Find """"four"""".', "A carriage\rreturn, \\n, \\ and \0001."]
+)
+def test_the_prompt_of_mbpp_says_what_the_task_says(tmp_path, quoted):
+    line = 'assert g("""a """) == "a"'
+    (problem,) = read_problems(file(tmp_path, {"task_id": 1, "text": quoted, "test_list": [line]}))
+    assert ast.literal_eval(problem.prompt.strip()) == f"\n{quoted}\n{line}\n"
+    assert run(problem.case("def g(text): return text.strip()")).passed
+
+
+def test_mbpp_takes_modules_from_the_library(tmp_path):
+    own = {"code": "queue = [1]\ndef g(x): return x"}
+    lines = ["assert math.isclose(g(2), math.sqrt(4))", "assert math.pi"]
+    records = [
+        {"task_id": 1, "text": "a", "test_list": lines},
+        {"task_id": 2, "text": "a", "test_list": ["assert copy(2) == copy.cached"]},
+        {"task_id": 3, "text": "a", "test_list": ["queue.append(g(1))"], **own},
+        {"task_id": 4, "text": "a", "test_list": ["queue.append(g(1))"]},
+    ]
+    library, *others = read_problems(file(tmp_path, *records))
+    assert library.names == ("g",) and library.given == "import math\n"
+    assert [p.names for p in others] == [("copy",), ("g", "queue"), ("g", "queue")]
+    assert run(library.case("def g(x): return 2.0")).passed
+    forged = "class math:\n    pi = 1\n    isclose = sqrt = lambda *given: True\n"
+    assert not run(library.case(f"{forged}def g(x): return 3")).passed
 
 
 def test_mbpp_whose_setup_needs_the_program(tmp_path):

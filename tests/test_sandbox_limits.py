@@ -19,6 +19,36 @@ def test_limits_cannot_be_raised():
     assert run(case(LIMITS), SMALL).outcome == "failed"
 
 
+LOWER = """
+import resource, sys
+from aigc_text.errors import OptionError
+from aigc_text.sandbox import Case, check_support, run
+resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    check_support()
+except OptionError as error:
+    print(error)
+else:
+    print(run(Case("def f(): return 1", "assert f() == 1", "", ("f",))).outcome)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "says"),
+    [
+        ("RLIMIT_NOFILE", 60, "passed"),
+        ("RLIMIT_AS", 700_000 << 10, "passed"),
+        ("RLIMIT_CPU", 3, "passed"),
+        ("RLIMIT_AS", 8 << 20, "ulimit -H -v 8192"),
+        ("RLIMIT_NOFILE", 5, "ulimit -H -n 5"),
+    ],
+)
+def test_lower_limits_hold_or_are_named(limit, value, says):
+    words = [sys.executable, "-c", LOWER, limit, str(value)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert says in done.stdout and "--run-unconfined" not in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("body", "outcome"),
     [

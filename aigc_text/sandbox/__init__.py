@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import selectors
 import signal
 import subprocess
@@ -30,11 +31,11 @@ from ..errors import OptionError
 from ..options import Options, option
 from .pure_modules import MODULES
 from .scratch import entries_of, remove, size
+from .ulimits import too_low
 
 START = Path(__file__).with_name("start.py")
 LOOK = 0.02  # seconds between looks at what a program has written
 PAUSE = 0.001  # seconds after which a process that is told to stop has stopped
-APART = b'["apart", ""]\n'  # what the tests' process says where a second one must run the program
 THREADS = 500  # of one program; those of the C library reach `memory` before
 OUTCOMES = ("passed", "failed", "error", "timeout", "memory", "disk", "output", "ended")
 
@@ -90,9 +91,15 @@ def check_support() -> None:
     """Makes sure that this machine can lock programs in.
 
     Raises:
-        OptionError: it cannot; says what is missing.
+        OptionError: it cannot; says what is missing, or which limit of this process is too low.
     """
     if missing := _missing():
+        low, enough = too_low()
+        if low:
+            raise OptionError(
+                f"Python cannot start under the hard limit of this process: {low}",
+                f"Start from a shell with a higher one; this is enough: {enough}",
+            )
         raise OptionError(
             f"generated code cannot be locked in here: {missing}",
             "Use a machine with Landlock and seccomp (Linux 5.13 and later), or take the risk: --run-unconfined.",
@@ -105,7 +112,10 @@ def _missing() -> str:
         import resource  # noqa: F401
     except ImportError:
         return f"{sys.platform} has no limits for processes"
-    found = run(Case("", "pass"))
+    try:
+        found = run(Case("", "pass"))
+    except OSError as error:  # too few files may be open to start a process
+        return str(error)
     return "" if found.passed else found.why or found.outcome
 
 
@@ -162,6 +172,7 @@ class _Trial:
     def __init__(self, case: Case, limits: Limits, confined: bool, scratch: str, stop: Event) -> None:
         self.case, self.limits, self.confined, self.scratch, self.stop = case, limits, confined, scratch, stop
         self.end = time.monotonic() + 4 * limits.seconds
+        self.nonce = secrets.token_hex(16)  # a verdict without it is none of the tests' process
         folder = re.escape(os.fsencode(os.path.realpath(scratch)))
         self.mapped = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +" + folder + rb"/.*\(deleted\)$", re.MULTILINE)
 
@@ -184,7 +195,7 @@ class _Trial:
             if not apart:
                 self._tell(to_judge[1], apart)
                 stopped = self._watch(verdict[0], output[0])
-                if stopped or self.answer != APART:
+                if stopped or self._answered()[0] != "apart":
                     return self._decide(stopped)
                 self.answer = b""
             self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
@@ -220,7 +231,8 @@ class _Trial:
 
     def _tell(self, pipe: int, apart: bool) -> None:
         case = self.case
-        message = json.dumps([case.program, case.tests, case.given, list(case.names), apart]).encode() + b"\n"
+        told = [case.program, case.tests, case.given, list(case.names), apart, self.nonce]
+        message = json.dumps(told).encode() + b"\n"
         with suppress(BrokenPipeError), os.fdopen(os.dup(pipe), "wb") as stream:
             stream.write(message)
         self._close(pipe)
@@ -296,15 +308,22 @@ class _Trial:
     def _decide(self, stopped: str) -> tuple[str, str]:
         if stopped:
             return stopped, f"more than {self._most(stopped)}"
-        try:
-            outcome, why = json.loads(self.answer)
-        except ValueError:  # it was ended by a limit of its own, or by the tests
-            outcome, why = "gone", "the tests ended without a verdict"
+        outcome, why = self._answered()
         if outcome == "gone":
             return self._how_it_ended(why)
         if outcome != "passed" and why.startswith("MemoryError"):
             return "memory", f"more than {self._most('memory')}"
-        return outcome, " ".join(why.encode("utf-8", "backslashreplace").decode().split())
+        return outcome, " ".join(why.split())
+
+    def _answered(self) -> tuple[str, str]:
+        """(outcome, why) as the tests' process has reported it."""
+        try:
+            nonce, outcome, why = self.answer.decode("ascii").removesuffix("\n").split(" ")
+            if nonce == self.nonce:
+                return outcome, bytes.fromhex(why).decode()
+        except ValueError:
+            pass  # it was ended by a limit of its own, or by the tests
+        return "gone", "the tests ended without a verdict"
 
     def _how_it_ended(self, why: str) -> tuple[str, str]:
         for process in (self.program, self.judge):

@@ -11,6 +11,7 @@ import builtins
 import sys
 import types
 import warnings
+from contextlib import suppress
 
 from checks import Checks, prepare
 from link import METHODS, OPERATIONS, SPECIAL, Link, StandIn, StandInClass, Unsent
@@ -34,6 +35,8 @@ class Judge(Link):
         self.asked: Any = None  # an object whose answer to the next question counts
         self.derived: dict[int, Any] = {}  # stand-ins of what came of arithmetic with data
         self.limits: dict[str, None] = {}
+        self.stops = False  # whether the tests name StopIteration; else none ends an iterator of theirs in silence
+        self.shared: set[type] = set()  # the classes that the problem itself defines
 
     def verdict(self, program: str, tests: str, given: str, names: list[str]) -> list[str]:
         """[outcome, why]: outcome is `passed`, `failed`, `error` (of the program as it starts), or `gone`.
@@ -45,12 +48,14 @@ class Judge(Link):
             names: the only ones that the tests take from the program; so it cannot put a helper of its own in place.
         """
         main = sys.modules["__main__"] = types.ModuleType("__main__")
+        self.stops = "StopIteration" in tests
         checks = Checks(lambda manager: isinstance(manager, Remote), self.ask_about)
         space = main.__dict__
         space.update(checks.namespace())
         try:
             exec(compile(prepare(given, ()), "<problem>", "exec", dont_inherit=True), space)
             self.channel.send(program)
+            self.shared = {v for v in space.values() if isinstance(v, type) and v.__module__ == "__main__"}
             if error := self._started():
                 return ["error", error]
             space.update({name: self.ask("name", (name,), {}) for name in names})
@@ -82,23 +87,22 @@ class Judge(Link):
         if self.gone:
             raise Gone
         error, found = self._trusting_no_form(lambda: self.consult(what, args, kwargs))
+        if what == "call" and isinstance(error, StopIteration) and not self.stops:
+            raise RuntimeError("the program raised StopIteration") from error
         if error is not None:
             raise error
         return found
 
     def _trusting_no_form(self, consult: Callable[[], Any]) -> Any:
-        before, self.gone = self.gone, True  # until it has answered well
         try:
-            found = consult()
-        except MemoryError:
-            raise
-        except Unsent as unsent:
-            self.gone = before
+            return consult()
+        except Unsent as unsent:  # before anything was sent
             raise TypeError(f"{unsent}") from None
-        except Exception as fault:
+        except BaseException as fault:
+            self.gone = True
+            if isinstance(fault, MemoryError) or not isinstance(fault, Exception):
+                raise
             raise Gone from fault
-        self.gone = before
-        return found
 
     def heard(self, out: Any) -> None:
         """What the program has printed, for tests that capture it; outside, it was counted when it was printed."""
@@ -166,6 +170,38 @@ class Judge(Link):
         asked, self.asked = self.asked, None
         return asked is value
 
+    def compares(self, value: Remote, other: Any, order: bool = False) -> bool:
+        """Whether an object may say how it compares with another value.
+
+        Objects of the program compare with each other, but not where both have come of arithmetic with data, or, for
+        their order, one: there the tests measure a difference.
+        """
+        if self.take_asked(value):
+            return True
+        derived = (id(value) in self.derived) + (id(other) in self.derived)
+        return isinstance(other, Remote) and derived < (1 if order else 2)
+
+    def as_shared(self, value: Any, like: Any) -> Any:
+        """An object of a class that the problem defines, made here from the data in the program's own.
+
+        Args:
+            value: the program's.
+            like: what the tests compare it with.
+
+        Raises:
+            TypeError: the classes differ, or an attribute is no data.
+        """
+        if type(like) not in self.shared:
+            if isinstance(value, Remote):
+                raise TypeError("no data")
+            return value
+        if not isinstance(value, Remote) or type(value).__name__ != type(like).__name__:
+            raise TypeError("of another class")
+        made = object.__new__(type(like))
+        for name in _attributes(like):
+            object.__setattr__(made, name, self.as_shared(getattr(value, name), getattr(like, name)))
+        return made
+
     def limit(self, what: str, answer: Any) -> Any:
         """Notes that an object was not allowed to decide something."""
         self.limits[f"an object of the program {what}, which the sandbox does not let it decide"] = None
@@ -192,8 +228,11 @@ class Remote(StandIn):
         return any(value is item or value == item for value in self)
 
     def __eq__(self, other: object) -> Any:
-        if isinstance(other, Remote) or self.link.take_asked(self):
+        if self.link.compares(self, other):
             return self._ask("eq", other) is True
+        if type(other) in self.link.shared and type(other).__eq__ is not object.__eq__:
+            with suppress(TypeError, AttributeError):
+                return bool(self.link.as_shared(self, other) == other)
         return self.link.limit("compares with data", False) if self._compares() else NotImplemented
 
     def __ne__(self, other: object) -> bool:
@@ -205,9 +244,18 @@ class Remote(StandIn):
     __hash__ = StandIn.__hash__
 
 
+def _attributes(value: Any) -> list[str]:
+    slots = [s for kind in type(value).__mro__ for s in _listed(kind.__dict__.get("__slots__", ()))]
+    return [*getattr(value, "__dict__", ()), *(s for s in slots if hasattr(value, s))]
+
+
+def _listed(slots: Any) -> list[str]:
+    return [slots] if isinstance(slots, str) else [s for s in slots if s not in ("__dict__", "__weakref__")]
+
+
 def _comparison(what: str) -> Any:
     def compare(self: Any, other: Any) -> Any:
-        if isinstance(other, Remote) or self.link.take_asked(self):
+        if self.link.compares(self, other, order=True):
             return self._ask(what, other)
         return self.link.limit("compares with data", NotImplemented)
 

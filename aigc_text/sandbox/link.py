@@ -10,9 +10,11 @@ import builtins
 import importlib
 import operator
 import sys
+from threading import RLock
+from types import TracebackType
 
 from pure_modules import MODULES
-from values import Channel, Exchange
+from values import Channel, Exchange, Gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Link:
 
     def __init__(self, channel: Channel, base: type) -> None:
         self.channel, self.base = channel, base
+        self.asking = RLock()  # one thread at a time waits for an answer, and answers what is asked meanwhile
         self.handed: dict[int, Any] = {}
         self.numbers: dict[int, int] = {}  # of what was handed over, by its id
         self.held: dict[int, Any] = {}  # stand-ins by the other side's number
@@ -70,8 +73,9 @@ class Link:
             coded = [[exchange.encode(a) for a in args], [[k, exchange.encode(v)] for k, v in kwargs.items()]]
         except RecursionError:
             raise Unsent("values nested too deeply to be sent to the program") from None
-        self.channel.send([what, *coded])
-        return self.hear(exchange)
+        with self.asking:
+            self.channel.send([what, *coded])
+            return self.hear(exchange)
 
     def hear(self, exchange: Exchange) -> tuple[BaseException | None, Any]:
         """(error, result) of the other side, whose own questions are answered until then."""
@@ -100,9 +104,9 @@ class Link:
         known = len(exchange.containers)
         try:
             found, raised = self.do(what, given, named), False
-        except Exception as error:
-            found, raised = error, True
-        except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:  # a program does not end its test
+        except Gone:
+            raise
+        except BaseException as error:  # SystemExit among them: a program does not end its test
             found, raised = error, True
         message = {"changed": exchange.changes(known), "raised" if raised else "result": exchange.encode(found)}
         self.channel.send({**message, **self.said()})
@@ -138,6 +142,8 @@ class Link:
             return ["yours", self.theirs[id(value)][0]]
         if isinstance(value, BaseException):
             return self._encode_error(value)
+        if isinstance(value, TracebackType):  # it leads to frames; generators take no stand-in for one
+            return None
         if isinstance(value, type) and (place := _place_of_exception(value)):
             return ["exception", place]
         known = id(value) in self.numbers

@@ -23,7 +23,7 @@ class LockError(Exception):
 
 
 def limit(seconds: int, memory: int, file: int) -> None:
-    """Sets limits that hold for this process.
+    """Sets limits that hold for this process; lower ones that hold already stay as they are.
 
     Args:
         seconds: of CPU time.
@@ -38,7 +38,10 @@ def limit(seconds: int, memory: int, file: int) -> None:
         (resource.RLIMIT_CPU, seconds),
     ):
         hard = most + 1 if what == resource.RLIMIT_CPU else most  # the first signal can be ignored, the second not
-        resource.setrlimit(what, (most, hard))
+        present = resource.getrlimit(what)[1]
+        if present != resource.RLIM_INFINITY:  # which is less than any other as a number
+            hard = min(hard, present)
+        resource.setrlimit(what, (min(most, hard), hard))
 
 
 def end_with(watcher: int) -> None:

@@ -208,7 +208,7 @@ def _refill(own: Any, inside: list[Any]) -> None:
     elif isinstance(own, dict):
         own.clear()
         for key, value in inside:
-            dict.__setitem__(own, key, value)
+            own[key] = value
     elif isinstance(own, set):
         own.clear()
         own.update(inside)
