@@ -17,7 +17,7 @@ QUICK = Limits(seconds=2)
 
 def run_in_sandbox(chosen, limits=None):
     """[(case, verdict)]"""
-    cases = [Case(c.program, c.decided, "", c.names) for c in chosen]
+    cases = [Case(c.whole, c.decided, c.given, c.names) for c in chosen]
     return list(zip(chosen, run_all(cases, limits, workers=2), strict=True))
 
 

@@ -142,7 +142,8 @@ def public(module: str, loaded: ModuleType) -> tuple[str, ...]:
 
 #: The attributes of objects that a program gets from a module without naming their class.
 METHODS_OF: Mapping[str, str] = {
-    "logging": "debug info warning error critical exception log setLevel isEnabledFor getChild"
+    "collections": "data maps",
+    "logging": "debug info warning error critical exception log setLevel isEnabledFor getChild",
 }
 #: Attributes of the library's objects that lead to streams, functions and tables of others.
 KEPT = frozenset(
