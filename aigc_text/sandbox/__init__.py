@@ -206,9 +206,9 @@ class _Trial:
     def _spawn(self, role: str, output: int, **pipes: int) -> subprocess.Popen[bytes]:
         limits = self.limits
         settings = {
-            "seconds": max(1, round(limits.seconds - self.used)), "memory": limits.memory << 20, "file": limits.disk << 20,
-            "confined": self.confined, "scratch": self.scratch,
-            "watcher": os.getpid(), **pipes,
+            "seconds": max(1, round(limits.seconds - self.used)),
+            "memory": limits.memory << 20, "file": limits.disk << 20, "confined": self.confined,
+            "scratch": self.scratch, "watcher": os.getpid(), **pipes,
         }  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-X", "utf8", str(START), role, json.dumps(settings)],

@@ -204,7 +204,7 @@ class _Guarded(ast.NodeTransformer):
             node.func.id = "__type__"  # type: ignore[attr-defined]
         elif name in ("isinstance", "issubclass") and len(node.args) == 2:
             for alternative in filter(names_type, alternatives(node.args[1])):
-                alternative.id = "__metatype__"  # type: ignore[attr-defined]
+                alternative.id = "__metatype__"
         self.generic_visit(node)
         if name in ("getattr", "hasattr") and self.program.is_guarded(node.args[1].value):  # type: ignore[attr-defined]
             node.args[0] = _call("__read__", node.args[0], node.args[1])

@@ -41,7 +41,7 @@ def verdict(program: str, tests: str, given: str, names: list[str]) -> list[str]
     module = types.ModuleType(MODULE)
     sys.modules[MODULE] = module
     classes = OwnClasses(module.__dict__)
-    outcome = _run(classes, tree, tests, given, names, shared.values())
+    outcome = _run(classes, tree, tests, given, names, list(shared.values()))
     if classes.refused:
         return ["again", classes.refused]
     if outcome[0] == "failed" and classes.limits:
