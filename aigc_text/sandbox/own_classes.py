@@ -19,6 +19,7 @@ from reach import (
     is_data_type,
     is_enumeration,
     is_inheritable,
+    is_named_tuple,
     names_in,
     place_of,
     private_names,
@@ -86,7 +87,7 @@ class OwnClasses:
             Apart: it has a special method that is not on the list, or a base that a program may not derive from.
         """
         line = [kind for base in bases for kind in type.__getattribute__(base, "__mro__")]
-        library = [kind for kind in line if not self._is_own_class(kind)]
+        library = [kind for kind in line if not self._is_own_class(kind) and not _is_own_tuple(kind)]
         for kind in library:
             if not is_inheritable(kind):
                 raise self.refuse(f"it derives from {place_of(kind)}")
@@ -301,6 +302,11 @@ _BUILD = builtins.__build_class__
 _CALLABLE = frozenset(
     [types.FunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType]
 )
+
+
+def _is_own_tuple(kind: type) -> bool:
+    """Whether a class is a named tuple that the program has made."""
+    return kind.__module__ == MODULE and is_named_tuple(kind)
 
 
 class _Maker:
