@@ -33,6 +33,7 @@ class ProgramCase:
         names: everything that the tests take from the program; the entry is the first.
         topic: the file's name.
         claim: what a forgery tries.
+        given: what the problem itself defines; runs before the program, and with the tests.
     """
 
     name: str
@@ -42,6 +43,12 @@ class ProgramCase:
     names: tuple[str, ...] = ()
     topic: str = ""
     claim: str = ""
+    given: str = ""
+
+    @property
+    def whole(self) -> str:
+        """The program as it follows what the problem defines."""
+        return self.given + self.program
 
     @property
     def decided(self) -> str:
@@ -67,7 +74,10 @@ def cases(topic: str | None = None) -> list[ProgramCase]:
 
 
 def _parsed(topic: str, text: str) -> Iterator[ProgramCase]:
-    """Each case is `=== NAME`, the program, `--- tests`, the tests, `--- claim TEXT` (forgeries), `--- entry NAMES`."""
+    """Each case is `=== NAME`, the program, `--- tests`, the tests, `--- claim TEXT` (forgeries), `--- entry NAMES`.
+
+    Before `--- tests` there may be `--- given` and what the problem itself defines.
+    """
     for block in ("\n" + text).split("\n=== ")[1:]:
         name, _, body = block.partition("\n")
         program, found, rest = ("\n" + body).partition("\n--- tests\n")
@@ -76,9 +86,10 @@ def _parsed(topic: str, text: str) -> Iterator[ProgramCase]:
         if not (name.strip() and found and ended and names.split()):
             raise ValueError(f"{topic}.txt: the case {name!r} lacks its tests or its entry")
         listed = tuple(names.split())
-        yield ProgramCase(
-            name.strip(), program[1:] + "\n", tests[1:] + "\n", listed[0], listed, topic, " ".join(claim.split())
-        )
+        program, defines, given = program.partition("\n--- given\n")
+        claim = " ".join(claim.split())
+        given = given + "\n" if defines else ""
+        yield ProgramCase(name.strip(), program[1:] + "\n", tests[1:] + "\n", listed[0], listed, topic, claim, given)
 
 
 def run_plainly(case: ProgramCase) -> str | None:
@@ -86,7 +97,7 @@ def run_plainly(case: ProgramCase) -> str | None:
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
     try:
-        exec(compile(case.program, "<program>", "exec", dont_inherit=True), module.__dict__)
+        exec(compile(case.whole, "<program>", "exec", dont_inherit=True), module.__dict__)
         exec(compile(case.decided, "<tests>", "exec", dont_inherit=True), module.__dict__)
     except BaseException:
         return traceback.format_exc()

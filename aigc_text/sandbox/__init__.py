@@ -155,7 +155,9 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True, stop
     try:
         trial = _Trial(case, limits or Limits(), confined, scratch, stop or Event())
         outcome, why = trial.outcome()
-        if outcome == "again":
+        if outcome == "again":  # from the beginning, with what is left of CPU time and of what may be printed
+            remove(scratch)
+            os.mkdir(scratch, 0o700)
             outcome, why = trial.outcome(apart=True)
     finally:
         remove(scratch)
@@ -173,6 +175,7 @@ class _Trial:
         self.case, self.limits, self.confined, self.scratch, self.stop = case, limits, confined, scratch, stop
         self.end = time.monotonic() + 4 * limits.seconds
         self.nonce = secrets.token_hex(16)  # a verdict without it is none of the tests' process
+        self.used, self.printed = 0.0, 0  # CPU seconds, bytes
         folder = re.escape(os.fsencode(os.path.realpath(scratch)))
         self.mapped = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +" + folder + rb"/.*\(deleted\)$", re.MULTILINE)
 
@@ -185,7 +188,7 @@ class _Trial:
         to_program, from_program, to_judge, verdict, output = pipes = [os.pipe() for _ in range(5)]
         self.open = {end for pipe in pipes for end in pipe}
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.printed, self.answer = 0, b""
+        self.answer = b""
         apart = apart or _needs_two(self.case.program)
         try:
             self.judge = self.program = self._spawn(
@@ -207,15 +210,16 @@ class _Trial:
             for process in self.processes:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+                self.used += _cpu_seconds(process.pid)
                 process.wait()
             self._close(*tuple(self.open))
 
     def _spawn(self, role: str, output: int, **pipes: int) -> subprocess.Popen[bytes]:
         limits = self.limits
         settings = {
-            "seconds": limits.seconds, "memory": limits.memory << 20, "file": limits.disk << 20,
-            "confined": self.confined, "scratch": self.scratch,
-            "watcher": os.getpid(), **pipes,
+            "seconds": max(1, round(limits.seconds - self.used)),
+            "memory": limits.memory << 20, "file": limits.disk << 20, "confined": self.confined,
+            "scratch": self.scratch, "watcher": os.getpid(), **pipes,
         }  # fmt: skip
         process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-X", "utf8", str(START), role, json.dumps(settings)],
@@ -346,6 +350,14 @@ class _Trial:
 
 
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]+([\w.]+)", re.MULTILINE)
+
+
+def _cpu_seconds(number: int) -> float:
+    """What a process has used that has not been waited for; 0 where the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _needs_two(program: str) -> bool:

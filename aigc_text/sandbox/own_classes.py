@@ -8,11 +8,22 @@ everything, or whose distance to everything is 0, would pass every test.
 from __future__ import annotations
 
 import builtins
+import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from screen import ARITHMETIC, COMPARISONS, CONVERSIONS, METHODS, Apart
+from program_names import ARITHMETIC, COMPARISONS, CONVERSIONS, METHODS, Apart
+from reach import (
+    forbidden_in,
+    is_data_type,
+    is_enumeration,
+    is_inheritable,
+    is_named_tuple,
+    names_in,
+    place_of,
+    private_names,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,23 +40,23 @@ _MADE_BY_PYTHON = frozenset(
 
 
 class OwnClasses:
-    """The classes that a program has made, and what their objects decide.
+    """The classes that a program has made, what their objects decide, and what it reaches through other objects.
 
     Attributes:
         namespace: of the program's module.
-        trusted: names of classes that the problem itself defines, whose methods are not the program's.
         refused: why the program may not go on in this interpreter, if it may not.
         limits: what objects were not allowed to decide.
     """
 
-    def __init__(self, namespace: dict[str, Any], trusted: frozenset[str]) -> None:
-        self.namespace, self.trusted = namespace, trusted
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self.namespace = namespace
         self.refused = ""
         self.limits: dict[str, None] = {}
         self._classes: dict[type, None] = {}
         self._names: set[str] = set()
         self._asked: Any = None
         self._derived: dict[int, Any] = {}  # objects that came of arithmetic with data, kept so that ids stay theirs
+        self._denials: dict[type, frozenset[str]] = {}  # by class: attributes that may not be read
 
     def refuse(self, reason: str) -> Apart:
         self.refused = self.refused or reason
@@ -54,21 +65,51 @@ class OwnClasses:
     # What the program calls
 
     def build_class(self, function: Any, name: str, *bases: Any, **options: Any) -> Any:
-        """Makes a class; in place of `builtins.__build_class__`."""
-        made = _BUILD(function, name, *bases, **options)
-        if made.__qualname__ in self.trusted and made.__qualname__ not in self._names:
-            return made
-        for special, value in list(vars(made).items()):
-            self._adapt(made, special, value)
+        """Makes a class; in place of `builtins.__build_class__`.
+
+        Its special methods are replaced in its namespace, so that no code of the program ever sees them as they were.
+        """
+        try:
+            made = _BUILD(function, name, *bases, metaclass=_Maker(self._prepared, function), **options)
+            own = isinstance(made, type) and made.__module__ == MODULE and made not in self._classes
+            if not own or is_enumeration(made) and not made.__members__:
+                raise self.refuse(f"the statement of class {name} does not make a class with content")
+        except BaseException as error:
+            self.refuse(f"making the class {name} raises {type(error).__name__}")
+            raise
         self._classes[made] = None
-        self._names.add(made.__qualname__)
         return made
 
-    def target(self, value: Any) -> Any:
-        """The value, whose attribute is to be set.
+    def _prepared(self, function: types.FunctionType, bases: tuple[Any, ...], space: dict[str, Any]) -> None:
+        """Takes from the namespace of a class to be made what its objects may not decide.
 
         Raises:
-            Apart: neither the program nor the tests have made it.
+            Apart: it has a special method that is not on the list, or a base that a program may not derive from.
+        """
+        line = [kind for base in bases for kind in type.__getattribute__(base, "__mro__")]
+        library = [kind for kind in line if not self._is_own_class(kind) and not _is_own_tuple(kind)]
+        for kind in library:
+            if not is_inheritable(kind):
+                raise self.refuse(f"it derives from {place_of(kind)}")
+        forbidden = {name for kind in library for name in forbidden_in(kind)}
+        private = {name for name in forbidden if name.startswith("_") and not name.endswith("__")}
+        if forbidden & set(space) or private & set(names_in(function.__code__)):
+            raise self.refuse("it defines what the class relies on that it is derived from")
+        if any(place_of(kind) == "enum.Enum" for kind in library) and any(map(_OF_ENUMERATIONS.fullmatch, space)):
+            raise self.refuse("it defines what enumerations rely on")
+        self._names.add(space["__qualname__"])
+        for name, value in list(space.items()):
+            if (adapted := self._adapted(name, value, line)) is not value:
+                dict.__setitem__(space, name, adapted)
+        defined = next((vars(kind)["__contains__"] for kind in line if "__contains__" in vars(kind)), None)
+        if defined is Mapping.__contains__ and "__contains__" not in space:
+            dict.__setitem__(space, "__contains__", self._membership(defined))
+
+    def target(self, value: Any, name: str) -> Any:
+        """The value, whose attribute of that name is to be set.
+
+        Raises:
+            Apart: neither the program nor the tests have made it, or the library relies on the attribute.
         """
         kind = type(value)
         if issubclass(kind, type):
@@ -77,21 +118,67 @@ class OwnClasses:
             allowed = value.__globals__ is self.namespace
         else:
             allowed = self.is_own(value) or kind.__module__ in (MODULE, "__main__", "types", "threading")
-            allowed = allowed or issubclass(kind, BaseException)
+            allowed = (allowed or issubclass(kind, BaseException)) and name not in self._denied(kind)
         if not allowed or isinstance(value, types.ModuleType):
-            raise self.refuse(f"it sets an attribute of a {kind.__name__}")
+            raise self.refuse(f"it sets {name} of a {kind.__name__}")
         return value
+
+    def owner(self, value: Any, name: str) -> Any:
+        """The value, whose attribute of that name is to be read.
+
+        Raises:
+            Apart: it might lead to what the program must not have.
+        """
+        kind = type(value)
+        if kind in self._denials:
+            allowed = name not in self._denials[kind]
+        elif kind is super:
+            self.owner(value.__self__, name)
+            return value
+        elif kind is types.MethodType:
+            self.owner(value.__func__, name)
+            return value
+        elif kind is types.FunctionType:
+            allowed = value.__globals__ is self.namespace
+        else:
+            described = value if issubclass(kind, type) else kind
+            allowed = self._is_open(described) and name not in self._denied(described)
+        if not allowed:
+            raise self.refuse(f"it reads the attribute {name} of a {kind.__name__}")
+        return value
+
+    def _denied(self, kind: type) -> frozenset[str]:
+        """The attributes of an object or a class that the library keeps for itself."""
+        if (found := self._denials.get(kind)) is None:
+            line = type.__getattribute__(kind, "__mro__")
+            library = [other for other in line if not self._is_own_class(other) and other.__module__ != "__main__"]
+            found = frozenset(name for other in library for name in private_names(other))
+            if self._is_open(kind):
+                self._denials[kind] = found
+        return found
+
+    def _is_open(self, kind: type) -> bool:
+        """Whether a class has no attributes but those of data, of the program and of the tests."""
+        if self._is_own_class(kind) or issubclass(kind, BaseException) or kind.__module__ == "__main__":
+            return True
+        return is_data_type(kind) or kind is object
 
     def type_of(self, value: Any) -> type:
         """The type of a value; in place of `type` with one argument.
 
         Raises:
-            Apart: it is a type of classes.
+            Apart: a program must not have the type.
         """
         found = type(value)
-        if issubclass(found, type):
-            raise self.refuse("it asks for the type of a class")
+        own = self._is_own_class(found) or found.__module__ == "__main__" or issubclass(found, BaseException)
+        if issubclass(found, type) or not (own or is_data_type(found)):
+            raise self.refuse(f"it asks for the type of a {found.__name__}")
         return found
+
+    @staticmethod
+    def type_name(value: Any) -> str:
+        """The name of a value's type; in place of `type(value).__name__`."""
+        return type(value).__name__
 
     # What objects may decide
 
@@ -111,35 +198,37 @@ class OwnClasses:
         # With slots, a dataclass is a copy of the class that the program wrote.
         return kind in self._classes or (kind.__module__ == MODULE and kind.__qualname__ in self._names)
 
-    def _adapt(self, made: type, name: str, value: Any) -> None:
-        """Takes from a class what its objects may not decide.
+    def _adapted(self, name: str, value: Any, line: list[type]) -> Any:
+        """What a class has under a name in place of the value.
 
-        Raises:
-            Apart: it has a special method that is not on the list.
+        Args:
+            name: of the attribute.
+            value: in the namespace of the class that is to be made.
+            line: the classes that it inherits from.
         """
-        inherited = [vars(base)[name] for base in made.__mro__[1:] if name in vars(base)]
-        if any(value is other for other in inherited):  # as enumerations copy them
-            return
-        if inherited and (name.startswith(("startswith", "endswith")) or (name.startswith("is") and name.isalpha())):
+        predicate = name.startswith(("startswith", "endswith")) or (name.startswith("is") and name.isalpha())
+        if predicate and any(name in vars(kind) for kind in line):
             raise self.refuse(f"it answers {name} in place of the class that it is derived from")
         if not (name.startswith("__") and name.endswith("__")):
-            return
+            return value
         for names, replace in (
             (COMPARISONS, self._comparison), (ARITHMETIC, self._arithmetic), (CONVERSIONS, self._conversion),
             (("__contains__",), self._membership),
         ):  # fmt: skip
             if name in names and value is not None:
-                type.__setattr__(made, name, replace(value))
-                return
-        known = name in METHODS or name in _MADE_BY_PYTHON or name.startswith("__dataclass")
-        if not known and type(made).__module__ != "enum":
+                if type(value) not in _CALLABLE:
+                    raise self.refuse(f"its {name} is a {type(value).__name__}")
+                return replace(value)
+        if name not in METHODS and name not in _MADE_BY_PYTHON and not name.startswith("__dataclass"):
             raise self.refuse(f"it defines {name}")
+        return value
 
     def _comparison(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def compare(this: Any, other: Any) -> Any:
             if self._is_program(sys._getframe(1)):
                 return function(this, other)
-            if not self.is_own(other) and not self._take_asked(this):
+            data = not self.is_own(other) or id(this) in self._derived or id(other) in self._derived
+            if data and not self._take_asked(this):
                 return self._limit("compares with data", NotImplemented)
             found = function(this, other)
             return found if found is NotImplemented or self.is_own(found) else bool(found)
@@ -207,11 +296,36 @@ class OwnClasses:
         return answer
 
 
+_OF_ENUMERATIONS = re.compile(r"_(?!_|(missing|generate_next_value)_$)\w*[^_]_")
 _BUILD = builtins.__build_class__
+#: What a special method may be; anything else would run code of its own when it is looked up.
+_CALLABLE = frozenset(
+    [types.FunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType]
+)
+
+
+def _is_own_tuple(kind: type) -> bool:
+    """Whether a class is a named tuple that the program has made."""
+    return kind.__module__ == MODULE and is_named_tuple(kind)
+
+
+class _Maker:
+    """Stands for the metaclass while the body of a class runs, and then makes the class with the real one."""
+
+    def __init__(self, prepared: Callable[[Any, Any, Any], None], function: Any) -> None:
+        self.prepared, self.function = prepared, function
+
+    def __prepare__(self, name: str, bases: tuple[Any, ...], **options: Any) -> Any:
+        self.kind, space, _ = types.prepare_class(name, bases, options)
+        return space
+
+    def __call__(self, name: str, bases: tuple[Any, ...], space: Any, **options: Any) -> Any:
+        self.prepared(self.function, bases, space)
+        return self.kind(name, bases, space, **options)
 
 
 def _like(made: Any, function: Any) -> Any:
-    for name in ("__name__", "__qualname__", "__doc__"):
-        if isinstance(value := getattr(function, name, None), str):
-            setattr(made, name, value)
+    if type(function) is types.FunctionType:
+        for name in ("__name__", "__qualname__", "__doc__"):
+            setattr(made, name, getattr(function, name))
     return made

@@ -36,7 +36,7 @@ MODULES: Mapping[str, str] = {
     "concurrent.futures": "ThreadPoolExecutor as_completed wait Future TimeoutError CancelledError "
     "FIRST_COMPLETED FIRST_EXCEPTION ALL_COMPLETED",
     "contextlib": """contextmanager asynccontextmanager closing suppress nullcontext ExitStack AsyncExitStack
-        redirect_stdout redirect_stderr AbstractContextManager ContextDecorator""",
+        redirect_stdout AbstractContextManager ContextDecorator""",
     "copy": "copy deepcopy",
     "csv": "reader writer DictReader DictWriter QUOTE_ALL QUOTE_MINIMAL QUOTE_NONE QUOTE_NONNUMERIC Error",
     "dataclasses": "dataclass field fields asdict astuple replace is_dataclass FrozenInstanceError InitVar KW_ONLY",
@@ -61,7 +61,7 @@ MODULES: Mapping[str, str] = {
         filterfalse groupby islice pairwise permutations product repeat starmap takewhile tee zip_longest""",
     "json": "dumps loads JSONDecodeError JSONEncoder JSONDecoder dump load",
     "keyword": "iskeyword issoftkeyword",
-    "logging": "getLogger Logger DEBUG INFO WARNING ERROR CRITICAL debug info warning error critical exception log",
+    "logging": "getLogger DEBUG INFO WARNING ERROR CRITICAL debug info warning error critical exception log",
     "math": """acos acosh asin asinh atan atan2 atanh cbrt ceil comb copysign cos cosh degrees dist e erf erfc exp exp2
         expm1 fabs factorial floor fmod frexp fsum gamma gcd hypot inf isclose isfinite isinf isnan isqrt lcm ldexp
         lgamma log log10 log1p log2 modf nan nextafter perm pi pow prod radians remainder sin sinh sqrt sumprod tan
@@ -76,7 +76,6 @@ MODULES: Mapping[str, str] = {
     "random": """random randint randrange choice choices shuffle sample uniform gauss seed Random triangular
         betavariate expovariate normalvariate getrandbits""",
     "re": ALL,
-    "sched": "scheduler",
     "secrets": "token_hex token_bytes token_urlsafe choice randbelow randbits compare_digest",
     "statistics": ALL,
     "string": """ascii_letters ascii_lowercase ascii_uppercase capwords digits hexdigits octdigits printable
@@ -84,8 +83,8 @@ MODULES: Mapping[str, str] = {
     "struct": "pack unpack pack_into unpack_from iter_unpack calcsize Struct error",
     "sys": "maxsize float_info byteorder version_info maxunicode int_info hash_info",
     "textwrap": "wrap fill dedent indent shorten TextWrapper",
-    "threading": """Thread Lock RLock Event Condition Semaphore BoundedSemaphore Barrier BrokenBarrierError local Timer
-        current_thread get_ident""",
+    "threading": """Thread Lock RLock Event Condition Semaphore BoundedSemaphore Barrier BrokenBarrierError local
+        Timer get_ident""",
     "time": """time sleep perf_counter monotonic process_time time_ns perf_counter_ns monotonic_ns strftime gmtime
         localtime mktime strptime ctime asctime""",
     "types": "SimpleNamespace MappingProxyType GeneratorType FunctionType LambdaType NoneType",
@@ -112,6 +111,7 @@ EXCEPT = {"re": {"template", "Scanner"}, "base64": {"main", "test"}}
 #: May only decorate a class or a function of the program: called on anything else, they change it, and that might be a
 #: class of the library that the tests use.
 DECORATORS = frozenset(["dataclass", "total_ordering", "runtime_checkable", "final", "unique", "wraps", "override"])
+REDIRECTS = frozenset(["redirect_stdout"])  # may only stand in a `with` statement
 ENUMS = frozenset(["Enum", "IntEnum", "Flag", "IntFlag", "StrEnum"])
 #: May only be bases of classes, or be asked for with `isinstance`: called, they build classes from computed names.
 BASES = ENUMS | {"NamedTuple", "TypedDict", "Protocol", "Generic", "ABC", "FunctionType", "LambdaType"}
@@ -138,3 +138,15 @@ def public(module: str, loaded: ModuleType) -> tuple[str, ...]:
     if listed != ALL:
         return tuple(n for n in listed.split() if hasattr(loaded, n))
     return tuple(n for n in loaded.__all__ if n not in EXCEPT.get(module, ()))
+
+
+#: The attributes of objects that a program gets from a module without naming their class.
+METHODS_OF: Mapping[str, str] = {
+    "collections": "data maps",
+    "logging": "debug info warning error critical exception log setLevel isEnabledFor getChild",
+}
+#: Attributes of the library's objects that lead to streams, functions and tables of others.
+KEPT = frozenset(
+    """stream handlers formatter buffer raw detach fileno gen func args keywords manager root parent
+    function kwargs target""".split()  # noqa: SIM905
+)

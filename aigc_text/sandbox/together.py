@@ -11,12 +11,15 @@ import contextlib
 import importlib
 import sys
 import types
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 
 from checks import Checks, prepare
 from own_classes import MODULE, OwnClasses
+from program_names import Apart, exceptions
 from pure_modules import BUILTINS, CALLED, MODULES
-from screen import Apart, exceptions, screen
+from reach import Metatype, bound_by, compare_views_by_content, named_in
+from screen import screen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,14 +32,16 @@ def verdict(program: str, tests: str, given: str, names: list[str]) -> list[str]
     An outcome `again` says the same after the program has begun, so that this interpreter is of no more use.
     """
     try:
-        tree = screen(program)
         shared = _shared(ast.parse(program), ast.parse(given))
+        tree = screen(program)
     except (Apart, SyntaxError, ValueError, RecursionError, MemoryError, ImportError):
         return None
+    tree.body = [statement for number, statement in enumerate(tree.body) if number not in shared]
+    compare_views_by_content()
     module = types.ModuleType(MODULE)
     sys.modules[MODULE] = module
-    classes = OwnClasses(module.__dict__, shared)
-    outcome = _run(classes, tree, tests, given, names)
+    classes = OwnClasses(module.__dict__)
+    outcome = _run(classes, tree, tests, given, names, list(shared.values()))
     if classes.refused:
         return ["again", classes.refused]
     if outcome[0] == "failed" and classes.limits:
@@ -44,7 +49,9 @@ def verdict(program: str, tests: str, given: str, names: list[str]) -> list[str]
     return outcome
 
 
-def _run(classes: OwnClasses, tree: ast.Module, tests: str, given: str, names: list[str]) -> list[str]:
+def _run(
+    classes: OwnClasses, tree: ast.Module, tests: str, given: str, names: list[str], shared: list[str]
+) -> list[str]:
     space = classes.namespace
     space["__builtins__"] = _builtins(classes)
     checks = Checks(lambda manager: _is_programs(classes, manager), classes.asked)
@@ -52,11 +59,12 @@ def _run(classes: OwnClasses, tree: ast.Module, tests: str, given: str, names: l
     main.__dict__.update(checks.namespace())
     try:
         exec(compile(prepare(given, ()), "<problem>", "exec", dont_inherit=True), main.__dict__)
+        space.update({name: main.__dict__[name] for name in shared})
         try:
             exec(compile(tree, "<program>", "exec", dont_inherit=True), space)
         except BaseException as error:
             return ["error", said(error, False)]
-        main.__dict__.update({name: _named(space, name) for name in [*names, *classes.trusted]})
+        main.__dict__.update({name: _named(space, name) for name in names})
         prepared = prepare(tests, names)
         provide_modules(main.__dict__, prepared, ast.walk(tree))
         exec(compile(prepared, "<tests>", "exec", dont_inherit=True), main.__dict__)
@@ -77,8 +85,8 @@ def _builtins(classes: OwnClasses) -> dict[str, Any]:
     return {
         **{name: getattr(builtins, name) for name in names if hasattr(builtins, name)},
         "__build_class__": classes.build_class, "__import__": lambda *given: _import(classes, *given),
-        "__own__": classes.target, "type": classes.type_of, "__type__": classes.type_of, "__metatype__": type,
-        "__debug__": True,
+        "__own__": classes.target, "__read__": classes.owner, "type": classes.type_of, "__type__": classes.type_of,
+        "__type_name__": classes.type_name, "__metatype__": Metatype, "__debug__": True,
     }  # fmt: skip
 
 
@@ -97,31 +105,39 @@ def _is_programs(classes: OwnClasses, manager: Any) -> bool:
     return code is not None and code.co_filename == "<program>"
 
 
-def _shared(program: ast.Module, given: ast.Module) -> frozenset[str]:
-    """The classes of the problem that are the same for the program and for its tests.
+def _shared(program: ast.Module, given: ast.Module) -> dict[int, str]:
+    """The classes of the problem that the program repeats as they are: the place of each there, and its name.
 
-    The program stands for both where it repeats a class as it is, and nothing that the class needs is given another
-    meaning there.
+    In place of its own the program then has those that the tests use, as it has nothing to change in them.
+
+    Raises:
+        Apart: one of them has something that the program could change.
     """
-    definitions = {ast.dump(node): node for node in given.body}
-    repeated = [node for node in program.body if ast.dump(node) in definitions]
-    others = ast.Module([node for node in program.body if node not in repeated], [])
-    bound = {n.id for n in ast.walk(others) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
-    bound |= {n.name for n in ast.walk(others) if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
-    bound |= {(a.asname or a.name).partition(".")[0] for n in ast.walk(others) if _imports(n) for a in n.names}  # type: ignore[attr-defined]
-    found = set()
-    for node in repeated:
-        name = _class_name(node)
-        needed = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-        if name and name not in bound and not needed & bound and not any(_imports(n, "*") for n in others.body):
-            found.add(name)
-    return frozenset(found)
+    definitions = {ast.dump(node) for node in given.body}
+    bound = Counter(named_in(program))
+    found = {}
+    for number, node in enumerate(program.body):
+        name = _class_name(node) if ast.dump(node) in definitions else ""
+        if not name or bound[name] > 1:
+            continue
+        if isinstance(node, ast.ClassDef) and not all(map(_is_constant, node.body)):
+            raise Apart(f"the class {name} of the problem may be changed")
+        found[number] = name
+    return found
 
 
-def _imports(node: ast.AST, name: str = "") -> bool:
-    if not isinstance(node, (ast.Import, ast.ImportFrom)):
-        return False
-    return not name or any(alias.name == name for alias in node.names)
+def _is_constant(node: ast.stmt) -> bool:
+    """Whether a statement in the body of a class gives its objects nothing in common that can be changed."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        defaults = [d for d in (*node.args.defaults, *node.args.kw_defaults) if d is not None]
+        plain = {"property", "staticmethod", "classmethod", "abstractmethod"}
+        decorated = all(isinstance(d, ast.Name) and d.id in plain for d in node.decorator_list)
+        return decorated and all(isinstance(d, (ast.Constant, ast.UnaryOp)) for d in defaults)
+    if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Expr)):
+        value = node.value
+        made = isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id in ("field", "auto")
+        return value is None or made or isinstance(value, (ast.Constant, ast.UnaryOp))
+    return isinstance(node, ast.Pass)
 
 
 def _class_name(node: ast.AST) -> str:
@@ -135,8 +151,8 @@ def _class_name(node: ast.AST) -> str:
     return ""
 
 
-def provide_modules(space: dict[str, Any], tests: ast.AST, program: Any) -> None:
-    """Gives tests the modules that nobody but the program imports: the real ones, whatever the program calls so.
+def provide_modules(space: dict[str, Any], tests: ast.AST, program: Iterable[ast.AST]) -> None:
+    """Gives tests what nobody but the program imports, under the name that it has in its module.
 
     Args:
         space: the tests' names.
@@ -144,20 +160,31 @@ def provide_modules(space: dict[str, Any], tests: ast.AST, program: Any) -> None
         program: the nodes of the program's.
     """
     wanted = {n.id for n in ast.walk(tests) if isinstance(n, ast.Name)} - set(space) - set(dir(builtins))
-    for node in program:
-        if not isinstance(node, (ast.Import, ast.ImportFrom)) or isinstance(node, ast.ImportFrom) and node.level:
+    nodes = list(program)
+    bound = Counter(name for node in nodes for name in bound_by(node))
+    origins: dict[str, list[tuple[str, str]]] = {}
+    for node in nodes:
+        for name, origin in _imports(node):
+            origins.setdefault(name, []).append(origin)
+    for name in wanted & set(origins):
+        module, attribute = origins[name][0]
+        if len(set(origins[name])) > 1 or bound[name] != len(origins[name]) or attribute not in ("", name):
             continue
-        for alias in node.names:
-            name = alias.asname or alias.name.partition(".")[0]
-            module = str(node.module) if isinstance(node, ast.ImportFrom) else alias.name
-            if name not in wanted or module.partition(".")[0] not in sys.stdlib_module_names:
-                continue
+        if module.partition(".")[0] in sys.stdlib_module_names:
             with contextlib.suppress(ImportError, AttributeError):
                 loaded = importlib.import_module(module)
-                if isinstance(node, ast.ImportFrom):
-                    space[name] = getattr(loaded, alias.name)
-                else:
-                    space[name] = loaded if alias.asname else sys.modules[name]
+                space[name] = getattr(loaded, attribute) if attribute else loaded
+
+
+def _imports(node: ast.AST) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each name that a statement imports, with (module, name in it); a module itself has no name in one."""
+    if isinstance(node, ast.ImportFrom) and not node.level:
+        for alias in node.names:
+            yield alias.asname or alias.name, (str(node.module), alias.name)
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            first = alias.name.partition(".")[0]
+            yield alias.asname or first, (alias.name if alias.asname else first, "")
 
 
 def said(error: BaseException, tested: bool) -> str:
