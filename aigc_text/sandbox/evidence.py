@@ -17,9 +17,14 @@ _OF_DATA = frozenset(
     for name in dir(kind)
 ) | frozenset(
     """year month day hour minute second microsecond weekday isoweekday isoformat strftime date time timestamp days
-    seconds microseconds total_seconds quantize normalize sqrt as_tuple group groups span""".split()  # noqa: SIM905
+    seconds microseconds total_seconds quantize normalize sqrt as_tuple group groups span hex int bytes urn
+    variant stem suffix suffixes parents joinpath with_name with_suffix is_absolute
+    relative_to as_posix exists is_file is_dir read_text write_text stat iterdir glob expandtabs
+    utcoffset tzname dst tzinfo astimezone toordinal timetuple utctimetuple isocalendar ctime fold is_nan is_zero
+    is_infinite is_finite is_signed to_integral_value compare copy_abs limit_denominator throw
+    done cancel cancelled exception add_done_callback""".split()  # noqa: SIM905
 )
-_OF_FUNCTIONS = frozenset(dir(types.FunctionType))
+_OF_FUNCTIONS = frozenset([*dir(types.FunctionType), "cache_clear", "cache_info", "cache_parameters"])
 
 
 def with_parameters(tree: ast.Module, names: set[str]) -> set[str]:

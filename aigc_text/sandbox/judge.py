@@ -143,6 +143,8 @@ class Judge(Link):
         changes = what != "getattr" and home != "__main__"
         if name == "__signature__" and what == "getattr":
             return
+        if type(value).__module__.startswith("unittest"):  # a mock would let its own assertions be replaced
+            raise AttributeError(f"a program may call a {type(value).__name__} of the tests, but not look into it")
         if (leads_out and name not in ("__name__", "__doc__")) or changes or isinstance(value, types.ModuleType):
             raise AttributeError(f"{type(value).__name__!r} object has no attribute {name!r} for the program")
 
@@ -161,7 +163,9 @@ class Judge(Link):
 
     def ask_about(self, value: Any, made_by: Any) -> Any:
         """The value, whose answer to the next question counts: the tests have made it from a class under test."""
-        if isinstance(made_by, StandInClass) and type(value) is made_by:
+        if made_by is None:
+            self.asked = None
+        elif isinstance(made_by, StandInClass) and type(value) is made_by:
             self.asked = value
         return value
 

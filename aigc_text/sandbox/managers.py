@@ -105,6 +105,8 @@ def _flows(tree: ast.AST, calls: bool = False) -> Iterator[tuple[set[str], ast.A
             yield names_in(node.optional_vars), node.context_expr
         elif isinstance(node, ast.ExceptHandler) and node.name:
             yield {node.name}, ast.Module(node.body, [])
+        elif isinstance(node, ast.ClassDef) and node.bases:
+            yield {node.name}, ast.Tuple(node.bases, ast.Load())
         elif calls and isinstance(node, ast.Call):
             yield names_in(node), node
 

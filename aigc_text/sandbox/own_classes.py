@@ -283,9 +283,11 @@ class OwnClasses:
 
         Args:
             value: an operand in the tests.
-            made_by: what the tests have called for it.
+            made_by: what the tests have called for it; `None` where no answer counts.
         """
-        if isinstance(made_by, type) and type(value) is made_by and self.is_own(value):
+        if made_by is None:
+            self._asked = None
+        elif isinstance(made_by, type) and type(value) is made_by and self.is_own(value):
             self._asked = value
         return value
 

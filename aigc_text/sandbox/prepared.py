@@ -213,31 +213,47 @@ class _Prepared(ast.NodeTransformer):
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         self.generic_visit(node)
+        if any(isinstance(op, (ast.Is, ast.IsNot)) for op in node.ops):
+            return node
         if any(isinstance(op, (ast.In, ast.NotIn)) for op in node.ops):
             node.comparators = [self._asking(c) for c in node.comparators]
         else:
             node.left = self._asking(node.left)
+        if any(_is_ask(operand) for operand in (node.left, *node.comparators)):
+            return _call("__settled__", node)  # an operation that did not look at the mark leaves none for the next
+        node.left = self._settled(node.left)
         return node
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         node.left, node.right = self._asking(node.left), self._asking(node.right)
+        if not (_is_ask(node.left) or _is_ask(node.right)):
+            node.left = self._settled(node.left)
         return node
 
     def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         self.generic_visit(node)
         if isinstance(node.target, ast.Name) and self.made_by.get(node.target.id) in self.classes:
             asked = self._asking(ast.Name(node.target.id, ast.Load()))
-            return [ast.copy_location(ast.Expr(asked), node), node]
+            settled = ast.Expr(_call("__settled__", ast.Constant(None)))
+            return [ast.copy_location(ast.Expr(asked), node), node, ast.copy_location(settled, node)]
         return node
+
+    def _settled(self, node: ast.expr) -> ast.expr:
+        """An operand whose answer does not count, whatever was marked before."""
+        return _call("__settled__", node) if self.classes else node
 
     def _asking(self, node: ast.expr) -> ast.expr:
         """An operand that the tests have made by calling a class under test, marked as such."""
         operand = node.left if isinstance(node, ast.BinOp) and _last(getattr(node.left, "func", node)) else node
-        if isinstance(node, ast.BinOp) and not (isinstance(operand, ast.Call) and _last(operand.func) == "__ask__"):
+        if isinstance(node, ast.BinOp) and not _is_ask(operand):
             return node
         maker = maker_of(operand, self.names, self.made_by)
         return _call("__ask__", node, ast.Name(maker, ast.Load())) if maker in self.classes else node
+
+
+def _is_ask(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and _last(node.func) == "__ask__"
 
 
 def _last(node: ast.AST) -> str:

@@ -225,6 +225,8 @@ class Program:
                 "dataclass": not given and None not in options,
             }
             self._require(plain.get(name, not called) and "Starred" not in given, f"it calls {name}")
+            if called and name == "wraps":  # else it would copy what an object keeps for itself
+                called.keywords.append(ast.keyword("updated", ast.Tuple([], ast.Load())))
             self._allow([named])
 
     def _place_redirection(self, node: ast.With) -> None:
