@@ -85,6 +85,7 @@ COMMANDS: dict[str, tuple[Rule, ...]] = {
     ),
     "train": (
         Rule("from_scratch", "model", "a new model begins with random weights"),
+        Rule("from_scratch", "lora_rank", "an adapter is saved without its base, which could not be found again"),
         Rule("tokenizer", "from_scratch", "a model that is there has its own", needs=True),
         Rule("vocab_size", "from_scratch", "a model that is there has its own", needs=True),
         Rule("validation", "validation_split", "both say what to validate on"),

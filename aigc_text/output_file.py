@@ -159,6 +159,7 @@ class OutputFile:
 
     def __init__(self, name: str | Path, overwrite: bool = False, option: str = "--output") -> None:
         self.name, self.option, self.lock = Path(name), option, None
+        self.folder = Path(os.path.abspath("."))  # a plugin may change the working folder meanwhile
         self.path = Path(os.path.realpath(name)) if os.path.islink(name) else self.name
         self.direct = is_stream(name)
         if self.direct:
@@ -182,7 +183,7 @@ class OutputFile:
     def _locked(self) -> Lock | None:
         if not self.path.name or os.path.isdir(self.path):
             raise OptionError(f"{self.name} is a folder", f"Give a file's name with {self.option}.")
-        return locked(self.path, self.name, self.option, self.partial)
+        return locked(self.folder / self.path, self.name, self.option, self.partial)
 
     def __enter__(self) -> OutputFile:
         return self
@@ -199,8 +200,8 @@ class OutputFile:
     def tidy(self) -> None:
         """Removes what was written if that is nothing; somebody else may have done so."""
         with contextlib.suppress(OSError):
-            if not self.partial.stat().st_size:
-                self.partial.unlink()
+            if not (self.folder / self.partial).stat().st_size:
+                (self.folder / self.partial).unlink()
 
     @contextlib.contextmanager
     def text(self) -> Iterator[TextIO]:
@@ -226,7 +227,7 @@ class OutputFile:
             raise
         stream.close()
         with _told(self.name, self.option):
-            os.replace(self.partial, self.path)
+            os.replace(self.folder / self.partial, self.folder / self.path)
 
     def _direct(self) -> Iterator[TextIO]:
         number = STANDARD.get(str(self.name))
@@ -248,7 +249,7 @@ class OutputFile:
         Raises:
             OptionError: there is no room, or it cannot be written for another reason.
         """
-        near = None if self.direct else self.path.parent
+        near = None if self.direct else (self.folder / self.path).parent
         with (
             _told(self.name, self.option),
             tempfile.TemporaryDirectory(prefix=f".{self.path.name[:100]}.", suffix=".tmp", dir=near) as folder,
@@ -260,7 +261,7 @@ class OutputFile:
                     shutil.copyfileobj(source, target)
             else:
                 checkpoint.flush(temporary)
-                os.replace(temporary, self.path)
+                os.replace(temporary, self.folder / self.path)
 
 
 class _Stream(io.TextIOWrapper):

@@ -157,7 +157,7 @@ def test_a_new_model_gets_no_adapter_since_nothing_could_load_it(data, tmp_path,
     with pytest.raises(OptionError, match="lora_rank=2 for a model that was not loaded from anywhere"):
         list(train(GPT2(tiny.model("gpt2", tokens), tokens), data, out, max_steps=1, **SMALL))
     command = ("train", "--from-scratch", "--lora-rank", 4, "--data", data, "--output", out)
-    refused(*command, says=["--from-scratch and --lora-rank 4 exclude each other"])
+    refused(*command, says=["--from-scratch and --lora-rank 4 contradict each other"])
     assert not out.exists()
 
 

@@ -142,7 +142,7 @@ def short_of_memory_in_training(place, monkeypatch):
     embed = torch.nn.Embedding.forward
 
     def limited(self, tokens):
-        if tokens.shape[-1] > 8:
+        if tokens.shape[-1] > 8 and torch.is_grad_enabled():  # a validation needs less
             raise MemoryError("can't allocate memory")
         return embed(self, tokens)
 

@@ -97,7 +97,6 @@ def faulty(tmp_path):
         (["evaluate", "--compare", "a=runs/nosuch", "--data", "p.txt"], ["there is no folder runs/nosuch"]),
         (["evaluate", "p.txt", "--data", "p.txt"], ["p.txt is a file", "--samples p.txt"]),
         (["evaluate", "--samples", "none.txt", "--data", "p.txt"], ["none.txt does not exist"]),
-        (["generate", "--prompt", "x", "--output", "/dev/null", "--overwrite"], ["/dev/null is a device"]),
     ],
 )
 def test_a_mistake_has_the_message_that_helps(refused, tmp_path, monkeypatch, words, says):

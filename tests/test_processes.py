@@ -302,7 +302,7 @@ def test_a_taken_folder_is_refused_by_the_main_process(team, words, two):
 
 
 def test_a_resumed_run_with_other_options_is_refused(team, words, two):
-    fails(team.command(2, *words, "--output", two, "--resume"), 2, "was started with samples=1, not 0")
+    fails(team.command(2, *words, "--samples", 2, "--output", two, "--resume"), 2, "was started with samples=1, not 2")
 
 
 def test_an_error_of_all_is_said_once(team, words, tmp_path):

@@ -80,7 +80,8 @@ class TorchEngine(Engine):
         It fills what is `None` in a config with the model's own settings. So it is called on a copy of the model (of
         the object, not of its weights) that has the same config: other threads may be using the model.
         """
-        view: Any = copy.copy(self.model)
+        view: Any = object.__new__(type(self.model))  # FSDP's classes cannot be copied by `copy`
+        view.__dict__.update(self.model.__dict__)
         view.generation_config = config
         return view.generate(generation_config=config, **inputs)
 
