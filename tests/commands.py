@@ -136,7 +136,7 @@ def refused(run):
         assert len(result.err.splitlines()) <= 3
         assert "Traceback" not in result.err
         for word in says:
-            assert word in result.err
+            assert word in result.err, result.err
         return result
 
     return ran

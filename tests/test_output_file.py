@@ -162,7 +162,7 @@ def test_different_commands_exclude_each_other_under_any_name_of_the_file(refuse
         refused("latents", "p.txt", "--output", "a.npy", "--output", "pic.svg", says=["another process", "pic.svg"])
     with FolderLock(Path("folder")):
         words = ["--model", "not/needed", "--data", "p.txt", "--output", "folder"]
-        refused("evaluate", "gpt2", *words[2:], says=["another run is writing to folder"])
+        refused("evaluate", "gpt2", *words[2:], says=["another run is writing to", "folder"])
         refused("train", *words, says=["another run is writing to folder"])
         refused("train", *words, "--seeds", "2", says=["another run is writing to folder"])
     assert not list(place.glob(".*")) and not (place / "folder").exists()

@@ -36,8 +36,8 @@ class Checks:
         """What prepared tests call."""
         return {
             "__fail__": self._fail, "__swallowed__": self._swallowed, "__target__": self._target,
-            "__ask__": self._asked, "__settled__": self._settled, "__map__": _map, "__filter__": _filter, "__called__": _called,
-            "__guard__": _guard, "__awaited__": _awaited,
+            "__ask__": self._asked, "__settled__": self._settled, "__map__": _map, "__filter__": _filter,
+            "__called__": _called, "__guard__": _guard, "__awaited__": _awaited,
         }  # fmt: skip
 
     def _settled(self, value: Any) -> Any:
