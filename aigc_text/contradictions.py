@@ -36,7 +36,7 @@ class Rule(NamedTuple):
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 LIKELIEST = "without sampling the likeliest token is taken at each step"
-BEAMS = "beam search takes the likeliest texts unless it is told to sample (--do-sample)"
+BEAMS = "beam search is deterministic unless sampling is enabled (--do-sample)"
 
 GENERATION = (
     *(Rule("do_sample", name, LIKELIEST, is_=False) for name in SAMPLING),

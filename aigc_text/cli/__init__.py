@@ -53,7 +53,7 @@ class _Lazy(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except BrokenPipeError as error:  # click would take it for a reader that has gone, and end without a word
+        except BrokenPipeError as error:  # click would exit with code 1 and no message
             raise _Broken from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -51,7 +51,7 @@ class Guarded:
 
 
 class ReaderGone(BaseException):
-    """Whoever read our standard output has gone, so there is nothing left to do."""
+    """The reader of our standard output closed it, so there is nothing left to do."""
 
 
 class _Outgoing:
@@ -102,7 +102,7 @@ class _Lasting:
     def _tried(self, do: Callable[..., Any], *given: Any) -> Any:
         try:
             return do(*given)
-        except OSError:  # its reader has gone, or its device is full: there is nowhere to report that
+        except OSError:  # its reader closed it, or its device is full: there is nowhere to report that
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self.stream.fileno())  # for whatever else writes there too
             os.close(null)
