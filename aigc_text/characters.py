@@ -82,7 +82,7 @@ class Stops(NamedTuple):
 
     Attributes:
         strings: the stop strings, with the marks of special tokens in place of their names, and as they were given.
-        marks: the mark of each special token that a stop string names, by its id.
+        marks: the mark of each special token by its id; none, if no stop string names one.
     """
 
     strings: tuple[str, ...] = ()
@@ -93,8 +93,10 @@ def stops(tokenizer: PreTrainedTokenizerBase, strings: Iterable[str]) -> Stops:
     """Stop strings, prepared for the texts of a tokenizer."""
     strings = tuple(strings)
     special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special} if strings else {}
-    named = [i for i, name in special.items() if any(name in s for s in strings)]
-    marks = {i: chr(MARKS[n]) for n, i in enumerate(named[: len(MARKS)])}
+    named = {i for i, name in special.items() if any(name in s for s in strings)}
+    # Those that are not named get marks too, so that a stop string of two never matches across a third.
+    marked = sorted(special, key=lambda i: i not in named) if named else []
+    marks = {i: chr(MARKS[n]) for n, i in enumerate(marked[: len(MARKS)])}
     coded = list(strings)
     for i in sorted(marks, key=lambda i: -len(special[i])):  # a longer name may hold a shorter one
         coded = [s.replace(special[i], marks[i]) for s in coded]

@@ -6,7 +6,7 @@ import re
 import pytest
 import tiny
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -164,6 +164,7 @@ pieces_of_text = st.lists(st.sampled_from(["a", "b", "\n", *MARKED]), max_size=1
 
 @settings(max_examples=500, deadline=None)
 @given(pieces_of_text, st.lists(st.lists(st.sampled_from(["a", "b", *MARKED]), min_size=1, max_size=4), max_size=3))
+@example(["<|im_start|>", "<|im_end|>", "<|im_start|>"], [["<|im_start|>", "<|im_start|>"]])  # across one not named
 def test_texts_with_special_tokens_are_cut_at_the_first_stop_string(made, wanted):
     """Against a reference that looks at all of the text, with special tokens and without them."""
     prepared = stops(TOKENS_WITH_MARKS, ["".join(w) for w in wanted])
