@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterable, Iterator
 
@@ -28,14 +29,15 @@ class Checks:
         why: of the last.
     """
 
-    def __init__(self, _: Callable[[Any], bool], asked: Callable[[Any, Any], Any]) -> None:
+    def __init__(self, asked: Callable[[Any, Any], Any]) -> None:
         self.failed, self.why = False, "a test failed"
         self._asked = asked
+        threading.excepthook = self._thread_ended
 
     def namespace(self) -> dict[str, Any]:
         """What prepared tests call."""
         return {
-            "__fail__": self._fail, "__swallowed__": self._swallowed, "__target__": self._target,
+            "__fail__": self._fail, "__swallowed__": self._swallowed, "__task__": self._task,
             "__ask__": self._asked, "__settled__": self._settled, "__map__": _map, "__filter__": _filter,
             "__called__": _called, "__guard__": _guard, "__awaited__": _awaited,
         }  # fmt: skip
@@ -50,15 +52,19 @@ class Checks:
     def _swallowed(self) -> None:
         self.failed, self.why = True, SWALLOWED
 
-    def _target(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """As the function; but an error that ends a thread of the tests fails them, as in their main thread."""
+    def _thread_ended(self, by: threading.ExceptHookArgs) -> None:
+        """An error that ends a thread of the tests fails them, as in their main thread."""
+        self.failed, self.why = True, f"{by.exc_type.__name__} ended a thread of the tests"
+
+    def _task(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """As the function; but its error fails the tests, which do not ask what has become of the task."""
 
         @functools.wraps(function)
         def run(*given: Any, **named: Any) -> Any:
             try:
                 return function(*given, **named)
             except BaseException as error:
-                self.failed, self.why = True, f"{type(error).__name__} ended a thread of the tests"
+                self.failed, self.why = True, f"{type(error).__name__} ended a task of the tests"
                 raise
 
         return run

@@ -6,24 +6,45 @@ Read by path in a bare interpreter.
 from __future__ import annotations
 
 import ast
+import re
 import types
 from collections import Counter, deque
 from collections.abc import Iterator
+from enum import Enum
 
-#: Attributes that data has as well: who asks for one may expect a number or a text.
-_OF_DATA = frozenset(
-    name
-    for kind in (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset, range, Counter, deque)
-    for name in dir(kind)
-) | frozenset(
-    """year month day hour minute second microsecond weekday isoweekday isoformat strftime date time timestamp days
-    seconds microseconds total_seconds quantize normalize sqrt as_tuple group groups span hex int bytes urn
-    variant stem suffix suffixes parents joinpath with_name with_suffix is_absolute
-    relative_to as_posix exists is_file is_dir read_text write_text stat iterdir glob expandtabs
-    utcoffset tzname dst tzinfo astimezone toordinal timetuple utctimetuple isocalendar ctime fold is_nan is_zero
-    is_infinite is_finite is_signed to_integral_value compare copy_abs limit_denominator throw
-    done cancel cancelled exception add_done_callback""".split()  # noqa: SIM905
-)
+_BUILT_IN = (
+    int, float, complex, str, bytes, bytearray, memoryview, list, tuple, dict, set, frozenset, range, slice, Counter,
+    deque, types.FunctionType, types.MethodType,
+)  # fmt: skip
+_LESS_COMMON = (
+    property, re.Pattern, re.Match, Enum, types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType,
+    BaseException, OSError, StopIteration, SystemExit, ImportError, UnicodeError,
+)  # fmt: skip
+#: Of dates, decimal numbers, fractions, paths, UUIDs and futures, whose modules take long to import.
+_OF_FURTHER_DATA = """
+    absolute add_done_callback adjusted anchor as_posix as_tuple as_uri astimezone bytes bytes_le cancel cancelled
+    canonical chmod clock_seq clock_seq_hi_variant clock_seq_low combine compare compare_signal compare_total
+    compare_total_mag copy_abs copy_negate copy_sign ctime cwd date day days done drive dst exception exists exp
+    expanduser fields fma fold from_decimal from_float from_uri fromisocalendar fromisoformat fromordinal
+    fromtimestamp fromutc full_match get_loop glob hardlink_to home hour int is_absolute is_block_device
+    is_canonical is_char_device is_dir is_fifo is_file is_finite is_infinite is_junction is_mount is_nan is_normal
+    is_qnan is_relative_to is_reserved is_safe is_signed is_snan is_socket is_subnormal is_symlink is_zero
+    isocalendar isoformat isoweekday iterdir joinpath lchmod limit_denominator link_to ln log10 logb logical_and
+    logical_invert logical_or logical_xor lstat max max_mag microsecond microseconds min min_mag minute mkdir month
+    next_minus next_plus next_toward node normalize now number_class open owner parent parents parser parts quantize
+    radix read_bytes read_text readlink relative_to remainder_near remove_done_callback rename resolution resolve
+    result rglob rmdir root same_quantum samefile scaleb second seconds set_exception set_result shift sqrt stat
+    stem strftime strptime suffix suffixes symlink_to time time_hi_version time_low time_mid timestamp timetuple
+    timetz to_eng_string to_integral to_integral_exact to_integral_value today toordinal total_seconds touch tzinfo
+    tzname unlink urn utc utcfromtimestamp utcnow utcoffset utctimetuple variant version walk weekday with_name
+    with_segments with_stem with_suffix write_bytes write_text year
+"""
+#: Attributes that data has as well: who asks for one may expect a number, a text or a path.
+_OF_BUILT_IN = frozenset(name for kind in _BUILT_IN for name in dir(kind))
+_OF_DATA = _OF_BUILT_IN.union(*map(dir, _LESS_COMMON), _OF_FURTHER_DATA.split(), ("name", "value"))
+_CLASS_NAME = re.compile(
+    r"([A-Z]+[a-z0-9]+)+[A-Z]*"
+)  # PEP 8: in tests of such a name, fewer attributes are those of data
 _OF_FUNCTIONS = frozenset([*dir(types.FunctionType), "cache_clear", "cache_info", "cache_parameters"])
 
 
@@ -46,32 +67,58 @@ def _parameter_of_check(tree: ast.Module) -> set[str]:
 
 
 def made_by(tree: ast.AST, names: set[str]) -> dict[str, str]:
-    """The variables that hold nothing but what a call of one of the names has made, with that name; else ""."""
+    """The variables that hold nothing but what a call of one of the names has made, with that name; else "".
+
+    For lists and tuples of such objects there is the variable's name with `[]` at its end.
+    """
     found: dict[str, str] = {}
     simple: set[int] = set()
     for node in ast.walk(tree):
-        for target, value in _assigned(node):
+        for target, maker, elements in _assigned(node, names, found):
             simple.add(id(target))
-            maker = "" if isinstance(value, ast.Name) else maker_of(value, names, {})
-            found[target.id] = maker if found.get(target.id, maker) == maker else ""
+            for name, made in ((target.id, maker), (target.id + "[]", elements)):
+                found[name] = made if found.get(name, made) == made else ""
     for node in ast.walk(tree):
         if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
             simple.add(id(node.target))
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in simple:
-            found[node.id] = ""
+            found[node.id] = found[node.id + "[]"] = ""
         elif isinstance(node, ast.arg):
-            found[node.arg] = ""
+            found[node.arg] = found[node.arg + "[]"] = ""
     return found
 
 
-def _assigned(node: ast.AST) -> Iterator[tuple[ast.Name, ast.expr]]:
-    """Each variable that an assignment sets, with the value."""
+def _assigned(node: ast.AST, names: set[str], found: dict[str, str]) -> Iterator[tuple[ast.Name, str, str]]:
+    """Each variable that a statement sets, with the maker of its value, and that of the value's elements."""
+    pairs: list[tuple[ast.expr | None, ast.expr]] = []
     if isinstance(node, ast.Assign) and len(node.targets) == 1:
         target, value = node.targets[0], node.value
+        pairs.append((target, value))
+        if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+            pairs = list(zip(target.elts, value.elts, strict=True))
+    elif isinstance(node, ast.withitem):
+        pairs.append((node.optional_vars, node.context_expr))
+    for target, value in pairs:
         if isinstance(target, ast.Name):
-            yield target, value
-        elif isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-            yield from ((t, v) for t, v in zip(target.elts, value.elts, strict=True) if isinstance(t, ast.Name))
+            yield (
+                target,
+                "" if isinstance(value, ast.Name) else maker_of(value, names, {}),
+                elements_of(value, names, {}),
+            )
+    if isinstance(node, (ast.For, ast.comprehension)) and isinstance(node.target, ast.Name):
+        yield node.target, elements_of(node.iter, names, found), ""
+
+
+def elements_of(node: ast.expr, names: set[str], makers: dict[str, str]) -> str:
+    """The name under test whose calls have made each element of a list or tuple."""
+    if isinstance(node, ast.Name):
+        return makers.get(node.id + "[]", "")
+    if isinstance(node, (ast.ListComp, ast.GeneratorExp)):
+        return maker_of(node.elt, names, makers)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        found = {maker_of(element, names, makers) for element in node.elts}
+        return found.pop() if len(found) == 1 else ""
+    return ""
 
 
 def classes(tree: ast.Module, names: set[str], makers: dict[str, str]) -> set[str]:
@@ -79,8 +126,9 @@ def classes(tree: ast.Module, names: set[str], makers: dict[str, str]) -> set[st
 
     Where all that tests do with the result of a call is to compare it, a class in place of a function decides nothing.
     """
-    found = {name for node in ast.walk(tree) for name in _shown(node, names, makers)} - {""}
     parameters = {"candidate", *_parameter_of_check(tree)}
+    named = _named_as_classes(tree, names, parameters)
+    found = {name for node in ast.walk(tree) for name in _shown(node, names, makers, named)} - {""}
     if found & parameters:
         found |= {n.id for call in _calls_of_check(tree) for n in ast.walk(call) if isinstance(n, ast.Name)} & names
     if any(isinstance(a, ast.Name) and a.id in found for call in _calls_of_check(tree) for a in call.args):
@@ -94,11 +142,19 @@ def _calls_of_check(tree: ast.AST) -> Iterator[ast.Call]:
             yield node
 
 
-def _shown(node: ast.AST, names: set[str], makers: dict[str, str]) -> Iterator[str]:
+def _named_as_classes(tree: ast.AST, names: set[str], parameters: set[str]) -> set[str]:
+    """The names under test that are written as those of classes are, and what `check` calls them."""
+    found = {name for name in names if _CLASS_NAME.fullmatch(name)}
+    checked = {a.id for call in _calls_of_check(tree) for a in call.args if isinstance(a, ast.Name)}
+    return found | (parameters if checked and checked <= found else set())
+
+
+def _shown(node: ast.AST, names: set[str], makers: dict[str, str], named: set[str]) -> Iterator[str]:
     if isinstance(node, ast.Attribute):
         if isinstance(node.value, ast.Name) and node.value.id in names and node.attr not in _OF_FUNCTIONS:
             yield node.value.id
-        if node.attr not in _OF_DATA and (maker := maker_of(node.value, names, makers)):
+        maker = maker_of(node.value, names, makers)
+        if maker and node.attr not in (_OF_BUILT_IN if maker in named else _OF_DATA):
             yield maker
     elif isinstance(node, ast.withitem):
         yield maker_of(node.context_expr, names, makers)
@@ -115,18 +171,25 @@ def _shown(node: ast.AST, names: set[str], makers: dict[str, str]) -> Iterator[s
 
 
 def maker_of(node: ast.expr, names: set[str], makers: dict[str, str]) -> str:
-    """The name under test whose call has made a value, or an operand of it; prepared calls are known as well."""
+    """The name under test whose call has made a value, or an operand of it; prepared calls are known as well.
+
+    A method of the name itself makes one, too, as `Money.parse("3")` does.
+    """
     if isinstance(node, ast.Name):
         return makers.get(node.id, "")
+    if isinstance(node, ast.Subscript):
+        return elements_of(node.value, names, makers)
     if isinstance(node, ast.BinOp):
         return maker_of(node.left, names, makers) or maker_of(node.right, names, makers)
-    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+    if not isinstance(node, ast.Call):
         return ""
     called: ast.expr = node.func
-    if node.func.id == "__called__":
+    if isinstance(called, ast.Name) and called.id == "__called__":
         called = node.args[0]
-    elif node.func.id == "__ask__":
+    elif isinstance(called, ast.Name) and called.id == "__ask__":
         called = node.args[1]
+    if isinstance(called, ast.Attribute) and called.attr not in _OF_FUNCTIONS:
+        called = called.value
     return called.id if isinstance(called, ast.Name) and called.id in names else ""
 
 

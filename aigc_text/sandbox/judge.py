@@ -14,8 +14,9 @@ import warnings
 from contextlib import suppress
 
 from checks import Checks, prepare
+from derived import Derived, begins_sum, underlying
 from link import METHODS, OPERATIONS, SPECIAL, Link, StandIn, StandInClass, Unsent
-from screen import CONVERSIONS, LEADS_OUT
+from screen import LEADS_OUT
 from together import provide_modules, said
 from values import Channel, Gone
 
@@ -33,7 +34,6 @@ class Judge(Link):
         Remote.link = self
         self.gone = False
         self.asked: Any = None  # an object whose answer to the next question counts
-        self.derived: dict[int, Any] = {}  # stand-ins of what came of arithmetic with data
         self.limits: dict[str, None] = {}
         self.stops = False  # whether the tests name StopIteration; else none ends an iterator of theirs in silence
         self.shared: set[type] = set()  # the classes that the problem itself defines
@@ -49,7 +49,7 @@ class Judge(Link):
         """
         main = sys.modules["__main__"] = types.ModuleType("__main__")
         self.stops = "StopIteration" in tests
-        checks = Checks(lambda manager: isinstance(manager, Remote), self.ask_about)
+        checks = Checks(self.ask_about)
         space = main.__dict__
         space.update(checks.namespace())
         try:
@@ -175,15 +175,14 @@ class Judge(Link):
         return asked is value
 
     def compares(self, value: Remote, other: Any, order: bool = False) -> bool:
-        """Whether an object may say how it compares with another value.
+        """Whether an object may say how it compares with another value: with objects of the program only.
 
-        Objects of the program compare with each other, but not where both have come of arithmetic with data, or, for
-        their order, one: there the tests measure a difference.
+        With what came of arithmetic with data (see `derived`) it compares, but without an order.
         """
-        if self.take_asked(value):
-            return True
-        derived = (id(value) in self.derived) + (id(other) in self.derived)
-        return isinstance(other, Remote) and derived < (1 if order else 2)
+        return self.take_asked(value) or is_remote(other) or (type(other) is Derived and not order)
+
+    def refer(self, value: Any) -> Any:
+        return super().refer(underlying(value))
 
     def as_shared(self, value: Any, like: Any) -> Any:
         """An object of a class that the problem defines, made here from the data in the program's own.
@@ -210,6 +209,11 @@ class Judge(Link):
         """Notes that an object was not allowed to decide something."""
         self.limits[f"an object of the program {what}, which the sandbox does not let it decide"] = None
         return answer
+
+
+def is_remote(value: Any) -> bool:
+    """Whether a value stands for an object of the program."""
+    return isinstance(value, Remote)
 
 
 CALLABLE = ("__main__", "collections", "datetime", "decimal", "fractions")
@@ -271,40 +275,19 @@ def _operation(name: str) -> Any:
         judge = self.link
         asked = judge.take_asked(self)
         found = self._ask("method", name, other)
-        derived = id(self) in judge.derived or id(other) in judge.derived
-        if asked or found is NotImplemented or (isinstance(other, Remote) and not derived):
+        if asked or found is NotImplemented or is_remote(other):
             return found
-        if not isinstance(found, Remote):
+        if not is_remote(found):
             return judge.limit("calculates with data", NotImplemented)
-        judge.derived[id(found)] = found
-        return found
+        return found if begins_sum(name, other) else Derived(found, is_remote, judge.limit)
 
     return calculate
-
-
-def _conversion(name: str) -> Any:
-    before = getattr(StandIn, name)
-
-    def convert(self: Any, *rest: Any) -> Any:
-        judge = self.link
-        if id(self) not in judge.derived:
-            return before(self, *rest)
-        found = before(self, *rest)
-        if isinstance(found, Remote):
-            judge.derived[id(found)] = found
-            return found
-        judge.limit("calculates with data", None)
-        raise TypeError(f"what came of a {type(self).__name__} and data does not become data here")
-
-    return convert
 
 
 for _what in ("lt", "le", "gt", "ge"):
     setattr(Remote, f"__{_what}__", _comparison(_what))
 for _name in OPERATIONS:
     setattr(Remote, _name, _operation(_name))
-for _name in CONVERSIONS:
-    setattr(Remote, _name, _conversion(_name))
 
 
 def _nodes(program: str) -> list[ast.AST]:

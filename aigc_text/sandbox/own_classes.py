@@ -13,7 +13,8 @@ import sys
 import types
 from collections.abc import Callable, Mapping
 
-from program_names import ARITHMETIC, COMPARISONS, CONVERSIONS, METHODS, Apart
+from derived import Derived, begins_sum, underlying
+from program_names import ARITHMETIC, COMPARISONS, METHODS, Apart
 from reach import (
     forbidden_in,
     is_data_type,
@@ -55,7 +56,6 @@ class OwnClasses:
         self._classes: dict[type, None] = {}
         self._names: set[str] = set()
         self._asked: Any = None
-        self._derived: dict[int, Any] = {}  # objects that came of arithmetic with data, kept so that ids stay theirs
         self._denials: dict[type, frozenset[str]] = {}  # by class: attributes that may not be read
 
     def refuse(self, reason: str) -> Apart:
@@ -103,7 +103,7 @@ class OwnClasses:
                 dict.__setitem__(space, name, adapted)
         defined = next((vars(kind)["__contains__"] for kind in line if "__contains__" in vars(kind)), None)
         if defined is Mapping.__contains__ and "__contains__" not in space:
-            dict.__setitem__(space, "__contains__", self._membership(defined))
+            dict.__setitem__(space, "__contains__", self._membership("__contains__", defined))
 
     def target(self, value: Any, name: str) -> Any:
         """The value, whose attribute of that name is to be set.
@@ -214,65 +214,50 @@ class OwnClasses:
         if not (name.startswith("__") and name.endswith("__")):
             return value
         for names, replace in (
-            (COMPARISONS, self._comparison), (ARITHMETIC, self._arithmetic), (CONVERSIONS, self._conversion),
-            (("__contains__",), self._membership),
+            (COMPARISONS, self._comparison), (ARITHMETIC, self._arithmetic), (("__contains__",), self._membership),
         ):  # fmt: skip
             if name in names and value is not None:
                 if type(value) not in _CALLABLE:
                     raise self.refuse(f"its {name} is a {type(value).__name__}")
-                return replace(value)
+                return replace(name, value)
         if name not in METHODS and name not in _MADE_BY_PYTHON and not name.startswith("__dataclass"):
             raise self.refuse(f"it defines {name}")
         return value
 
-    def _comparison(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def _comparison(self, name: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def compare(this: Any, other: Any) -> Any:
             if self._is_program(sys._getframe(1)):
                 return function(this, other)
-            data = not self.is_own(other) or id(this) in self._derived or id(other) in self._derived
-            if data and not self._take_asked(this):
-                return self._limit("compares with data", NotImplemented)
-            found = function(this, other)
+            comparable = self.is_own(other) or type(other) is Derived and name in ("__eq__", "__ne__")
+            if not comparable and not self._take_asked(this):
+                return self.limit("compares with data", NotImplemented)
+            found = function(this, underlying(other))
             return found if found is NotImplemented or self.is_own(found) else bool(found)
 
         return _like(compare, function)
 
-    def _arithmetic(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def _arithmetic(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def calculate(this: Any, other: Any, *rest: Any) -> Any:
             if self._is_program(sys._getframe(1)):
                 return function(this, other, *rest)
             asked = self._take_asked(this)
-            found = function(this, other, *rest)
-            if asked or self.is_own(other) and id(this) not in self._derived and id(other) not in self._derived:
+            found = function(this, underlying(other), *rest)
+            if asked or self.is_own(other) or found is NotImplemented:
                 return found
-            if found is not NotImplemented and not self._is_no_data(found):
-                return self._limit("calculates with data", NotImplemented)
-            self._derived[id(found)] = found
-            return found
+            if not self._is_no_data(found):
+                return self.limit("calculates with data", NotImplemented)
+            return found if begins_sum(name, other) else Derived(found, self.is_own, self.limit)
 
         return _like(calculate, function)
 
-    def _conversion(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def convert(this: Any, *rest: Any) -> Any:
-            if id(this) not in self._derived or self._is_program(sys._getframe(1)):
-                return function(this, *rest)
-            found = function(this, *rest)
-            if not self._is_no_data(found):
-                self._limit("calculates with data", None)
-                raise TypeError(f"what came of a {type(this).__name__} and data does not become data here")
-            self._derived[id(found)] = found
-            return found
-
-        return _like(convert, function)
-
-    def _membership(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], bool]:
+    def _membership(self, _: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], bool]:
         def contains(this: Any, item: Any) -> bool:
             if self._take_asked(this) or self._is_program(sys._getframe(1)):
                 return bool(function(this, item))
             try:
                 values = iter(this)
             except TypeError:
-                self._limit("says what it contains", None)
+                self.limit("says what it contains", None)
                 raise
             return any(value is item or value == item for value in values)
 
@@ -295,7 +280,7 @@ class OwnClasses:
         asked, self._asked = self._asked, None
         return asked is not None and any(value is asked for value in values)
 
-    def _limit(self, what: str, answer: Any) -> Any:
+    def limit(self, what: str, answer: Any) -> Any:
         self.limits[f"an object of the program {what}, which the sandbox does not let it decide"] = None
         return answer
 

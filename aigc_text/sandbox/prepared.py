@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LOOP = ""  # among the marks: a loop, which `break` and `continue` leave
 _ASKS = frozenset(dir(builtins)) - {"map", "filter", "iter"}  # built-in functions that call nothing for an iterator
+_UNASKED = ("map", "map_async", "apply_async", "starmap_async")  # of pools: as statements, their errors are lost
 _LOOKS = frozenset(["inspect", "typing", "types", "dis", "ast", "check"])
 
 
@@ -158,6 +159,9 @@ class _Prepared(ast.NodeTransformer):
         """The error of a statement that has nothing to do with the program may be swallowed: tests provoke it."""
         own = self.managers.fails_by_itself(node)
         self.generic_visit(node)
+        call = getattr(node, "value", None)
+        if isinstance(node, ast.Expr) and isinstance(call, ast.Call) and _last(call.func) in _UNASKED and call.args:
+            call.args[0] = _call("__task__", call.args[0])
         marks = self._marks() if own else []
         return [*_all(marks, True, node), node, *_all(marks, False, node)]
 
@@ -178,10 +182,8 @@ class _Prepared(ast.NodeTransformer):
         called = node.func
         if isinstance(called, ast.Name) and called.id in ("map", "filter") and called.id not in self.made_by:
             called.id = f"__{called.id}__"
-        if _last(called).endswith("Thread"):
-            for keyword in node.keywords:
-                if keyword.arg == "target":
-                    keyword.value = _call("__target__", keyword.value)
+        if _last(called) == "submit" and node.args and not self.mentioned & {"result", "exception"}:
+            node.args[0] = _call("__task__", node.args[0])
         if self.mentioned & {"StopIteration", "StopAsyncIteration"}:
             return node
         if programs:

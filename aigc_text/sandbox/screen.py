@@ -14,7 +14,6 @@ import importlib
 import string
 
 from program_names import (
-    CONVERSIONS,
     LEADS_OUT,
     METHODS,
     Apart,
@@ -26,7 +25,7 @@ from program_names import (
 )  # fmt: skip
 from pure_modules import BASES, DECORATORS, MODULES, REDIRECTS, public
 
-__all__ = ["CONVERSIONS", "LEADS_OUT", "Apart", "screen"]
+__all__ = ["LEADS_OUT", "Apart", "screen"]
 _PLACED = DECORATORS | BASES | REDIRECTS  # allowed only where `Program` has found them
 
 

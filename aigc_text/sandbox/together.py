@@ -54,7 +54,7 @@ def _run(
 ) -> list[str]:
     space = classes.namespace
     space["__builtins__"] = _builtins(classes)
-    checks = Checks(lambda manager: _is_programs(classes, manager), classes.asked)
+    checks = Checks(classes.asked)
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__dict__.update(checks.namespace())
     try:
@@ -94,15 +94,6 @@ def _import(classes: OwnClasses, name: str, _: Any = None, __: Any = None, names
     if level or name not in MODULES:
         raise classes.refuse(f"it imports {name}")
     return importlib.__import__(name, None, None, names or ())
-
-
-def _is_programs(classes: OwnClasses, manager: Any) -> bool:
-    """Whether leaving a `with` of the tests runs code of the program."""
-    if classes.is_own(manager):
-        return True
-    made_from = getattr(manager, "gen", None) if isinstance(manager, contextlib.AbstractContextManager) else None
-    code = getattr(made_from, "gi_code", None)
-    return code is not None and code.co_filename == "<program>"
 
 
 def _shared(program: ast.Module, given: ast.Module) -> dict[int, str]:
