@@ -47,12 +47,14 @@ class OwnClasses:
         namespace: of the program's module.
         refused: why the program may not go on in this interpreter, if it may not.
         limits: what objects were not allowed to decide.
+        plain: its classes whose objects have no attribute that is the library's.
     """
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace = namespace
         self.refused = ""
         self.limits: dict[str, None] = {}
+        self.plain: set[type] = set()
         self._classes: dict[type, None] = {}
         self._names: set[str] = set()
         self._asked: Any = None
@@ -78,6 +80,8 @@ class OwnClasses:
             self.refuse(f"making the class {name} raises {type(error).__name__}")
             raise
         self._classes[made] = None
+        if not self._denied(made):
+            self.plain.add(made)
         return made
 
     def _prepared(self, function: types.FunctionType, bases: tuple[Any, ...], space: dict[str, Any]) -> None:

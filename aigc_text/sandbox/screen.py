@@ -213,9 +213,16 @@ class _Guarded(ast.NodeTransformer):
         return ast.Name("object", ast.Load()) if node.id == "type" else node  # in an annotation
 
     def _with_name(self, function: str, value: ast.expr, name: str) -> ast.expr:
-        """The call of a check with an object and the name of the attribute, as the class that it stands in has it."""
+        """The call of a check with an object and the name of the attribute, as the class that it stands in has it.
+
+        An object in a variable is not checked if its class has nothing to hide: innermost loops set attributes.
+        """
         private = self.within and name.startswith("__") and not name.endswith("__")
-        return _call(function, value, ast.Constant(f"_{self.within}{name}" if private else name))
+        checked = _call(function, value, ast.Constant(f"_{self.within}{name}" if private else name))
+        if not isinstance(value, ast.Name):
+            return checked
+        is_plain = ast.Compare(_call("__kind__", value), [ast.In()], [ast.Name("__plain__", ast.Load())])
+        return ast.IfExp(is_plain, value, checked)
 
 
 def _calls(node: ast.AST) -> str:

@@ -86,7 +86,8 @@ def _builtins(classes: OwnClasses) -> dict[str, Any]:
         **{name: getattr(builtins, name) for name in names if hasattr(builtins, name)},
         "__build_class__": classes.build_class, "__import__": lambda *given: _import(classes, *given),
         "__own__": classes.target, "__read__": classes.owner, "type": classes.type_of, "__type__": classes.type_of,
-        "__type_name__": classes.type_name, "__metatype__": Metatype, "__debug__": True,
+        "__type_name__": classes.type_name, "__metatype__": Metatype, "__debug__": True, "__kind__": type,
+        "__plain__": classes.plain,
     }  # fmt: skip
 
 
