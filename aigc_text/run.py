@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from pathlib import Path
@@ -215,7 +216,7 @@ def _train(
     folder: RunFolder,
     merge: bool,
 ) -> Generator[Progress, None, None]:
-    from . import plots, trainer
+    from . import trainer
 
     # Master weights in fp32, bf16 is for the computation alone; what LoRA leaves frozen keeps the type it came in.
     model = backend.model if backend.adapter is not None else backend.model.float()
@@ -228,21 +229,24 @@ def _train(
         checkpoints=folder.checkpoints,
         resume=folder.resume,
     )
+    picture = _Curves(folder)
     with processes.company(), closing(reports):
-        yield from _logged(reports, backend, options, folder)
+        yield from _logged(reports, backend, options, folder, picture)
         if processes.is_main():
-            plots.curves(folder.metrics, folder.path / "curves.png")
+            picture.draw(at_end=True)
             figures = delivered_figures(folder.metrics, options)
             folder.deliver(backend, card(backend, options, figures), merge)
         processes.wait()  # none ends before the folder is complete
 
 
 def _logged(
-    reports: Iterator[Progress], backend: TransformersBackend, options: TrainingOptions, folder: RunFolder
+    reports: Iterator[Progress],
+    backend: TransformersBackend,
+    options: TrainingOptions,
+    folder: RunFolder,
+    picture: _Curves,
 ) -> Iterator[Progress]:
     """The reports of the trainer, each written down by the main process before it is passed on."""
-    from . import plots
-
     first, main = True, processes.is_main()
     with open(folder.metrics if main else os.devnull, "a", encoding="utf-8") as log:
         for progress in reports:
@@ -256,10 +260,27 @@ def _logged(
                 log.flush()
             if any(k.startswith("eval_") for k in progress.logs):
                 if main:
-                    plots.curves(folder.metrics, folder.path / "curves.png")
+                    picture.draw()
                 if options.samples and (note := _sampled(backend, options, progress.step, folder)):
                     progress = dataclasses.replace(progress, message="; ".join(filter(None, [progress.message, note])))
             yield progress
+
+
+class _Curves:
+    """The picture of a run's figures. While the run goes on, drawing takes about a twentieth of its time at most."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.due, self.drawn = 0.0, -1  # when it may be drawn again, and the size of what was drawn
+
+    def draw(self, at_end: bool = False) -> None:
+        from . import plots
+
+        began, size = time.monotonic(), self.folder.metrics.stat().st_size
+        if size == self.drawn or began < self.due and not at_end:
+            return
+        plots.curves(self.folder.metrics, self.folder.curves)
+        self.due, self.drawn = 21 * time.monotonic() - 20 * began, size
 
 
 def _sampled(backend: TransformersBackend, options: TrainingOptions, step: int, folder: RunFolder) -> str:

@@ -3,7 +3,7 @@
 out/                 the deliverable: weights, tokenizer, config.json, manifest.json, README.md (the model card)
 out/options.json     what the run was started with
 out/metrics.jsonl    one line an update
-out/curves.png       the same as a picture
+out/curves.png       the same as a picture; while the run goes on, it may be a few validations behind
 out/samples.jsonl    texts generated at the validations, if asked for
 out/merged/          the whole model with a LoRA adapter added to its weights, if asked for
 out/checkpoints/     step-N folders for --resume
@@ -60,6 +60,10 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
 
     @property
     def samples(self) -> Path:

@@ -170,5 +170,6 @@ def file(folder, name, content):
 
 
 def listening():
-    """Tests that run in the background ignore SIGINT, and what they start would as well."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """Tests that run in the background ignore SIGINT, with nohup SIGHUP too, and what they start would as well."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
