@@ -24,6 +24,7 @@ class Rule(NamedTuple):
         other_is: that of `other`.
         needs: `one` is for `other` alone, so that it is refused where `other` is missing, or has another value than
             one of `other_is`.
+        instead: an option that `one` may be for in place of `other`.
     """
 
     one: str
@@ -32,6 +33,7 @@ class Rule(NamedTuple):
     is_: Any = GIVEN
     other_is: Any = GIVEN
     needs: bool = False
+    instead: str = ""
 
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")
@@ -90,7 +92,10 @@ COMMANDS: dict[str, tuple[Rule, ...]] = {
         Rule("vocab_size", "from_scratch", "a model that is there has its own", needs=True),
         Rule("validation", "validation_split", "both say what to validate on"),
     ),
-    "score": (Rule("tokens", "form", "it is for records", other_is=("jsonl",), needs=True),),
+    "score": (
+        Rule("tokens", "form", "it is for records", other_is=("jsonl",), needs=True),
+        TO_FILE._replace(instead="picture"),
+    ),
     "evaluate": (TO_FILE,),
     "evaluate-code": (
         Rule("syntax_only", "run_untrusted_code", "the one runs nothing, the other runs it"),
@@ -169,6 +174,8 @@ def refuse(rules: Iterable[Rule], given: Mapping[str, Any], values: Mapping[str,
             continue
         if rule.needs:
             value = known.get(rule.other)
+            if rule.instead and _there(known.get(rule.instead)):
+                continue
             if _there(value) if rule.other_is is GIVEN else value in rule.other_is:
                 continue
             raise _lacking(rule, given, known)
@@ -211,7 +218,8 @@ def _lacking(rule: Rule, given: Mapping[str, Any], known: Mapping[str, Any]) -> 
     if _there(known.get(rule.other)):
         return OptionError(f"{one} and {other} contradict each other: {rule.why}", _leave_out(rule))
     add = flag(rule.other, None if rule.other_is is GIVEN else rule.other_is[0])
-    return OptionError(f"{one} without {other}: {rule.why}", f"Leave {flag(rule.one)} out, or add {add}.")
+    either = f"{other} or {flag(rule.instead)}" if rule.instead else other
+    return OptionError(f"{one} without {either}: {rule.why}", f"Leave {flag(rule.one)} out, or add {add}.")
 
 
 def _leave_out(rule: Rule) -> str:

@@ -17,7 +17,7 @@ from .errors import BackendError, GenerationError, OptionError
 from .options import GenerationOptions, TrainingOptions
 from .results import Progress
 from .run_folder import RunFolder, card, delivered_figures, forget_after
-from .sources import Example, Pair, Source, split, texts
+from .sources import Example, Pair, Source, refuse_unused, split, texts
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -185,10 +185,11 @@ def read_data(
     A tokenizer is trained on the first of the two alone.
 
     Raises:
-        DataError: see `sources.Source`.
+        DataError, OptionError: see `sources.Source` and `sources.refuse_unused`.
     """
     source = Source.of(data, options)
     other = Source.of(validation, options) if validation else None
+    refuse_unused([source, other] if other else [source], options.given())
     if options.streaming:
         left, held_out = (source, other) if other else split(source, options.validation_split)
         # Of much held-out text no more is read than the blocks that a validation looks at.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import formats, hub, hub_datasets
+from .contradictions import flag
 from .errors import DataError, OptionError, shell
 from .hub_datasets import Split
 from .options import TrainingOptions
@@ -120,7 +121,7 @@ class Source:
         return [(str(w), _find(w)) for w in self.what]
 
     def _examples(self, part: Path | Split, sample_by: str) -> Iterator[Example]:
-        if isinstance(part, Path) and part.suffix.lower() not in formats.TABULAR:
+        if isinstance(part, Path) and _is_plain(part):
             if len(self.columns) > 1:
                 raise DataError(
                     f"{part} is plain text and has no columns {' and '.join(self.columns)}",
@@ -133,6 +134,38 @@ class Source:
             values = [formats.text_of(place, record, column) for column in self.columns]
             if self.blank or values[-1].strip():
                 yield Pair(*values) if len(values) > 1 else values[0]
+
+
+def refuse_unused(sources: Iterable[Source], asked: Mapping[str, Any]) -> None:
+    """Refuses what says how to read a kind of data that none of the sources is.
+
+    Args:
+        sources: all that a command reads.
+        asked: options that were asked for, by name; `text_column` and `sample_by` count.
+
+    Raises:
+        OptionError: a column where all is plain text, or a division of plain text where none is.
+        DataError: a source that is missing.
+    """
+    found = [(name, part) for source in sources for name, parts in source._found for part in parts]
+    if not found:
+        return
+    plain = [_is_plain(part) for _, part in found]
+    name = found[0][0]
+    if "text_column" in asked and all(plain):
+        raise OptionError(
+            f"{flag('text_column', asked['text_column'])}: {name} is plain text and has no columns",
+            f"Leave {flag('text_column')} out, or give JSONL, JSON, CSV, TSV, Parquet or a dataset.",
+        )
+    if "sample_by" in asked and not any(plain):
+        raise OptionError(
+            f"{flag('sample_by', asked['sample_by'])}: {name} is no plain text, so each of its rows is a text",
+            f"Leave {flag('sample_by')} out.",
+        )
+
+
+def _is_plain(part: Path | Split) -> bool:
+    return isinstance(part, Path) and part.suffix.lower() not in formats.TABULAR
 
 
 def texts(examples: Iterable[Example]) -> Iterator[str]:

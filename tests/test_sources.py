@@ -9,7 +9,7 @@ import pytest
 from test_formats import put, refusal
 
 from aigc_text.errors import OptionError
-from aigc_text.sources import Source, split
+from aigc_text.sources import Source, refuse_unused, split
 
 
 @pytest.fixture
@@ -183,3 +183,31 @@ def test_of_two_examples_each_side_has_one_and_a_share_of_nothing_is_nothing():
 def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(OptionError, match="share cannot be"):
         split(["a"], share)
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "says"),
+    [
+        (["data/b.txt"], {"text_column": "body"}, "--text-column body: data/b.txt is plain text and has no columns"),
+        (["data/c.jsonl"], {"sample_by": "line"}, "--sample-by line: data/c.jsonl is no plain text"),
+        (["data/c.jsonl", "data/b.txt"], {"text_column": "body", "sample_by": "line"}, None),
+        (["data"], {"text_column": "body", "sample_by": "line"}, None),
+        (["data/b.txt"], {"sample_by": "line", "learning_rate": 0.1}, None),
+        (["data/c.jsonl"], {"text_column": "body"}, None),
+    ],
+)
+def test_how_to_read_what_is_not_there_is_refused(tree, names, asked, says):
+    sources = [Source(name) for name in names]
+    if says is None:
+        return refuse_unused(sources, asked)
+    with pytest.raises(OptionError, match=says):
+        refuse_unused(sources, asked)
+
+
+def test_training_from_python_refuses_it_too(tree, tmp_path):
+    from aigc_text.options import TrainingOptions
+    from aigc_text.run import read_data
+
+    with pytest.raises(OptionError, match="--text-column body: data/b.txt is plain text"):
+        read_data(["data/b.txt"], None, TrainingOptions(text_column="body"))
+    read_data(["data/b.txt"], "data/c.jsonl", TrainingOptions(sample_by="line"))

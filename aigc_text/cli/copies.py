@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..errors import DataError, OptionError
-from .parameters import refuse_contradictions
+from .parameters import asked_for, refuse_contradictions
 from .streams import destination
 from .terminal import notice, visible, write
 
@@ -65,6 +65,7 @@ def command(
         if os.path.isdir(path):
             raise OptionError(f"{path} is a folder", "Name a file.")
     with nullcontext() if output is None else destination(output, overwrite) as stream:
+        _refuse_unused(texts_file, [source, *([held_out] if held_out else [])])
         texts, prompts = _texts(texts_file, text_column)
         others = None if held_out is None else _whole(held_out, text_column, sample_by)
         if os.path.isfile(source) and os.path.getsize(source) > LARGE:
@@ -82,6 +83,17 @@ def command(
         if stream is not None:
             stream.write(json.dumps(report, ensure_ascii=False, indent=1) + "\n")
     write(sys.stdout, json.dumps(report, ensure_ascii=False) + "\n" if form == "json" else _table(report, show))
+
+
+def _refuse_unused(texts_file: str, sources: list[str]) -> None:
+    """Refuses a column or a division that none of the files has; the generated texts are never divided."""
+    from ..sources import Source, refuse_unused
+
+    asked = asked_for({})
+    for name, files in (("text_column", [texts_file, *sources]), ("sample_by", sources)):
+        there = [Path(file) for file in files if os.path.isfile(file)]  # the others are told when they are read
+        if name in asked and there:
+            refuse_unused([Source(there)], {name: asked[name]})
 
 
 def _texts(file: str, column: str) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from ..evaluation_options import NOT_FOR_SAMPLES, EvaluationOptions
 from ..options import GenerationOptions
 from ..registry import list_backends
 from ..report import FORMS
-from ..sources import Source
+from ..sources import Source, refuse_unused
 from ..systems import System
 from .parameters import LOADING, asked_for, given, key_values, loading_options, options_of, refuse_contradictions
 from .terminal import bar, notice, write
@@ -79,6 +79,8 @@ def command(
     if backend is not None or model is not None:
         wanted.insert(0, System(label=backend or str(model), backend=backend, model=model, loading=loading))
     wanted += [_file(text) for text in samples]
+    files = [str(s.samples) for s in wanted if s.samples is not None]
+    refuse_unused([_source((*data, *train, *files), options)], asked_for(vars(options)))
     with Evaluation(
         wanted,
         _source(data, options),

@@ -127,10 +127,12 @@ def _check(output: str, difference: str | None, group_column: str | None) -> Non
 
 def _read(file: str, text_column: str, group_column: str | None) -> tuple[list[str], list[str] | None]:
     """The texts, and the group of each if there is a column of them."""
-    from ..sources import Pair, Source
+    from ..sources import Pair, Source, refuse_unused
 
     if group_column is None:
-        return [str(text) for text in Source(file, text_column=text_column, sample_by="line")], None
+        source = Source(file, text_column=text_column, sample_by="line")
+        refuse_unused([source], asked_for({}))
+        return [str(text) for text in source], None
     pairs = list(Source(file, prompt_column=group_column, completion_column=text_column))
     kept = [pair for pair in pairs if isinstance(pair, Pair)]
     return [pair.completion for pair in kept], [pair.prompt for pair in kept]

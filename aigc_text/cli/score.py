@@ -15,7 +15,7 @@ import click
 
 from ..errors import DataError, OptionError
 from ..output_file import OutputFile
-from .parameters import LOADING, given, loading_options, refuse_contradictions
+from .parameters import LOADING, asked_for, given, loading_options, refuse_contradictions
 from .streams import standard_input, stream_to
 from .terminal import bar, begun, notice, raw, visible, write
 
@@ -82,8 +82,6 @@ def command(
 
     # Everything that can be wrong in the input is found before a model is loaded.
     _check_picture(picture, output)
-    if overwrite and output is None and picture is None:
-        raise OptionError("--overwrite without --output or --picture: there is no file to replace", "Leave it out.")
     if form is None:
         form = "color" if output is None and sys.stdout.isatty() and not os.environ.get("NO_COLOR") else "jsonl"
     refuse_contradictions("score", {"form": form})
@@ -112,10 +110,11 @@ def command(
 def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int]:
     """The texts, and how many; they are read once before a model is, so that a mistake anywhere is told first."""
     from ..formats import split_plain, text_lines
-    from ..sources import Source
+    from ..sources import Source, refuse_unused
 
     if file != "-":
         source: Any = Source(file, text_column=text_column, sample_by=sample_by)
+        refuse_unused([source], asked_for({}))
         return source, sum(1 for _ in source)
     texts = [t for t in split_plain(text_lines(standard_input()), sample_by) if t.strip()]
     if not texts:

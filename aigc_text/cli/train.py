@@ -110,7 +110,7 @@ def command(
     from ..run import read_data, train
     from ..run_folder import RunFolder, SeedsFolder
     from ..seeds import train_seeds
-    from ..sources import Source
+    from ..sources import Source, refuse_unused
 
     if device is not None:
         choose_device(device)  # at once, and from scratch too
@@ -122,9 +122,10 @@ def command(
     contradictions.refuse_training({**asked_for(typed), "group": options.group, "validation": validation}, typed)
     if device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"  # else the loop takes a GPU wherever there is one
-    for what in (data, validation):
-        if what:
-            Source.of(what, options).check()
+    sources = [Source.of(what, options) for what in (data, validation) if what]
+    refuse_unused(sources, options.given())
+    for source in sources:
+        source.check()
     # Before torch is imported: told at once if it is taken.
     folder = RunFolder(output, resume) if seeds == 1 else SeedsFolder(output)
     try:

@@ -98,10 +98,10 @@ def _assigned(node: ast.AST, names: set[str], found: dict[str, str]) -> Iterator
             pairs = list(zip(target.elts, value.elts, strict=True))
     elif isinstance(node, ast.withitem):
         pairs.append((node.optional_vars, node.context_expr))
-    for target, value in pairs:
-        if isinstance(target, ast.Name):
+    for variable, value in pairs:
+        if isinstance(variable, ast.Name):
             yield (
-                target,
+                variable,
                 "" if isinstance(value, ast.Name) else maker_of(value, names, {}),
                 elements_of(value, names, {}),
             )
