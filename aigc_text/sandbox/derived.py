@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _UNARY = ("__abs__", "__neg__", "__pos__", "__invert__", "__round__", "__trunc__", "__floor__", "__ceil__")
+#: Conversions that give a number.
+NUMBERS = ("__int__", "__float__", "__complex__", "__index__", "__round__", "__trunc__", "__floor__", "__ceil__")
 _REFUSED = """__setattr__ __delattr__ __bool__ __len__ __int__ __float__ __complex__ __index__ __str__ __repr__
     __format__ __hash__ __iter__ __next__ __reversed__ __getitem__ __setitem__ __delitem__ __contains__ __call__
     __enter__ __exit__ __aenter__ __aexit__ __aiter__ __anext__ __await__ __lt__ __le__ __gt__ __ge__""".split()  # noqa: SIM905
@@ -34,27 +36,61 @@ class Derived:
         limit: notes what an object was not allowed to decide.
     """
 
-    __slots__ = ("is_own", "limit", "value")
+    __slots__ = ("__parts",)
 
     def __init__(self, value: Any, is_own: Callable[[Any], bool], limit: Callable[[str, Any], Any]) -> None:
-        for name, given in (("value", value), ("is_own", is_own), ("limit", limit)):
-            object.__setattr__(self, name, given)
+        object.__setattr__(self, _PARTS, (value, is_own, limit))
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__class__":
+            return Derived
         raise _refusal(self)
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Derived) or not self.is_own(other):
+        value, is_own, _ = _parts(self)
+        if type(other) is Derived or not is_own(other):
             raise _refusal(self)
-        return bool(self.value == other)
+        return bool(value == other)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
 
+_PARTS = "_Derived__parts"
+
+
+def _parts(derived: Derived) -> Any:
+    """(object, whether a value is the program's, what notes a limit)"""
+    return object.__getattribute__(derived, _PARTS)
+
+
 def underlying(value: Any) -> Any:
     """The object of the program that a value stands for, or the value."""
-    return value.value if type(value) is Derived else value
+    return _parts(value)[0] if type(value) is Derived else value
+
+
+class Numbers:
+    """What objects of the program are as numbers. One that is another number each time could be any that is expected.
+
+    Args:
+        limit: notes what an object was not allowed to decide.
+    """
+
+    def __init__(self, limit: Callable[[str, Any], Any]) -> None:
+        self.limit = limit
+        self.known: dict[Any, tuple[Any, Any]] = {}  # the object is kept, so that its id stays its own
+
+    def checked(self, value: Any, how: tuple[Any, ...], found: Any) -> Any:
+        """What a conversion has found, if it has found the same before.
+
+        Raises:
+            Undecided: it has not.
+        """
+        _, before = self.known.setdefault((id(value), *how), (value, found))
+        if type(before) is not type(found) or before != found and before == before:
+            self.limit("is another number than before", None)
+            raise Undecided(f"a {type(value).__name__} is {before!r} at one time and {found!r} at another")
+        return found
 
 
 def begins_sum(operation: str, other: Any) -> bool:
@@ -63,19 +99,21 @@ def begins_sum(operation: str, other: Any) -> bool:
 
 
 def _refusal(derived: Derived) -> Undecided:
-    derived.limit("calculates with data", None)
-    return Undecided(f"what came of a {type(derived.value).__name__} and data does not become data here")
+    value, _, limit = _parts(derived)
+    limit("calculates with data", None)
+    return Undecided(f"what came of a {type(value).__name__} and data does not become data here")
 
 
 def _operation(name: str) -> Any:
     def calculate(self: Derived, *others: Any) -> Any:
-        method = getattr(type(self.value), name, None)
-        found = NotImplemented if method is None else method(self.value, *map(underlying, others))
+        value, is_own, limit = _parts(self)
+        method = getattr(type(value), name, None)
+        found = NotImplemented if method is None else method(value, *map(underlying, others))
         if found is NotImplemented or type(found) is Derived:
             return found
-        if not self.is_own(found):
+        if not is_own(found):
             raise _refusal(self)
-        return Derived(found, self.is_own, self.limit)
+        return Derived(found, is_own, limit)
 
     return calculate
 

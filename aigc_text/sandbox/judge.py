@@ -14,10 +14,11 @@ import warnings
 from contextlib import suppress
 
 from checks import Checks, prepare
-from derived import Derived, begins_sum, underlying
+from derived import NUMBERS, Derived, Numbers, begins_sum, underlying
 from link import METHODS, OPERATIONS, SPECIAL, Link, StandIn, StandInClass, Unsent
+from own_classes import defines_method
 from screen import LEADS_OUT
-from together import provide_modules, said
+from together import checked_name, provide_modules, said
 from values import Channel, Gone
 
 TYPE_CHECKING = False
@@ -35,6 +36,7 @@ class Judge(Link):
         self.gone = False
         self.asked: Any = None  # an object whose answer to the next question counts
         self.limits: dict[str, None] = {}
+        self.numbers = Numbers(self.limit)
         self.stops = False  # whether the tests name StopIteration; else none ends an iterator of theirs in silence
         self.shared: set[type] = set()  # the classes that the problem itself defines
 
@@ -58,8 +60,8 @@ class Judge(Link):
             self.shared = {v for v in space.values() if isinstance(v, type) and v.__module__ == "__main__"}
             if error := self._started():
                 return ["error", error]
-            space.update({name: self.ask("name", (name,), {}) for name in names})
-            prepared = prepare(tests, names)
+            space.update({name: checked_name(name, self.ask("name", (name,), {})) for name in names})
+            prepared = prepare(tests, names, given)
             provide_modules(space, prepared, _nodes(program))
             exec(compile(prepared, "<tests>", "exec", dont_inherit=True), space)
         except Gone:
@@ -140,7 +142,7 @@ class Judge(Link):
         """Raises `AttributeError`: a program may not read or set it, for it leads to the tests or changes a class."""
         leads_out = LEADS_OUT.fullmatch(name) or name.startswith("_")
         home = value.__module__ if isinstance(value, types.FunctionType) else type(value).__module__
-        changes = what != "getattr" and home != "__main__"
+        changes = what != "getattr" and (home != "__main__" or defines_method(type(value), name))
         if name == "__signature__" and what == "getattr":
             return
         if type(value).__module__.startswith("unittest"):  # a mock would let its own assertions be replaced
@@ -284,6 +286,18 @@ def _operation(name: str) -> Any:
     return calculate
 
 
+def _number(name: str) -> Any:
+    before = getattr(StandIn, name)
+
+    def convert(self: Any, *rest: Any) -> Any:
+        found = before(self, *rest)
+        return found if is_remote(found) else self.link.numbers.checked(self, (name, *rest), found)
+
+    return convert
+
+
+for _name in NUMBERS:
+    setattr(Remote, _name, _number(_name))
 for _what in ("lt", "le", "gt", "ge"):
     setattr(Remote, f"__{_what}__", _comparison(_what))
 for _name in OPERATIONS:

@@ -59,6 +59,10 @@ class Managers:
         """Whether an expression mentions what the program has made."""
         return bool(names_in(node) & self.programs)
 
+    def may_be_programs(self, node: ast.AST) -> bool:
+        """Whether an expression mentions what the program may have changed."""
+        return bool(names_in(node) & self.tainted)
+
     def is_tests(self, manager: ast.expr, stacks: bool = True) -> bool:
         """Whether a manager is evidently the tests' own: made by a class or function of theirs or of a library.
 

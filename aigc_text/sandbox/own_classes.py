@@ -13,7 +13,7 @@ import sys
 import types
 from collections.abc import Callable, Mapping
 
-from derived import Derived, begins_sum, underlying
+from derived import NUMBERS, Derived, Numbers, begins_sum, underlying
 from program_names import ARITHMETIC, COMPARISONS, METHODS, Apart
 from reach import (
     forbidden_in,
@@ -58,6 +58,7 @@ class OwnClasses:
         self._classes: dict[type, None] = {}
         self._names: set[str] = set()
         self._asked: Any = None
+        self.numbers = Numbers(self.limit)
         self._denials: dict[type, frozenset[str]] = {}  # by class: attributes that may not be read
 
     def refuse(self, reason: str) -> Apart:
@@ -124,6 +125,7 @@ class OwnClasses:
             allowed = value.__globals__ is self.namespace
         else:
             allowed = self.is_own(value) or kind.__module__ in (MODULE, "__main__", "types", "threading")
+            allowed = allowed and (self._is_own_class(kind) or not defines_method(kind, name))
             allowed = (allowed or issubclass(kind, BaseException)) and name not in self._denied(kind)
         if not allowed or isinstance(value, types.ModuleType):
             raise self.refuse(f"it sets {name} of a {kind.__name__}")
@@ -219,6 +221,7 @@ class OwnClasses:
             return value
         for names, replace in (
             (COMPARISONS, self._comparison), (ARITHMETIC, self._arithmetic), (("__contains__",), self._membership),
+            (NUMBERS, self._number),
         ):  # fmt: skip
             if name in names and value is not None:
                 if type(value) not in _CALLABLE:
@@ -253,6 +256,15 @@ class OwnClasses:
             return found if begins_sum(name, other) else Derived(found, self.is_own, self.limit)
 
         return _like(calculate, function)
+
+    def _number(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def convert(this: Any, *rest: Any) -> Any:
+            found = function(this, *rest)
+            if self._is_program(sys._getframe(1)) or self.is_own(found):
+                return found
+            return self.numbers.checked(this, (name, *rest), found)
+
+        return _like(convert, function)
 
     def _membership(self, _: str, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], bool]:
         def contains(this: Any, item: Any) -> bool:
@@ -295,6 +307,11 @@ _BUILD = builtins.__build_class__
 _CALLABLE = frozenset(
     [types.FunctionType, types.WrapperDescriptorType, types.MethodDescriptorType, types.BuiltinFunctionType]
 )
+
+
+def defines_method(kind: type, name: str) -> bool:
+    """Whether a class has a method of that name, which an attribute of its object would hide."""
+    return any(callable(vars(other).get(name)) for other in type.__getattribute__(kind, "__mro__"))
 
 
 def _is_own_tuple(kind: type) -> bool:

@@ -27,6 +27,7 @@ LEADS_OUT = re.compile(
     r"format_map|register|registry|dispatch|obj|set_name|__\w*__|"
     r"_(?!_|(value|name|missing|generate_next_value)_$)\w*[^_]_"  # of enumerations
 )
+_TYPE = re.compile(r"[\w\s.,|\[\]'\"-]*")
 READ = frozenset(
     ["__name__", "__doc__", "__qualname__", "__cause__", "__context__", "__suppress_context__", "__class__"]
 )
@@ -191,6 +192,26 @@ class Program:
             self._place_redirection(node)
         for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
             self._allow(n for n in ast.walk(annotation or ast.Pass()) if names_type(n))
+            self._check_types(annotation)
+        if isinstance(node, ast.Subscript) and self._names_types(node.value):
+            self._check_types(node.slice)
+        if isinstance(node, ast.Call) and self._origin(node.func)[0] == "typing":
+            self._check_types(node)
+
+    def _names_types(self, node: ast.AST) -> bool:
+        return (
+            self._origin(node)[0] in ("typing", "collections.abc")
+            or isinstance(node, ast.Name)
+            and (node.id in ("list", "dict", "tuple", "set", "frozenset", "type"))
+        )
+
+    def _check_types(self, node: ast.AST | None) -> None:
+        """Texts in types are expressions that tests may evaluate: there, they may only name and subscript."""
+        for text in ast.walk(node or ast.Pass()):
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                plain = _TYPE.fullmatch(text.value) and "__" not in text.value
+                named = not any(map(LEADS_OUT.fullmatch, re.findall(r"\w+", text.value)))
+                self._require(plain and named, "it has a type in text that does more than to name one")
 
     def _allow(self, nodes: Iterable[ast.AST]) -> None:
         self.allowed.update((id(n), None) for n in nodes)

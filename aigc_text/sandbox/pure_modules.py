@@ -73,7 +73,7 @@ MODULES: Mapping[str, str] = {
     "pathlib": "PurePath PurePosixPath PureWindowsPath",
     "pprint": "pformat pprint",
     "queue": "Queue LifoQueue PriorityQueue SimpleQueue Empty Full",
-    "random": """random randint randrange choice choices shuffle sample uniform gauss seed Random triangular
+    "random": """random randint randrange choice choices shuffle sample uniform gauss Random triangular
         betavariate expovariate normalvariate getrandbits""",
     "re": ALL,
     "secrets": "token_hex token_bytes token_urlsafe choice randbelow randbits compare_digest",

@@ -65,7 +65,7 @@ def _run(
         except BaseException as error:
             return ["error", said(error, False)]
         main.__dict__.update({name: _named(space, name) for name in names})
-        prepared = prepare(tests, names)
+        prepared = prepare(tests, names, given)
         provide_modules(main.__dict__, prepared, ast.walk(tree))
         exec(compile(prepared, "<tests>", "exec", dont_inherit=True), main.__dict__)
     except BaseException as error:
@@ -76,7 +76,18 @@ def _run(
 def _named(space: Mapping[str, Any], name: str) -> Any:
     if name not in space:
         raise NameError(f"the program defines no {name!r}")
-    return space[name]
+    return checked_name(name, space[name])
+
+
+def checked_name(name: str, value: Any) -> Any:
+    """What the tests take from a program by name.
+
+    Raises:
+        TypeError: an error class that would catch the tests' own failures where they expect the program's error.
+    """
+    if any(value is kind for kind in (BaseException, Exception, AssertionError)):
+        raise TypeError(f"the program's {name} is {value.__name__} itself")
+    return value
 
 
 def _builtins(classes: OwnClasses) -> dict[str, Any]:
