@@ -24,6 +24,11 @@ LIMITS: dict[str, str] = {  # correct programs that do not pass, each with a par
     "money_parsed_by_class_method": "compares with data",  # what a class method answers may be meant as data
     "vector_class": "compares with data",  # two products with data, with each other
 }
+#: Forgeries whose tests lose the errors of their threads and tasks in plain Python; the sandbox does not.
+UNHEARD = {
+    "executor_submit", "executor_map_unasked", "thread_run", "thread_positional", "thread_timer",
+    "thread_target_of_the_program",
+}  # fmt: skip
 QUICK = Limits(seconds=2)
 
 
@@ -76,4 +81,4 @@ def test_no_wrong_program_passes(step):
 def test_the_tests_of_forgeries_fail_for_an_honest_wrong_program():
     found = run_in_plain_python("--honest", programs.FORGERIES)
     assert set(found) == {c.name for c in programs.cases(programs.FORGERIES) if c.claim}
-    assert not [name for name, error in found.items() if error is None]
+    assert {name for name, error in found.items() if error is None} == UNHEARD

@@ -36,7 +36,7 @@ class Judge(Link):
         self.gone = False
         self.asked: Any = None  # an object whose answer to the next question counts
         self.limits: dict[str, None] = {}
-        self.numbers = Numbers(self.limit)
+        self.as_numbers = Numbers(self.limit)
         self.stops = False  # whether the tests name StopIteration; else none ends an iterator of theirs in silence
         self.shared: set[type] = set()  # the classes that the problem itself defines
 
@@ -291,7 +291,7 @@ def _number(name: str) -> Any:
 
     def convert(self: Any, *rest: Any) -> Any:
         found = before(self, *rest)
-        return found if is_remote(found) else self.link.numbers.checked(self, (name, *rest), found)
+        return found if is_remote(found) else self.link.as_numbers.checked(self, (name, *rest), found)
 
     return convert
 

@@ -58,7 +58,7 @@ class OwnClasses:
         self._classes: dict[type, None] = {}
         self._names: set[str] = set()
         self._asked: Any = None
-        self.numbers = Numbers(self.limit)
+        self.as_numbers = Numbers(self.limit)
         self._denials: dict[type, frozenset[str]] = {}  # by class: attributes that may not be read
 
     def refuse(self, reason: str) -> Apart:
@@ -262,7 +262,7 @@ class OwnClasses:
             found = function(this, *rest)
             if self._is_program(sys._getframe(1)) or self.is_own(found):
                 return found
-            return self.numbers.checked(this, (name, *rest), found)
+            return self.as_numbers.checked(this, (name, *rest), found)
 
         return _like(convert, function)
 
