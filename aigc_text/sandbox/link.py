@@ -191,7 +191,7 @@ class Link:
             space.update(__str__=lambda error: getattr(error, "said", "") or BaseException.__str__(error))
             space.update(__getattr__=lambda error, name: self._ask_error(error, name))
             del space["__slots__"]
-            return type(str(name), errors, space)
+            return StandInErrorClass(str(name), errors, space)
         if name in _WITH_OWN_DOC:
             space["__doc__"] = property(lambda made: made._ask("getattr", "__doc__"))
         if not any(issubclass(b, self.base) for b in decoded):
@@ -314,6 +314,17 @@ def _exception_at(place: str) -> Any:
 
 def _is_data(kind: type) -> bool:
     return kind in (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
+
+class StandInErrorClass(type):
+    """The class of errors of a class of the other side, which has its attributes."""
+
+    link: Link
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+        return cls.link.ask("getattr", (cls, name), {})
 
 
 class StandInClass(type):

@@ -88,6 +88,9 @@ class Exchange:
         return self._encode_rare(value, kind)
 
     def _encode_rare(self, value: Any, kind: type) -> Any:
+        if kind.__module__ == "array" and kind.__name__ == "array":
+            _MUTABLE[kind] = "array"
+            return self.encode(value)
         if kind in LAZY:
             return [LAZY[kind], str(value)]
         if isinstance(value, type) and value in _BUILTIN_TYPES:
