@@ -73,9 +73,9 @@ class Managers:
         last = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
         if last.endswith("ExitStack"):
             return stacks and self.own_stacks
-        if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name):
-            if call.func.value.id == "self" and last in _OF_TEST_CASES:  # whatever `setUp` puts into the test case
-                return True
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if isinstance(owner, ast.Name) and owner.id == "self" and last in _OF_TEST_CASES:
+            return True  # whatever `setUp` puts into the test case
         root: ast.AST = call.func
         while isinstance(root, (ast.Attribute, ast.Call)):
             root = root.value if isinstance(root, ast.Attribute) else root.func
