@@ -228,8 +228,14 @@ class Remote(StandIn):
     link: Judge
 
     def __await__(self) -> Any:
-        return self._ask("await")
-        yield
+        ask, task = self.link.ask, (self._ask("await"),)
+        try:
+            while ask("step", task, {}) is False:
+                yield
+        except BaseException:
+            ask("cancel", task, {})
+            raise
+        return ask("result", task, {})
 
     def __contains__(self, item: Any) -> bool:
         """By iteration: the program is not asked, nor told for what."""

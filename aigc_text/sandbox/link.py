@@ -34,6 +34,7 @@ SPECIAL: dict[str, Callable[..., Any]] = {
 METHODS = ("__enter__", "__exit__", "__aenter__", "__aexit__", "__aiter__", "__anext__", "__trunc__", "__floor__",
            "__ceil__")  # fmt: skip
 _BINARY = """add sub mul truediv floordiv mod divmod pow matmul and or xor lshift rshift""".split()  # noqa: SIM905
+_WITH_OWN_DOC = ("function", "method", "builtin_function_or_method")  # others have that of their class
 OPERATIONS = tuple(f"__{p}{name}__" for name in _BINARY for p in ("", "r", "i") if p + name != "idivmod")
 
 
@@ -147,9 +148,13 @@ class Link:
         if isinstance(value, type) and (place := _place_of_exception(value)):
             return ["exception", place]
         known = id(value) in self.numbers
+        number = self._hand(value)
+        return ["mine", number] if known else ["mine", number, *self._describe(value)]
+
+    def _hand(self, value: Any) -> int:
         number = self.numbers.setdefault(id(value), len(self.numbers))
         self.handed[number] = value
-        return ["mine", number] if known else ["mine", number, *self._describe(value)]
+        return number
 
     def _describe(self, value: Any) -> list[Any]:
         if isinstance(value, type):
@@ -184,8 +189,11 @@ class Link:
         space = {"__doc__": doc, "__slots__": () if not errors else ("said",), "__module__": "solution", "link": self}
         if errors:
             space.update(__str__=lambda error: getattr(error, "said", "") or BaseException.__str__(error))
+            space.update(__getattr__=lambda error, name: self._ask_error(error, name))
             del space["__slots__"]
-            return type(str(name), errors, space)
+            return StandInErrorClass(str(name), errors, space)
+        if name in _WITH_OWN_DOC:
+            space["__doc__"] = property(lambda made: made._ask("getattr", "__doc__"))
         if not any(issubclass(b, self.base) for b in decoded):
             decoded = (*decoded, self.base)
         return StandInClass(str(name), decoded, space)
@@ -214,9 +222,18 @@ class Link:
         args, attributes = _encoded(inner, given), {k: _encoded(inner, v) for k, v in state.items()}
         cause = error.__cause__
         caused = self._encode_error(cause) if cause is not None and cause is not error else None
-        return ["error", self.refer(type(error)), args, attributes, said, caused]
+        number = self._hand(error) if _has_methods(type(error)) else None
+        return ["error", self.refer(type(error)), args, attributes, said, caused, number]
 
-    def _decode_error(self, _: Exchange, kind: Any, args: Any, attributes: Any, said: str, caused: Any) -> Any:
+    def _ask_error(self, error: BaseException, name: str) -> Any:
+        """What the class of an error has besides its state: methods, properties and its own attributes."""
+        if id(error) not in self.theirs or name.startswith("__"):
+            raise AttributeError(f"{type(error).__name__!r} object has no attribute {name!r}")
+        return self.ask("getattr", (error, name), {})
+
+    def _decode_error(
+        self, _: Exchange, kind: Any, args: Any, attributes: Any, said: str, caused: Any, number: Any = None
+    ) -> Any:
         inner = self.exchange()
         made = self.resolve(inner, kind)
         given = inner.decode(args)
@@ -227,6 +244,8 @@ class Link:
                 _try_to_set(error, name, decoded)
         if made.__module__ == "solution":
             _try_to_set(error, "said", said)
+            if type(number) is int:
+                self.theirs[id(error)] = number, error
         if caused is not None:
             error.__cause__ = self.resolve(inner, caused)
         return error
@@ -252,7 +271,8 @@ def _encoded(exchange: Exchange, value: Any) -> Any:
 
 def _made(kind: type[BaseException], given: list[Any]) -> BaseException:
     try:
-        error = kind(*given) if issubclass(kind, OSError) else kind.__new__(kind, *given)
+        complete = issubclass(kind, OSError) or kind.__module__ == "builtins"  # `value` of a StopIteration, …
+        error = kind(*given) if complete else kind.__new__(kind, *given)
         error.args = tuple(given) if not issubclass(kind, OSError) else error.args
     except TypeError:  # its class wants others
         error = Exception.__new__(kind)
@@ -265,6 +285,12 @@ def _try_to_set(error: BaseException, name: str, value: Any) -> None:
         setattr(error, name, value)
     except (AttributeError, TypeError):
         return
+
+
+def _has_methods(kind: type[BaseException]) -> bool:
+    """Whether the classes of an error that are not the library's define more than special methods."""
+    own = [vars(k) for k in kind.__mro__ if k is not object and not _place_of_exception(k)]
+    return any(not name.startswith("__") for space in own if "link" not in space for name in space)
 
 
 def _place_of_exception(kind: type) -> str:
@@ -289,6 +315,17 @@ def _exception_at(place: str) -> Any:
 
 def _is_data(kind: type) -> bool:
     return kind in (int, float, complex, str, bytes, bytearray, list, tuple, dict, set, frozenset)
+
+
+class StandInErrorClass(type):
+    """The class of errors of a class of the other side, which has its attributes."""
+
+    link: Link
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
+        return cls.link.ask("getattr", (cls, name), {})
 
 
 class StandInClass(type):

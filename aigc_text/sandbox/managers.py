@@ -17,6 +17,7 @@ _KNOWN = frozenset(
     assertWarnsRegex assertLogs assertNoLogs subTest redirect_stdout redirect_stderr patch object dict multiple
     catch_warnings ThreadPoolExecutor TaskGroup timeout timeout_at open""".split()  # noqa: SIM905
 )
+_OF_TEST_CASES = frozenset(name for name in _KNOWN if name.startswith(("assert", "subTest")))
 _ENTER = ("enter_context", "enter_async_context", "push", "push_async_exit")
 
 
@@ -76,6 +77,9 @@ class Managers:
         last = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
         if last.endswith("ExitStack"):
             return stacks and self.own_stacks
+        owner = call.func.value if isinstance(call.func, ast.Attribute) else None
+        if isinstance(owner, ast.Name) and owner.id == "self" and last in _OF_TEST_CASES:
+            return True  # whatever `setUp` puts into the test case
         root: ast.AST = call.func
         while isinstance(root, (ast.Attribute, ast.Call)):
             root = root.value if isinstance(root, ast.Attribute) else root.func

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+MOMENT = 0.005  # seconds
 KEPT = 1 << 20  # characters printed during one call that the tests can capture
 
 
@@ -25,6 +26,7 @@ class Program(Link):
         self.module = types.ModuleType("solution")  # not __main__: what is under that name is not for tests
         self.printed: list[list[Any]] = []
         self.loop: Any = None
+        self.tasks: list[Any] = []
 
     def serve(self) -> None:
         """Runs the program, then does what it is told until nobody tells it anything."""
@@ -46,11 +48,13 @@ class Program(Link):
                 raise NameError(f"the program defines no {given[0]!r}")
             return self.module.__dict__[given[0]]
         if what == "await":
-            return self._await(given[0])
+            return self._begin(given[0])
+        if what in ("step", "cancel", "result"):
+            return self._go_on(what, self.tasks[given[0]])
         return super().do(what, given, named)
 
-    def _await(self, value: Any) -> Any:
-        """Runs a coroutine to its end, in one loop for all of them."""
+    def _begin(self, value: Any) -> int:
+        """The number of a task that awaits a value, in one loop for all of them."""
         import asyncio
 
         async def run() -> Any:
@@ -58,7 +62,19 @@ class Program(Link):
 
         if self.loop is None:
             self.loop = asyncio.new_event_loop()
-        return self.loop.run_until_complete(run())
+        self.tasks.append(self.loop.create_task(run()))
+        return len(self.tasks) - 1
+
+    def _go_on(self, what: str, task: Any) -> Any:
+        """Lets all tasks run for a moment; whether this one has ended. The tests' own run in between."""
+        import asyncio
+
+        if what == "result":
+            return task.result()
+        if what == "cancel":
+            task.cancel()
+        self.loop.run_until_complete(asyncio.wait([task], timeout=MOMENT))
+        return task.done()
 
     def said(self) -> dict[str, Any]:
         out, self.printed = self.printed, []

@@ -24,7 +24,7 @@ MODULES: Mapping[str, str] = {
     "binascii": "hexlify unhexlify b2a_hex a2b_hex b2a_base64 a2b_base64 crc32",
     "bisect": "bisect bisect_left bisect_right insort insort_left insort_right",
     "calendar": "isleap leapdays monthrange weekday monthcalendar timegm month_name month_abbr day_name day_abbr "
-    "Calendar TextCalendar",
+    "Calendar TextCalendar MONDAY TUESDAY WEDNESDAY THURSDAY FRIDAY SATURDAY SUNDAY",
     "cmath": """acos acosh asin asinh atan atanh cos cosh e exp inf infj isclose isfinite isinf isnan log log10 nan nanj
         phase pi polar rect sin sinh sqrt tan tanh tau""",
     "collections": "namedtuple deque Counter OrderedDict defaultdict ChainMap UserDict UserList UserString abc",

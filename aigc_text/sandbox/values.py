@@ -88,6 +88,9 @@ class Exchange:
         return self._encode_rare(value, kind)
 
     def _encode_rare(self, value: Any, kind: type) -> Any:
+        if kind.__module__ == "array" and kind.__name__ == "array":
+            _MUTABLE[kind] = "array"
+            return self.encode(value)
         if kind in LAZY:
             return [LAZY[kind], str(value)]
         if isinstance(value, type) and value in _BUILTIN_TYPES:
@@ -96,7 +99,12 @@ class Exchange:
             each = [[p.name, int(p.kind), p.default is p.empty] for p in value.parameters.values()]
             return ["signature", each]
         if issubclass(kind, tuple) and isinstance(getattr(kind, "_fields", None), tuple):
-            return ["named", kind.__name__, list(value._fields), [self.encode(v) for v in tuple.__iter__(value)]]
+            fields = value._fields
+            more = []
+            if kind.__module__ == "solution":  # of the program, to which it comes back as such
+                own = _named_types.setdefault((kind.__name__, fields), kind)
+                more = [self.refer(kind)] if own is kind and _has_more(kind) else []
+            return ["named", kind.__name__, list(fields), [self.encode(v) for v in tuple.__iter__(value)], *more]
         dated = _encode_date(value, kind)
         if dated is not None:
             return [dated[0], *(self.encode(part) for part in dated[1:])]
@@ -175,7 +183,8 @@ class Exchange:
         if kind in _FROM_PARTS:
             return _FROM_PARTS[kind](*(self.decode(part) for part in rest))
         if kind == "named":
-            return _named(rest[0], tuple(rest[1]))(*(self.decode(v) for v in rest[2]))
+            kind = _named(rest[0], tuple(rest[1]), self.resolve(rest[3]) if len(rest) > 3 else None)
+            return tuple.__new__(kind, [self.decode(v) for v in rest[2]])
         if kind == "type":
             return next(t for t in _BUILTIN_TYPES if t.__name__ == rest[0])
         if kind == "signature":
@@ -252,10 +261,18 @@ def _plain(base: Any, value: Any) -> Any:
 _named_types: dict[Any, Any] = {}
 
 
-def _named(name: str, fields: tuple[str, ...]) -> Any:
+def _named(name: str, fields: tuple[str, ...], asked: Any = None) -> Any:
+    """The class of a named tuple; what it has besides the fields is asked of the class of the other side."""
     if (name, fields) not in _named_types:
-        _named_types[name, fields] = namedtuple(name, fields, rename=True)
+        _named_types[name, fields] = made = namedtuple(name, fields, rename=True)
+        if asked is not None:
+            made.__getattr__ = lambda value, attribute: asked.link.ask("getattr", (value, attribute), {})  # type: ignore[attr-defined]
     return _named_types[name, fields]
+
+
+def _has_more(kind: type) -> bool:
+    """Whether the class of a named tuple has methods of its own."""
+    return any(not n.startswith("_") and n not in kind._fields for k in kind.__mro__[:-2] for n in vars(k))  # type: ignore[attr-defined]
 
 
 _MUTABLE: dict[type, str] = {
@@ -290,8 +307,8 @@ _FROM_PARTS: dict[str, Callable[..., Any]] = {
 
 
 def _from(module: str, name: str) -> Callable[..., Any]:
-    def make(*parts: Any) -> Any:
-        return getattr(__import__(module), name)(*parts)
+    def make(*parts: Any, **named: Any) -> Any:
+        return getattr(__import__(module), name)(*parts, **named)
 
     return make
 
