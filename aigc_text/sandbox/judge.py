@@ -221,11 +221,14 @@ def is_remote(value: Any) -> bool:
 CALLABLE = ("__main__", "collections", "datetime", "decimal", "fractions")
 
 
+_LATER: Any = None  # set by the judge
+
+
 class Remote(StandIn):
     """Stands for an object of the program. It is equal to others of its kind if the program says so, to data never."""
 
     __slots__ = ()
-    link: Judge
+    link = _LATER  # an annotation would hide those of the program's functions
 
     def __await__(self) -> Any:
         ask, task = self.link.ask, (self._ask("await"),)

@@ -361,11 +361,14 @@ class StandInClass(type):
         return True
 
 
+_LATER: Any = None  # set before the first is made
+
+
 class StandIn:
     """Stands for an object of the other side, and asks there for whatever is asked of it."""
 
     __slots__ = ("number",)
-    link: Link
+    link = _LATER  # an annotation would hide those of the program's functions
 
     def _ask(self, what: str, *args: Any, **kwargs: Any) -> Any:
         return type(self).link.ask(what, (self, *args), kwargs)
