@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from link import OPERATIONS
+from stand_in import OPERATIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

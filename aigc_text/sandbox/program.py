@@ -6,7 +6,8 @@ import builtins
 import sys
 import types
 
-from link import Link, StandIn
+from link import Link
+from stand_in import StandIn
 from values import Channel
 
 TYPE_CHECKING = False

@@ -12,9 +12,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from link import OPERATIONS
 from pure_modules import BASES, BUILTINS, CALLED, DECORATORS, ENUMS, KEPT, METHODS_OF, MODULES, REDIRECTS, public
 from reach import attributes, named_in
+from stand_in import OPERATIONS
 
 
 class Apart(Exception):
@@ -209,9 +209,7 @@ class Program:
         """Texts in types are expressions that tests may evaluate: there, they may only name and subscript."""
         for text in ast.walk(node or ast.Pass()):
             if isinstance(text, ast.Constant) and isinstance(text.value, str):
-                plain = _TYPE.fullmatch(text.value) and "__" not in text.value
-                named = not any(map(LEADS_OUT.fullmatch, re.findall(r"\w+", text.value)))
-                self._require(plain and named, "it has a type in text that does more than to name one")
+                self._require(only_names(text.value), "it has a type in text that does more than to name one")
 
     def _allow(self, nodes: Iterable[ast.AST]) -> None:
         self.allowed.update((id(n), None) for n in nodes)
@@ -317,6 +315,11 @@ class Program:
     def is_guarded(self, name: str) -> bool:
         """Whether it depends on the object: no class of the library that the program can name defines the name."""
         return name not in READ and (name not in self.known or name.startswith("_") and name not in NAMED_TUPLE)
+
+
+def only_names(text: str) -> bool:
+    """Whether a type that is written as text does nothing but to name and to subscript."""
+    return bool(_TYPE.fullmatch(text)) and not any(map(LEADS_OUT.fullmatch, re.findall(r"\w+", text)))
 
 
 def names_of(node: ast.ClassDef) -> Iterator[str]:
