@@ -92,7 +92,7 @@ def backend_of(model: str) -> str | None:
     if not (is_folder(model) and (folder / "config.json").is_file()):
         return None
     name = read_config(folder).get(BACKEND_KEY)
-    return name if isinstance(name, str) else None
+    return name if isinstance(name, str) and name else None
 
 
 def is_cached(model: str, revision: str | None) -> bool:

@@ -364,7 +364,8 @@ class PretrainedBackend(Backend):
 
     def write(self, folder: Path) -> None:
         """Writes weights (or the adapter alone), configuration and tokenizer into a folder."""
-        setattr(self.model.config, hub.BACKEND_KEY, self.name)
+        if self.name:  # else it was made without the registry, and may be loaded by whichever backend takes it
+            setattr(self.model.config, hub.BACKEND_KEY, self.name)
         with preflight.building(), loading.quiet():
             if self.adapter is not None:
                 lora.save(self, folder)

@@ -154,6 +154,15 @@ def test_a_stop_string_may_name_special_tokens(chatty, stop, text, how):
     assert "".join(chatty.stream("Hi<|im_end|>", **options)) == text
 
 
+def test_the_other_engine_stops_at_special_tokens_too(chatty, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path / "cache"))
+    chatty.save_pretrained(tmp_path / "model")
+    theirs = load("gpt2", str(tmp_path / "model"), engine="ctranslate2")
+    for stop, text in (("<|im_start|>a dog", "the cat\n"), ("dog<|im_end|>", "the cat\na "), ("\na dog", "the cat")):
+        (made,) = theirs.generate(["Hi<|im_end|>"], stop_strings=(stop,), max_new_tokens=30, do_sample=False)
+        assert (made.text, made.finish_reason) == (text, "stop")
+
+
 def test_a_special_token_spelled_by_others_stops_too(chatty):
     strings = stops(chatty.tokenizer, ["<|im_start|>"]).strings
     assert StopMatcher(strings).push("a <|im_start|> b") == ("a ", True)
