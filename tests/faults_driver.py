@@ -24,8 +24,6 @@ from forked import dying, wait
 import aigc_text.engines.torch  # noqa: F401
 from aigc_text import checkpoint, from_scratch, interrupts, plots, run, train, trainer  # noqa: F401
 
-plots.curves = lambda metrics, picture: picture.touch()  # drawing takes longer than the run
-
 SIZES = {
     "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64},
     "rnn": {"embedding_size": 24, "hidden_size": 32},
@@ -42,6 +40,7 @@ if __name__ == "__main__":
     WHAT, BACKEND, SCRATCH = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     CASES, INSIDE = int(sys.argv[4]), int(sys.argv[5])
     DATA = SCRATCH / "data.txt"
+    plots.curves = lambda metrics, picture: picture.touch()  # drawing takes longer than the run
     torch.set_num_threads(1)  # forked children must not inherit a pool of threads
 
 
