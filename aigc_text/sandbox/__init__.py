@@ -158,6 +158,7 @@ def run(case: Case, limits: Limits | None = None, *, confined: bool = True, stop
         if outcome == "again":  # from the beginning, with what is left of CPU time and of what may be printed
             remove(scratch)
             os.mkdir(scratch, 0o700)
+            trial.why_apart = why
             outcome, why = trial.outcome(apart=True)
     finally:
         remove(scratch)
@@ -176,6 +177,7 @@ class _Trial:
         self.end = time.monotonic() + 4 * limits.seconds
         self.nonce = secrets.token_hex(16)  # a verdict without it is none of the tests' process
         self.used, self.printed = 0.0, 0  # CPU seconds, bytes
+        self.why_apart = _needs_two(case.program)  # and not beside its tests, if that is known
         folder = re.escape(os.fsencode(os.path.realpath(scratch)))
         self.mapped = re.compile(rb"^\S+ \S+ \S+ \S+ (\d+) +" + folder + rb"/.*\(deleted\)$", re.MULTILINE)
 
@@ -189,7 +191,7 @@ class _Trial:
         self.open = {end for pipe in pipes for end in pipe}
         self.processes: list[subprocess.Popen[bytes]] = []
         self.answer = b""
-        apart = apart or _needs_two(self.case.program)
+        apart = apart or self.why_apart != ""
         try:
             self.judge = self.program = self._spawn(
                 "judge", output[1], read=from_program[0], write=to_program[1], input=to_judge[0], verdict=verdict[1]
@@ -198,7 +200,9 @@ class _Trial:
             if not apart:
                 self._tell(to_judge[1], apart)
                 stopped = self._watch(verdict[0], output[0])
-                if stopped or self._answered()[0] != "apart":
+                outcome, self.why_apart = self._answered()
+                if stopped or outcome != "apart":
+                    self.why_apart = ""
                     return self._decide(stopped)
                 self.answer = b""
             self.program = self._spawn("program", output[1], read=to_program[0], write=from_program[1])
@@ -317,6 +321,8 @@ class _Trial:
             return self._how_it_ended(why)
         if outcome != "passed" and why.startswith("MemoryError"):
             return "memory", f"more than {self._most('memory')}"
+        if outcome == "failed" and self.why_apart:
+            why += f" (it ran apart from its tests, which exchange copies of values with it, because {self.why_apart})"
         return outcome, " ".join(why.split())
 
     def _answered(self) -> tuple[str, str]:
@@ -360,9 +366,9 @@ def _cpu_seconds(number: int) -> float:
     return 0.0
 
 
-def _needs_two(program: str) -> bool:
-    """Whether it shows at once that program and tests must be kept apart: then both processes start together."""
-    return any(module not in MODULES for module in _IMPORT.findall(program))
+def _needs_two(program: str) -> str:
+    """Why program and tests must be kept apart, if it shows at once: then both processes start together."""
+    return next((f"it imports {name}" for name in _IMPORT.findall(program) if name not in MODULES), "")
 
 
 def _signal(number: int) -> str:

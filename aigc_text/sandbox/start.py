@@ -63,10 +63,10 @@ def main() -> None:
         if role == "program":
             program.Program(channel).serve()
         *case, apart, nonce = cases.receive()
-        answer = None if apart else together.verdict(*case)
-        if answer is None:
+        answer = ["apart", ""] if apart else together.verdict(*case)
+        if answer[0] == "apart":
             if not apart:
-                report(nonce, "apart", "")
+                report(nonce, *answer)
             answer = judge.Judge(channel).verdict(*case)
         report(nonce, *answer)
     except Gone:

@@ -26,16 +26,18 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def verdict(program: str, tests: str, given: str, names: list[str]) -> list[str] | None:
-    """[outcome, why] as `Judge.verdict` gives it; `None` where program and tests must be kept apart.
+def verdict(program: str, tests: str, given: str, names: list[str]) -> list[str]:
+    """[outcome, why] as `Judge.verdict` gives it; or `apart`, where program and tests must be kept so, and why.
 
     An outcome `again` says the same after the program has begun, so that this interpreter is of no more use.
     """
     try:
         shared = _shared(ast.parse(program), ast.parse(given))
         tree = screen(program)
-    except (Apart, SyntaxError, ValueError, RecursionError, MemoryError, ImportError):
-        return None
+    except Apart as reason:
+        return ["apart", f"{reason}"]
+    except (SyntaxError, ValueError, RecursionError, MemoryError, ImportError):
+        return ["apart", ""]
     tree.body = [statement for number, statement in enumerate(tree.body) if number not in shared]
     compare_views_by_content()
     module = types.ModuleType(MODULE)
