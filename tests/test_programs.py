@@ -13,7 +13,7 @@ from aigc_text.sandbox import Case, Limits, run_all
 SHARE = 0.97  # of the correct programs that pass at least
 LIMITS: dict[str, str] = {  # correct programs that do not pass, each with a part of the reason given
     "dict_subclass_dot_access": "'dict' object has no attribute",  # data comes back as a copy of a plain type
-    "getattr_proxy": "ran apart from its tests",  # a list of the tests that the program changes in a later call than it got it
+    "getattr_proxy": "ran apart from its tests",  # it changes a list of the tests in a later call
     "coroutine_driven_by_hand": "Task got bad yield",
     "metaclass_registry": "because it defines registry",  # the type of a class
     "init_subclass_hook": "takes no keyword arguments",  # as it is derived from a class of the tests
