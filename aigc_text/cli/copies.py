@@ -91,7 +91,7 @@ def _refuse_unused(texts_file: str, sources: list[str]) -> None:
 
     asked = asked_for({})
     for name, files in (("text_column", [texts_file, *sources]), ("sample_by", sources)):
-        there = [Path(file) for file in files if os.path.isfile(file)]  # the others are told when they are read
+        there = [Path(file) for file in files if os.path.isfile(file)]  # a missing file is reported when it is read
         if name in asked and there:
             refuse_unused([Source(there)], {name: asked[name]})
 

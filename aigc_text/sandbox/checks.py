@@ -112,7 +112,7 @@ def _ending(value: Any) -> Any:
 
 
 def _text(source: Any) -> Any:
-    """What tests evaluate, unless they have written it themselves: expressions of data and calculations alone."""
+    """What tests run that they have not written themselves; it may import nothing and name nothing private."""
     if isinstance(source, (str, bytes)):
         for node in ast.walk(ast.parse(source.strip())):
             name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
@@ -133,14 +133,14 @@ def _unpickled(data: Any, *_: Any, **__: Any) -> Any:
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
-            if module not in _OF_DATA:
+            if module not in _WITH_DATA:
                 raise pickle.UnpicklingError(f"{module}.{name} is no class of data")
             return super().find_class(module, name)
 
     return Unpickler(io.BytesIO(data)).load()
 
 
-_OF_DATA = ("solution", "__main__", "collections", "datetime", "decimal", "fractions", "uuid", "enum", "array")
+_WITH_DATA = ("solution", "__main__", "collections", "datetime", "decimal", "fractions", "uuid", "enum", "array")
 
 
 def _guard(value: Any) -> Any:

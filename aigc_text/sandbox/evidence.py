@@ -54,11 +54,10 @@ _OF_FURTHER_DATA = """
 """
 #: Attributes that data has as well: who asks for one may expect a number, a text or a path.
 _OF_BUILT_IN = frozenset(name for kind in _BUILT_IN for name in dir(kind))
-_OF_CLASSES = frozenset(["name", "value"])  # of members of enumerations, but of many a class as well
-_OF_DATA = _OF_BUILT_IN.union(*map(dir, _LESS_COMMON), _OF_FURTHER_DATA.split(), _OF_CLASSES)
-_CLASS_NAME = re.compile(
-    r"([A-Z]+[a-z0-9]+)+[A-Z]*"
-)  # PEP 8: in tests of such a name, fewer attributes are those of data
+_OF_DATA = _OF_BUILT_IN.union(*map(dir, _LESS_COMMON), _OF_FURTHER_DATA.split(), ["name", "value"])
+_NEVER_OF_CLASSES = _OF_DATA - {"name", "value"}  # which members of enumerations have, but many a class as well
+#: Of names written as PEP 8 wants classes: their tests may ask for attributes that members of enumerations have too.
+_CLASS_NAME = re.compile(r"([A-Z]+[a-z0-9]+)+[A-Z]*")
 #: Of functions, also of decorated ones.
 _OF_FUNCTIONS = frozenset(dir(types.FunctionType)) | frozenset(
     """cache_clear cache_info cache_parameters cache __wrapped__ register dispatch registry calls call_count counter
@@ -199,7 +198,7 @@ def _shown(
         if isinstance(node.value, ast.Name) and node.value.id in names and node.attr not in _OF_FUNCTIONS:
             yield node.value.id
         maker = maker_of(node.value, names, makers)
-        of_data = _OF_DATA - _OF_CLASSES if maker in named else _OF_DATA
+        of_data = _NEVER_OF_CLASSES if maker in named else _OF_DATA
         if maker and node.attr not in of_data and node.attr not in elsewhere:
             yield maker
     elif (
