@@ -63,6 +63,8 @@ class Backend(ABC):
     takes: ClassVar[tuple[str, ...] | None] = None
     #: What the backend can do.
     capabilities: ClassVar[Capabilities] = Capabilities()
+    #: What one text of a plain file is where the user does not say: the `document`, a `paragraph` or a `line`.
+    sample_by: ClassVar[str] = "document"
     #: The name it is registered under; `load` sets it.
     name: str = ""
     #: What was loaded, for records: a hub id or a path, and its revision or hash.

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from . import teaching
 from .errors import DataError
 from .formats import TABULAR, lines, read_records, text_of
 from .suffixes import Ints, Match, SuffixArray
@@ -58,7 +59,7 @@ class Source:
     """
 
     def __init__(self, path: str | Path, text_column: str = "text", sample_by: str = "document") -> None:
-        self.path = Path(path)
+        self.path = Path(teaching.local(path))
         self._known: defaultdict[str, int] = defaultdict()
         self._known.default_factory = lambda: len(self._known) + 1  # 0 is a border between texts
         parts: list[Ints] = []

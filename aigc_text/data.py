@@ -52,7 +52,7 @@ def batches_of(
     """
     steps = parse_augment(options.augment or (), encoder.tokenizer)
     packed, examples = packs(examples, options, packing)
-    size, seed = options.batch_size, options.seed
+    size, seed = options.completed().batch_size, options.seed
     made: Any
     if options.streaming:
         rows: Any = encoder.packed if packed else encoder.rows

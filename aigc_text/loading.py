@@ -201,6 +201,14 @@ def choose_device(device: str | None) -> str:
     return device
 
 
+def has_accelerator() -> bool:
+    """Whether training would run on something other than the CPU."""
+    import torch
+
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1", "yes")
+    return torch.accelerator.is_available() and not on_cpu
+
+
 def devices() -> list[str]:
     """The devices that this machine has, as `choose_device` takes them."""
     import torch

@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from . import contradictions
 from .errors import OptionError, nearest, shell
@@ -255,24 +255,36 @@ def drawn_seed() -> int:
     return secrets.randbits(31)
 
 
+Training = TypeVar("Training", bound="TrainingOptions")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(Options):
     """How to train. Everything that changes the result is here, and is saved with the run.
 
-    A backend with options of its own derives a class from this one and names it as its `Training`.
+    A backend with options of its own derives a class from this one and names it as its `Training`. Options that
+    depend on the family are `None` until `completed` gives them a value.
     """
+
+    #: Values of the options that are `None` by default, where the family has none of its own.
+    STANDARD: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-4, "batch_size": 8, "sample_by": "document"}
 
     # Length
     max_steps: int = option(1000, "Updates in all; the schedule ends there.", low=1)
     epochs: float | None = option(None, "Passes over the data, instead of max_steps.", above=0)
-    batch_size: int = option(8, "Rows of one micro-batch, over all processes.", low=1)
+    batch_size: int = option(
+        None, "Rows of one micro-batch, over all processes.  [default: 8; from scratch what suits the family]", low=1
+    )
     gradient_accumulation_steps: int = option(1, "Micro-batches of one update.", low=1)
 
     # Data
     text_column: str = option("text", "The text's column in JSONL, CSV, Parquet and datasets.")
     prompt_column: str | None = option(None, "Column of prompts: the loss counts the completion only.")
     completion_column: str | None = option(None, "Column of completions, with prompt_column.")
-    sample_by: str = option("document", "What one text of a plain file is.", choices=("document", "paragraph", "line"))
+    sample_by: str = option(
+        None, "What one text of a plain file is.  [default: document; line with vae and gan]",
+        choices=("document", "paragraph", "line"),
+    )  # fmt: skip
     streaming: bool = option(False, "Read the data while training; for what does not fit in memory.")
     packing: bool | None = option(
         None, "Cut the joined texts into full rows; off, each text is a row, grouped by length. Default: the backend's."
@@ -287,7 +299,7 @@ class TrainingOptions(Options):
 
     # Optimizer and learning rate
     learning_rate: float = option(
-        1e-4, "The highest learning rate; 1e-4 suits fine-tuning, 1e-3 and more a small model from scratch.", above=0
+        None, "The highest learning rate.  [default: 1e-4; from scratch what suits the family]", above=0
     )
     optimizer: str = option(
         "adamw",
@@ -369,6 +381,19 @@ class TrainingOptions(Options):
             )
         for text in self.group or ():
             _split_group(text)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that differ from their defaults; a standard value asks for nothing."""
+        return {name: value for name, value in super().given().items() if value != self.STANDARD.get(name)}
+
+    def completed(self: Training, defaults: Mapping[str, Any] | None = None) -> Training:
+        """The options with a value for each of those in `STANDARD`.
+
+        Args:
+            defaults: the family's values of any options, for those that were not set.
+        """
+        values = {**self.STANDARD, **(defaults or {})}
+        return dataclasses.replace(self, **{n: v for n, v in values.items() if getattr(self, n) is None})
 
     @property
     def delivers_best(self) -> bool:

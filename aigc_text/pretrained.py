@@ -68,6 +68,19 @@ def fresh(
         raise OptionError(f"no such {make.__name__} can be built: {cause}", cure) from error
 
 
+def width_and_heads(given: Any, default: int) -> tuple[int, int]:
+    """The width of a Transformer, and how many attention heads suit it: about 64 dimensions each, an even number.
+
+    Args:
+        given: the width as the user gave it, if so; `fresh` refuses one that is not a whole number.
+        default: the width otherwise.
+    """
+    text = str(default if given is None else given)
+    width = int(text) if text.isdecimal() and 0 < int(text) < 1 << 20 else default
+    allowed = [heads for heads in range(1, width // 2 + 1) if width % (2 * heads) == 0]
+    return width, min(allowed, key=lambda heads: abs(heads - width / 64), default=1)
+
+
 def _checked_engine(cls: type[PretrainedBackend], engine: str | None, quantize: str | None) -> str:
     """The engine that is meant.
 

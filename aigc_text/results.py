@@ -116,6 +116,15 @@ class Progress:
     message: str = ""
 
 
+def duration(seconds: float) -> str:
+    """A time in words, to two digits: `40 seconds`, `4 minutes`, `2.5 hours`."""
+    for size, unit in ((3600, "hours"), (60, "minutes")):
+        if seconds >= 1.5 * size:
+            count = seconds / size
+            return f"{count:.0f} {unit}" if count >= 9.95 else f"{float(f'{count:.1f}'):g} {unit}"
+    return f"{max(1, round(seconds))} seconds"
+
+
 def ordered(numbered: Iterable[tuple[int, T]], first: int = 0) -> Iterator[T]:
     """Yields items by their numbers, from `first` on without gaps, whatever order they come in."""
     waiting: dict[int, T] = {}

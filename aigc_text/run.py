@@ -76,16 +76,17 @@ def _run(
     folder = output if isinstance(output, RunFolder) else RunFolder(output, resume)
     try:
         loaded = _trainable(backend)
-        chosen = options_for(loaded, options, overrides)
+        asked = options_for(loaded, options, overrides)
+        chosen = asked.completed(loaded.training_defaults())
         _check_adapter(loaded, chosen, merge)
         given = {**(options.given() if options else {}), **overrides, "validation": validation, "merge": merge}
         contradictions.refuse_training(given, dataclasses.asdict(chosen))
-        examples, held_out = read_data(files, validation, chosen)
+        examples, held_out = read_data(files, validation, asked, loaded.sample_by)
         started_with = {
             "started_from": loaded.revision,
             "data": [str(f) for f in files],
             "validation": str(validation) if validation else None,
-            **_recorded(loaded.origin, chosen),
+            **_recorded(loaded.origin, dataclasses.replace(chosen, sample_by=asked.sample_by)),
         }
         if chosen.lora_rank:
             lora.attach(loaded, chosen)
@@ -99,6 +100,8 @@ def _run(
             _check_samples(loaded, chosen)
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
         told, anew = 0, [f"there is no run to resume in {folder.path}, so a new one begins"] * folder.begins_anew
+        if processes.world() == 1 and not (folder.resume and not folder.begins_anew):
+            anew += filter(None, [loaded.announcement(batches, chosen)])
         with closing(_train(loaded, batches, evaluate, chosen, folder, merge)) as reports:
             for progress in reports:
                 notes = [*anew, *getattr(batches, "notes", ()), *getattr(evaluate, "notes", ())]
@@ -178,17 +181,23 @@ def hold_out(examples: list[Example], share: float) -> tuple[list[Example], list
 
 
 def read_data(
-    data: Sequence[str | Path], validation: str | Path | None, options: TrainingOptions
+    data: Sequence[str | Path], validation: str | Path | None, options: TrainingOptions, sample_by: str = "document"
 ) -> tuple[Iterable[Example], list[Example]]:
     """What to train on (a list, or read anew in each pass if it is streamed) and what to validate on.
 
     A tokenizer is trained on the first of the two alone.
 
+    Args:
+        data: what `Source` takes.
+        validation: the same; without it a share of the data is held out.
+        options: as the user gave them.
+        sample_by: what one text of a plain file is where the options do not say.
+
     Raises:
         DataError, OptionError: see `sources.Source` and `sources.refuse_unused`.
     """
-    source = Source.of(data, options)
-    other = Source.of(validation, options) if validation else None
+    source = Source.of(data, options, sample_by)
+    other = Source.of(validation, options, sample_by) if validation else None
     refuse_unused([source, other] if other else [source], options.given())
     if options.streaming:
         left, held_out = (source, other) if other else split(source, options.validation_split)

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import formats, hub, hub_datasets
+from . import formats, hub, hub_datasets, teaching
 from .contradictions import flag
 from .errors import DataError, OptionError, shell
 from .hub_datasets import Split
@@ -40,8 +40,9 @@ class Source:
     Args:
         what: one or several of: a file (by its suffix JSONL, JSON, CSV, TSV or Parquet, else plain UTF-8 text); a
             folder: all files below it that are not hidden, in the order of their names; a glob (`data/**/*.py`); a
-            folder written by `save_to_disk` of `datasets`; the name of a dataset of the hub (`owner/name`).
-            `name:config` chooses a dataset's configuration, `name@split` its split (by default `train`).
+            folder written by `save_to_disk` of `datasets`; the name of a dataset of the hub (`owner/name`), or of one
+            that ships with the package (`teaching:name`, see `teaching`). `name:config` chooses a dataset's
+            configuration, `name@split` its split (by default `train`).
         text_column: the column that holds the text.
         prompt_column: with `completion_column`, gives pairs instead of texts.
         completion_column: see `prompt_column`.
@@ -76,14 +77,16 @@ class Source:
         self.sample_by, self.blank = sample_by, blank
 
     @classmethod
-    def of(cls, what: str | Path | Sequence[str | Path], options: TrainingOptions) -> Source:
-        """The source with the columns and the `sample_by` of training options."""
+    def of(
+        cls, what: str | Path | Sequence[str | Path], options: TrainingOptions, sample_by: str = "document"
+    ) -> Source:
+        """The source with the columns of training options, and their `sample_by` or, without one, that given here."""
         return cls(
             what,
             text_column=options.text_column,
             prompt_column=options.prompt_column,
             completion_column=options.completion_column,
-            sample_by=options.sample_by,
+            sample_by=options.sample_by or sample_by,
         )
 
     def __iter__(self) -> Iterator[Example]:
@@ -216,6 +219,8 @@ def _no_text(name: str) -> DataError:
 
 
 def _find(what: str | Path) -> Sequence[Path | Split]:
+    if teaching.is_teaching(what):
+        return [Path(teaching.local(what))]
     name = str(what)
     if not name or "\0" in name:
         fault = "has a NUL character in it" if name else "is empty"

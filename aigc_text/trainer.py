@@ -67,7 +67,7 @@ def train(
         KeyboardInterrupt, interrupts.Terminated: it was interrupted, and the state is saved.
         DamagedError: the best checkpoint, whose weights were asked for, is not whole any more.
     """
-    reports = _reports(model, objective, batches, options, evaluate, checkpoints, resume)
+    reports = _reports(model, objective, batches, options.completed(), evaluate, checkpoints, resume)
     return isolation.closed_at_exit(isolation.own_randomness(reports))
 
 

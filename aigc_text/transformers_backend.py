@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .backend import Capabilities, no_likelihood
@@ -42,6 +42,8 @@ class TransformersBackend(GeneratingBackend):
     Training: ClassVar[type[TrainingOptions]] = TrainingOptions
     #: Whether training packs texts into full rows where the user does not say.
     packing: ClassVar[bool] = True
+    #: Training options of a model from scratch, where they differ from those of fine-tuning; see docs/finetuning.md.
+    scratch: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-3}
     #: Whether the model carries a state along, and so reads packed texts as one, from batch to batch.
     continuous: ClassVar[bool] = False
 
@@ -77,6 +79,10 @@ class TransformersBackend(GeneratingBackend):
         from .data import batches_of
 
         return batches_of(self.encoder(options), examples, options, self.packing, self.pad(), self.continuous)
+
+    def announcement(self, batches: Iterable[Any], options: TrainingOptions) -> str:
+        """What a training run says before its first update, of its cost for example; empty if there is nothing."""
+        return ""
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
         """The `evaluate(model)` of a training run: nats per token and bits per byte, as `score` finds them.
@@ -138,6 +144,10 @@ class TransformersBackend(GeneratingBackend):
         if context is not None and (options.block_size or 0) > context:
             raise OptionError(f"block_size {options.block_size} is more than the model's context of {context} tokens")
         return options.block_size or min(context or FALLBACK_CONTEXT, FALLBACK_CONTEXT)
+
+    def training_defaults(self) -> dict[str, Any]:
+        """The family's values of training options, for those that the user does not set."""
+        return {**(self.scratch if self.origin.get("from_scratch") else {}), "sample_by": self.sample_by}
 
     def remember_context(self, options: TrainingOptions) -> None:
         """Notes in the configuration of a model made from scratch how long the rows are that it is trained on."""

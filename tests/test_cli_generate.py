@@ -188,6 +188,18 @@ def test_several_texts_come_in_order_under_headings(generate):
     assert generate(*words).out == "\n".join(blocks)
 
 
+def test_a_file_of_several_texts_has_no_headings(run, plain, tmp_path):
+    out = tmp_path / "texts.txt"
+    told = run(
+        "generate", "--backend", plain("Plain"), "--prompt", "ab", "--prompt", "cd", "--no-echo", "--output", out
+    )
+    assert told.code == 0 and out.read_text() == "ba\ndc\n" and "line breaks" not in told.err
+    prompts = ["--prompt", "a\nb", "--prompt", "cd"]
+    told = run("generate", "--backend", plain("Plain"), *prompts, "--output", out, "--overwrite")
+    assert out.read_text() == "a\nbb\na\ncddc\n"
+    assert "1 text(s) have line breaks; to tell texts apart: --format jsonl" in told.err
+
+
 def test_texts_of_several_prompts_have_headings_without_their_prompts_too(run, plain):
     told = run("generate", "--backend", plain("Plain"), "--prompt", "ab", "--prompt", "cd", "--no-echo")
     assert told.out == "=== prompt 1, text 1 ===\nba\n\n=== prompt 2, text 1 ===\ndc\n"

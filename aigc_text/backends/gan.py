@@ -6,7 +6,10 @@ Read in this order: `gan_model` (generator and phases), `gan_memory`, `gan_discr
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import itertools
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,9 +20,10 @@ from ..encoding import spread
 from ..engines import stream_key
 from ..errors import OptionError
 from ..isolation import in_evaluation
+from ..loading import has_accelerator
 from ..options import GenerationOptions, TrainingOptions
 from ..pretrained import fresh
-from ..results import Score
+from ..results import Score, duration
 from ..sampling import normal
 from ..sentences import SentenceEncoder, sentences
 from ..transformers_backend import TransformersBackend
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from ..sources import Example
     from ..trainer import Evaluate
 
+TRIAL = 3  # updates that say how long one takes
 NOISE_SAMPLES = 10  # draws of the noise for a text's likelihood
 
 
@@ -47,6 +52,12 @@ class GAN(TransformersBackend):
     Training: ClassVar[type[TrainingOptions]] = GANTraining
     capabilities = Capabilities(streaming=True, training=True, saving=True, sentences=True, likelihood="exact")
     packing = False
+    sample_by = "line"
+    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3, "batch_size": 32, "block_size": 64}
+    #: Sizes of a model from scratch where there is no accelerator; with one they are those of `GANConfig`.
+    cpu_sizes: ClassVar[dict[str, Any]] = {
+        "hidden_size": 256, "representations": 8, "discriminator_size": 32, "filters": 100,
+    }  # fmt: skip
     bundled = "gan-captions"
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_k": 0}
     model: GANForCausalLM
@@ -59,7 +70,7 @@ class GAN(TransformersBackend):
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
-        """A model with random weights, to be trained.
+        """A model with random weights. Without an accelerator it is of a size that two CPU cores can train.
 
         Args:
             tokenizer: decides the vocabulary and the end of a text.
@@ -69,7 +80,8 @@ class GAN(TransformersBackend):
             OptionError: a field that `GANConfig` does not have, or a value that it cannot have.
         """
         cure = "See the fields of GANConfig, e.g. -o cell=memory -o filters=100"
-        return cls(fresh(GANForCausalLM, tokenizer, config, cure), tokenizer)
+        sizes = {} if has_accelerator() else cls.cpu_sizes
+        return cls(fresh(GANForCausalLM, tokenizer, config, cure, **sizes), tokenizer)
 
     # Training
 
@@ -81,6 +93,27 @@ class GAN(TransformersBackend):
         if objective.options.warm < options.max_steps:
             self.model.judge()  # told before anything is trained
         return objective
+
+    def announcement(self, batches: Iterable[Any], options: TrainingOptions) -> str:
+        """How many updates both phases have and how long they take, from trial updates of a copy of the model."""
+        objective = self.objective(options)
+        assert isinstance(objective, Adversarial)
+        warm = min(objective.options.warm, options.max_steps)
+        phases = [("likelihood", warm, TRIAL), ("adversarial", options.max_steps - warm, 0)]
+        timed = [(name, count, self._seconds(batches, options, given)) for name, count, given in phases if count]
+        parts = " and ".join(f"{count} {name} updates of {seconds:.2g} s" for name, count, seconds in timed)
+        return f"about {duration(sum(count * seconds for _, count, seconds in timed))} and its validations: {parts}"
+
+    def _seconds(self, batches: Iterable[Any], options: TrainingOptions, likelihood_steps: int) -> float:
+        """The time of an update of one phase; the first sets things up and does not count."""
+        from .. import trainer
+
+        known = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
+        changed = {"max_steps": TRIAL, "likelihood_steps": likelihood_steps, "eval_on_start": False}
+        trial = GANTraining(**{**known, **changed, "deliver": "last", "early_stopping": None, "schedule": "constant"})
+        objective = Adversarial(trial, {"length": self.block_size(options) - 1})
+        times = [time.perf_counter() for _ in trainer.train(copy.deepcopy(self.model), objective, batches, trial)]
+        return min(after - before for before, after in itertools.pairwise(times))
 
     def encoder(self, options: TrainingOptions) -> Encoder:
         from ..tokenizer import unknown_token

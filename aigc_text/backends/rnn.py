@@ -39,21 +39,24 @@ class RNN(TransformersBackend):
     Training: ClassVar[type[TrainingOptions]] = RNNTraining
     bundled = "rnn-captions"
     continuous = True
+    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3, "batch_size": 16, "block_size": 64}
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.95}
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
-        """A model with random weights, to be trained.
+        """A model with random weights, of a size that two CPU cores can train.
 
         Args:
             tokenizer: decides the vocabulary and the end of a text.
-            config: fields of `RNNConfig` (`cell`, `hidden_size`, `num_hidden_layers`, …).
+            config: fields of `RNNConfig` (`cell`, `hidden_size`, `num_hidden_layers`, …). By default two LSTM layers of
+                width 256.
 
         Raises:
             OptionError: a field that `RNNConfig` does not have, or a value that it cannot have.
         """
         cure = "See the fields of RNNConfig, e.g. -o cell=gru -o hidden_size=512 -o num_hidden_layers=2"
-        return cls(fresh(RNNForCausalLM, tokenizer, config, cure), tokenizer)
+        model = fresh(RNNForCausalLM, tokenizer, config, cure, embedding_size=256, hidden_size=256)
+        return cls(model, tokenizer)
 
     def objective(self, options: TrainingOptions) -> Objective:
         carried = options.packing is not False and not options.streaming

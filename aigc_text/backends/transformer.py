@@ -21,7 +21,7 @@ from transformers import initialization as init
 
 from ..caches import CachedOutput
 from ..own_models import OwnConfig, OwnModel
-from ..pretrained import fresh
+from ..pretrained import fresh, width_and_heads
 from ..transformers_backend import TransformersBackend
 
 if TYPE_CHECKING:
@@ -238,19 +238,23 @@ class Transformer(TransformersBackend):
     model_type = "aigc_text_transformer"
     bundled = "transformer-shakespeare"
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.95}
+    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3, "batch_size": 4}
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
-        """A model with random weights, to be trained.
+        """A model with random weights, of a size that two CPU cores can train.
 
         Args:
             tokenizer: decides the vocabulary and the end of a text.
-            config: fields of `TransformerConfig` (`num_hidden_layers`, `hidden_size`, …).
+            config: fields of `TransformerConfig` (`num_hidden_layers`, `hidden_size`, …). By default 4 layers of width
+                192 and a context of 256 tokens; `num_attention_heads` follows from the width.
 
         Raises:
             OptionError: a field that `TransformerConfig` does not have, or sizes that do not fit each other.
         """
         cure = "See the fields of TransformerConfig, e.g. -o num_hidden_layers=4 -o hidden_size=128"
-        model = fresh(TransformerForCausalLM, tokenizer, config, cure)
+        width, heads = width_and_heads(config.get("hidden_size"), 192)
+        defaults = {"num_hidden_layers": 4, "hidden_size": width, "num_attention_heads": heads}
+        model = fresh(TransformerForCausalLM, tokenizer, config, cure, **defaults)
         tokenizer.model_max_length = model.config.max_position_embeddings
         return cls(model, tokenizer)

@@ -24,6 +24,7 @@ from .terminal import ReaderGone, error_stream, guarded, visible
 COMMANDS = {
     "backends": "List, show and check backends.",
     "copies": "What texts have copied from a file.",
+    "data": "Small data sets that ship with the package.",
     "evaluate": "Measure models against real texts and each other.",
     "evaluate-code": "How many programming problems a model solves: pass@k in a sandbox.",
     "generate": "Generate texts from prompts.",

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from ..errors import DataError, OptionError
+from ..teaching import local
 from .parameters import asked_for, refuse_contradictions
 from .streams import destination
 from .terminal import notice, visible, write
@@ -61,6 +62,8 @@ def command(
     from .. import copies
 
     refuse_contradictions("copies")
+    texts_file, source = str(local(texts_file)), str(local(source))
+    held_out = None if held_out is None else str(local(held_out))
     for path in (texts_file, source, *([held_out] if held_out else [])):
         if os.path.isdir(path):
             raise OptionError(f"{path} is a folder", "Name a file.")

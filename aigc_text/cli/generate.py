@@ -18,6 +18,7 @@ from ..errors import GenerationError, OptionError, ask_author, shell
 from ..options import GenerationOptions, drawn_seed
 from ..output_file import is_stream
 from ..results import Piece
+from ..teaching import local
 from .parameters import (
     ENGINE,
     LOADING,
@@ -95,6 +96,7 @@ def command(
     refuse_contradictions("generate")
     _check_ways(output, form, resume)
     _check_text(prompt, template)
+    prompts_file = None if prompts_file is None else str(local(prompts_file))
     # Everything that can be wrong in the input is found before a model is loaded.
     loading = given({name: values.pop(name) for name in (*LOADING, *ENGINE)})
     # … but whether texts without sampling would be one text: that depends on the backend.
@@ -131,8 +133,10 @@ def command(
             pieces = _counted(pieces, len(prompts) * (options.num_return_sequences or 1))
         if form == "text":
             several = len(prompts) > 1 or (options.num_return_sequences or 1) > 1
-            headed = several and not loaded.capabilities.sentences
-            _write_texts(stream, pieces, prompts if echo and loaded.goes_on(options) else None, headed)
+            headed = several and not loaded.capabilities.sentences and (output is None or is_stream(output))
+            broken = _write_texts(stream, pieces, prompts if echo and loaded.goes_on(options) else None, headed)
+            if broken and several and not headed:
+                notice(f"{broken} text(s) have line breaks; to tell texts apart: --format jsonl")
         else:
             _write_records(stream, pieces, form, loaded, options)
     _tell_of_copies(loaded)
@@ -309,9 +313,10 @@ def _all(backend: Backend, pieces: Iterator[Piece], prompts: int, each: int) -> 
         )
 
 
-def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, headed: bool) -> None:
-    """One text after the other as they grow, under a heading each if asked for."""
+def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | None, headed: bool) -> int:
+    """One text after the other as they grow, under a heading each if asked for; how many have line breaks."""
     shown: tuple[int, int] | None = None
+    broken: set[tuple[int, int]] = set()
     for piece in pieces:
         place = (piece.prompt_index, piece.index)
         if place != shown:
@@ -321,10 +326,13 @@ def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | N
                 write(stream, prompts[piece.prompt_index])
             shown = place
         write(stream, piece.text)
+        if "\n" in piece.text or prompts is not None and "\n" in prompts[piece.prompt_index]:
+            broken.add(place)
         if piece.completion is not None:
             write(stream, "\n")
     if shown is not None and piece.completion is not None and piece.completion.seed is not None:
         notice(f"seed {piece.completion.seed}")
+    return len(broken)
 
 
 def _write_records(

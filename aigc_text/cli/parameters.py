@@ -111,8 +111,10 @@ def overridden(rules: Sequence[contradictions.Rule]) -> list[str]:
 
 
 def _default(parameter: click.Parameter) -> Any:
-    known = TrainingOptions.fields()
-    return known[str(parameter.name)].default if parameter.name in known else parameter.default
+    name, known = str(parameter.name), TrainingOptions.fields()
+    if name not in known:
+        return parameter.default
+    return TrainingOptions.STANDARD.get(name, known[name].default)
 
 
 def refuse_contradictions(command: str, typed: Mapping[str, Any] | None = None) -> None:

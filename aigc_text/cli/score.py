@@ -37,9 +37,7 @@ PICTURED = 200_000  # characters of a picture at most
 @click.option(
     "--sample-by",
     type=click.Choice(["document", "paragraph", "line"]),
-    default="document",
-    show_default=True,
-    help="What one text of a plain file is.",
+    help="What one text of a plain file is.  [default: document; line with vae and gan]",
 )
 @click.option(
     "--format",
@@ -58,7 +56,7 @@ def command(
     backend: str | None,
     model: str | None,
     text_column: str,
-    sample_by: str,
+    sample_by: str | None,
     form: str | None,
     tokens: bool,
     output: str | None,
@@ -91,7 +89,7 @@ def command(
         name, cls, model = find(backend, model)
         if not cls.capabilities.likelihood:
             raise no_likelihood(name)
-        texts, count = _texts(file, text_column, sample_by)
+        texts, count = _texts(file, text_column, sample_by or cls.sample_by)
         loaded = load(name, model, **given({name: values[name] for name in LOADING}))
         scores = loaded.score(texts, **given({"batch_size": batch_size}))
         if target is not None:

@@ -51,8 +51,8 @@ RESUMED = remembered("options.json", "started_from")
     "--data",
     multiple=True,
     required=True,
-    help="A file (text, JSONL, JSON, CSV, TSV, Parquet), a folder, a quoted glob, or a dataset: "
-    "OWNER/NAME:CONFIG@SPLIT. May be repeated.",
+    help="A file (text, JSONL, JSON, CSV, TSV, Parquet), a folder, a quoted glob, a dataset (OWNER/NAME:CONFIG@SPLIT), "
+    "or teaching data (teaching:NAME; see aigc-text data list). May be repeated.",
 )
 @click.option("--validation", help="What to validate on, of the same kinds; by default a share of the data.")
 @click.option("--output", required=True, is_eager=True, callback=RESUMED, help="The run's folder.")
@@ -137,7 +137,7 @@ def command(
             if from_scratch:
                 if device is not None:
                     choose_device(device)  # refuses one that is not there; the loop takes the best there is
-                examples, _ = read_data(data, validation, options)
+                examples, _ = read_data(data, validation, options, cls.sample_by)
                 return _fresh(name, examples, tokenizer, vocab_size, options, fields, seed)
             return _pretrained(name, model, device, fields)
 
