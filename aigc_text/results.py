@@ -122,7 +122,8 @@ def duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             count = seconds / size
             return f"{count:.0f} {unit}" if count >= 9.95 else f"{float(f'{count:.1f}'):g} {unit}"
-    return f"{max(1, round(seconds))} seconds"
+    count = max(1, round(seconds))
+    return f"{count} second" if count == 1 else f"{count} seconds"
 
 
 def ordered(numbered: Iterable[tuple[int, T]], first: int = 0) -> Iterator[T]:

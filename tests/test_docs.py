@@ -1,6 +1,8 @@
 """The documentation is true: its files and commands run, its command lines parse, its links lead somewhere."""
 
 import contextlib
+import importlib.machinery
+import importlib.util
 import io
 import re
 import runpy
@@ -200,6 +202,106 @@ def test_the_guide_and_the_complete_plugin_have_one_entry_point_form():
     assert f'{group}\nsalad = "aigc_text_salad:Salad"\n' in pyproject
     complete = (ROOT / "plugins" / "aigc-text-markov" / "pyproject.toml").read_text(encoding="utf-8")
     assert f'{group}\nmarkov = "aigc_text_markov:Markov"\n' in complete
+
+
+# The commands of all pages
+
+SCRIPT = ROOT / "scripts" / "check_docs"
+SHELL = ("printf ", "head ", "tail ", "cat ", "mkdir ")
+#: What a training of minutes or hours becomes here: two updates on little data.
+TAKES_VALUE = ("--epochs", "--max-steps", "--eval-every", "--save-every", "--early-stopping", "--batch-size")
+TAKES_VALUE += ("--block-size", "--eval-blocks", "--samples")
+SHORT = ["--max-steps", "2", "--eval-every", "1", "--batch-size", "2", "--block-size", "32", "--eval-blocks", "4"]
+ELSEWHERE = ("python scripts", "accelerate", "torchrun")  # tests of their own try them
+
+
+@pytest.fixture(scope="module")
+def check_docs():
+    loader = importlib.machinery.SourceFileLoader("check_docs", str(SCRIPT))
+    spec = importlib.util.spec_from_loader("check_docs", loader)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["check_docs"] = module
+    loader.exec_module(module)
+    yield module
+    del sys.modules["check_docs"]
+
+
+def shortened(words: list[str]) -> list[str]:
+    """A training of two updates in place of a long one."""
+    kept, rest = [], iter(words)
+    for word in rest:
+        if word in TAKES_VALUE:
+            next(rest)
+        elif word == "-o":
+            value = next(rest)
+            kept += [] if value.startswith(("likelihood_steps", "max_position")) else ["-o", value]
+        elif word != "--compile":
+            kept.append(word)
+    return [*kept, *SHORT, *(["-o", "likelihood_steps=1"] if "gan" in words else [])]
+
+
+def in_process(text: str) -> list[str] | None:
+    """The words of a command that can run in this process: one program of ours, without anything of the shell's."""
+    if not text.startswith("aigc-text "):
+        return None
+    reader = shlex.shlex(text, posix=True, punctuation_chars="|&;<>")
+    reader.whitespace_split = True
+    with contextlib.suppress(ValueError):
+        words = list(reader)
+        return None if any(set(word) <= set("|&;<>") for word in words) else shlex.split(text.replace("\\\n", " "))
+    return None
+
+
+@pytest.mark.parametrize("page", ["README.md", *names(sorted(ROOT.glob("docs/*.md")))])
+def test_the_commands_of_a_page_run_one_after_the_other(place, monkeypatch, check_docs, tmp_path, page):
+    """Those of seconds as they are, trainings with two updates, and what other long ones would make is not used."""
+    monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path / "cache"))
+    for name in ("scripts", "plugins"):
+        (place / name).symlink_to(ROOT / name)
+    missing: list[str] = []
+    for command in check_docs.commands(page):
+        words, reason = in_process(command.text), check_docs.skipped(command, long=True)
+        trains = words is not None and words[1] == "train" and command.seconds
+        lacks = any(check_docs.uses(command, path) for path in missing)
+        if trains and not reason and not lacks:
+            monkeypatch.setattr(sys, "argv", shortened(words))
+            real = run(shlex.join(shortened(words)), monkeypatch)
+            assert "Done: " in real, f"{command.place}: {command.text}\n{real}"
+        elif reason or lacks or command.seconds or command.text.startswith(ELSEWHERE):
+            missing += check_docs.outputs(command)
+        elif words is not None:
+            real = run(shlex.join(words), monkeypatch)
+            assert ("Error: " in real) is command.fails, f"{command.place}: {command.text}\n{real}"
+        elif command.text.startswith("python - <<"):
+            Path("block.py").write_text("\n".join(command.text.split("\n")[1:-1]), encoding="utf-8")
+            run("python block.py", monkeypatch)
+        else:
+            assert command.text.startswith(SHELL) or " && " in command.text, f"{command.place}: {command.text}"
+            text = command.text.replace("aigc-text ", f"{sys.executable} -m aigc_text ")
+            subprocess.run(["bash", "-euo", "pipefail", "-c", text], check=True, cwd=place)
+
+
+def test_the_checker_resumes_reports_and_skips(check_docs, tmp_path, capsys, monkeypatch):
+    page = "README.md"
+    costs = check_docs._command(page, 1, "aigc-text train --data a --output b    # about 1.5 hours on two cores", False)
+    assert (costs.text, costs.seconds, costs.needs) == ("aigc-text train --data a --output b", 5400, "")
+    needs = check_docs._command(page, 2, "nvidia-smi    # needs a GPU", False)
+    assert needs.needs == "a GPU" and check_docs.skipped(needs, long=True) == "needs a GPU"
+    good, bad = (check_docs._command(page, 3, text, False) for text in ("echo a >> file", "echo wrong >&2; false"))
+    check = check_docs.Check(tmp_path)
+    for command in (good, bad, good):
+        check.run(command)
+    assert (tmp_path / "README" / "file").read_text() == "a\n"  # what passed is not run again
+    again = check_docs.Check(tmp_path)
+    again.run(good)
+    assert (tmp_path / "README" / "file").read_text() == "a\n"
+    assert again.report([(good, ""), (bad, ""), (needs, "needs a GPU")]) == 1
+    shown = capsys.readouterr().out
+    assert "passed    README.md:3" in shown and "FAILED    README.md:3: echo wrong" in shown and "wrong\n" in shown
+    assert "left out  README.md:2: needs a GPU" in shown
+    again.note(good, "begun")
+    again.run(check_docs._command(page, 3, good.text, False))
+    assert (tmp_path / "README" / "file").read_text() == "a\na\n"
 
 
 # Links
