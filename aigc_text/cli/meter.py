@@ -28,10 +28,10 @@ class Meter:
     def count(self, progress: Progress) -> None:
         """Takes a report; call it once for each."""
         before, self.now = self.now, self.clock()
+        self.longest_wait = max(self.longest_wait, self.now - before)
         if self.first is None:  # what was before it is preparation
             self.first = self.now, progress.step
             return
-        self.longest_wait = max(self.longest_wait, self.now - before)
         if progress.tokens and not _validated(progress):
             self.busy, self.tokens = self.busy + self.now - before, self.tokens + progress.tokens
         began, step = self.first

@@ -258,6 +258,8 @@ def _figures(found: Total) -> str:
     figures = (
         ("{:.3f} bits a byte", found.bits_per_byte),
         ("perplexity {:.2f} a token", found.perplexity),
-        ("{:.2f} a word", found.perplexity_per_word),
+        ("{:.2f} a word", found.perplexity_per_word)
+        if found.has_words
+        else ("{:.2f} a character", found.perplexity_per_character),
     )
     return ", ".join(form.format(value) for form, value in figures if value is not None)

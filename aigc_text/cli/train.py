@@ -223,8 +223,8 @@ def _show(runs: Iterator[Progress], output: str) -> None:
 
 def _barred(runs: Iterator[Progress], clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
     """Draws the bar, or prints lines where there is no terminal; passes the reports on."""
-    runs = begun(runs)
     meter = Meter(clock)
+    runs = begun(runs)
     with bar(1, "training", width=BAR, item_show_func=lambda p: _fitting(p, meter) if p else "") as shown:
         for progress in runs:
             shown.length = progress.total
