@@ -230,6 +230,13 @@ def test_it_trains_points_in_the_plane_too():
     assert near.mean() < far.mean()
 
 
+def test_the_pictures_of_the_plane_tell_how_far_they_are(capsys):
+    toy = script("toy2d")
+    toy.trained(toy.PlaneGAN, Adversarial, toy.gan_options(max_steps=10), toy.ring(256, 0), "GAN, a ring")
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.splitlines() == [f"GAN, a ring: step {n} of 10" for n in (2, 4, 6, 8, 10)]
+
+
 # Watching
 
 
