@@ -97,10 +97,10 @@ def _adversarial(name: str, curves: Mapping[str, Curve]) -> Curve:
 def _distinct(curves: Mapping[str, Curve]) -> dict[str, Curve]:
     """Without curves that equal another one: a loss that is the bound, groups with one learning rate."""
     found: dict[str, Curve] = {}
-    for name, curve in reversed(curves.items()):
+    for name, curve in reversed(list(curves.items())):
         if not any(list(curve) == list(other) for other in found.values()):
             found[name] = curve
-    return dict(reversed(found.items()))
+    return dict(reversed(list(found.items())))
 
 
 def label(name: str) -> str:
