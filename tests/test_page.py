@@ -472,3 +472,12 @@ def test_a_browser_that_keeps_nothing_is_no_error(browser, runs, tmp_path):  # n
         assert browser.errors == []
     finally:
         browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=found["identifier"])
+
+
+def test_the_best_validations_are_not_cut_off_on_a_narrow_screen(browser, runs, tmp_path):  # noqa: F811
+    browser.open(write(tmp_path, page.build(runs[:2]).html), 390)
+    box = "document.querySelector('.stacked')"
+    assert browser.run(f"{box}.scrollWidth <= {box}.clientWidth")
+    shown = f"getComputedStyle({box}.querySelectorAll('td')[2], '::before').content"
+    assert browser.run(shown) == '"lowest validation loss"'
+    assert browser.errors == []
