@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from .chart_labels import Box, labels
 from .markup import element, escaped
@@ -63,6 +64,14 @@ class Series:
     form: str = "line"
     notes: Sequence[str] = ()
     errors: Sequence[tuple[float, float]] = ()
+
+
+class Band(NamedTuple):
+    """A shaded stretch of the x axis: what it means, and its ends."""
+
+    label: str
+    begin: float
+    end: float
 
 
 @dataclass(frozen=True)
@@ -121,7 +130,7 @@ def number(value: float) -> str:
     return f"{value:.6g}".replace("-", "−", 1) if value < 0 else f"{value:.6g}"
 
 
-def chart(title: str, series: Iterable[Series], x: Axis, y: Axis, caption: str = "") -> str:
+def chart(title: str, series: Iterable[Series], x: Axis, y: Axis, caption: str = "", bands: Sequence[Band] = ()) -> str:
     """A figure: heading, drawing, legend, caption. Empty if no point can be drawn.
 
     Points that are not finite or beyond `MOST`, or not positive on a logarithmic axis, are left out; so are the notes
@@ -135,13 +144,15 @@ def chart(title: str, series: Iterable[Series], x: Axis, y: Axis, caption: str =
     across = _scale(drawn, 0, x, left, WIDTH - RIGHT)
     says = f"{title}: {y.label} by {x.label}, of {', '.join(s.label for s in drawn)}"
     places = [[(across.place(a), down.place(b)) for a, b in s.points] for s in drawn]
-    body = [_grid(across, down, x, y, left)]
+    body = [_grid(across, down, x, y, left), *(_band(band, across) for band in bands)]
     body += [_series(s, each, across, down) for s, each in zip(drawn, places, strict=True)]
     body += _notes(drawn, places)
     svg = element(
         "svg", *body, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=says, xmlns="http://www.w3.org/2000/svg"
     )
-    legend = element("ul", *(element("li", _swatch(s), escaped(s.label)) for s in drawn), class_="legend")
+    entries = [(_swatch(s), s.label) for s in drawn]
+    entries += _band_entries(bands)
+    legend = element("ul", *(element("li", swatch, escaped(label)) for swatch, label in entries), class_="legend")
     below = element("p", escaped(caption)) if caption else ""
     return element("figure", element("figcaption", escaped(title)), svg, legend, below, class_="chart")
 
@@ -168,7 +179,8 @@ def _scale(series: Sequence[Series], part: int, axis: Axis, begin: float, end: f
     low, high = min(values), max(values)
     if high - low <= SAME * max(abs(low), abs(high), LEAST):
         half = abs(low) / 2 if abs(low) > LEAST else 0.5
-        low, high = (low / 2, high * 2) if axis.log else (low - half, high + half)
+        least = low if axis.start is not None and axis.start <= low else low - half
+        low, high = (low / 2, high * 2) if axis.log else (least, high + half)
     if axis.log:
         room = (high / low) ** 0.03
         low, high = low / room, high * room
@@ -198,6 +210,27 @@ def _grid(across: Scale, down: Scale, x: Axis, y: Axis, left: float) -> str:
     turned = f'transform="translate(13 {at:.1f}) rotate(-90)" text-anchor="middle"'
     parts.append(f'<text class="axis" {turned}>{escaped(y.label)}</text>')
     return "".join(parts)
+
+
+def _band(band: Band, across: Scale) -> str:
+    """A shaded stretch; a dashed line where it is a single value."""
+    low, high = sorted((across.begin, across.end))
+    begin, end = sorted(min(max(across.place(v), low), high) for v in (band.begin, band.end))
+    bottom, where = HEIGHT - BOTTOM, number(band.begin)
+    if band.begin == band.end:
+        title = f"<title>{escaped(f'{band.label} at {where}')}</title>"
+        return f'<path class="event" d="M{begin:.1f} {TOP}V{bottom}">{title}</path>'
+    title = f"<title>{escaped(f'{band.label}: {where} to {number(band.end)}')}</title>"
+    size = f'x="{begin:.1f}" y="{TOP}" width="{end - begin:.1f}" height="{bottom - TOP}"'
+    return f'<rect class="band" {size}>{title}</rect>'
+
+
+def _band_entries(bands: Sequence[Band]) -> Iterator[tuple[str, str]]:
+    """Their swatches and labels in the legend, each label once."""
+    for label in dict.fromkeys(band.label for band in bands):
+        shaded = any(band.begin < band.end for band in bands if band.label == label)
+        drawn = '<rect class="band" x="4" width="20" height="16"/>' if shaded else '<path class="event" d="M14 0V16"/>'
+        yield f'<svg class="swatch" viewBox="0 0 28 16" aria-hidden="true">{drawn}</svg>', label
 
 
 def _sorted_ticks(scale: Scale) -> list[float]:

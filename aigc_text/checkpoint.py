@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -175,13 +176,17 @@ def _megabytes(count: int) -> str:
 
 
 def seal(folder: Path) -> None:
-    """Flushes every file of a folder to disk and writes the manifest of their sums, last."""
+    """Flushes every file of a folder to disk, gives all the same mode, and writes the manifest of their sums, last."""
     files = sorted(f for f in folder.rglob("*") if f.is_file() and f.name != MANIFEST)
     for f in files:
         flush(f)
     sums = {f.relative_to(folder).as_posix(): sha256(f) for f in files if f.name not in UNSEALED}
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    usual = stat.S_IMODE(manifest.stat().st_mode)  # as the umask has it
+    for f in files:
+        if stat.S_IMODE(f.stat().st_mode) != usual:  # safetensors makes its files readable by their owner only
+            f.chmod(usual)
     flush(manifest)
     flush(folder)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 REAL = "real data"
 SAMPLES = "samples"  # the folder of them in that of a report
+LONGER = 1.5  # how many times as long texts may be on average for BLEU to be compared
 LONGEST = 150  # bytes of a file's name that a label may take; of 255 the rest is for the point of a sweep
 #: Texts or pairs, or where they are: a file, folder, glob or dataset.
 Data = str | Path | Iterable[str | Pair]
@@ -276,9 +277,13 @@ class Evaluation:
         """Whether BLEU against the references means for these texts what it means for the real row.
 
         That row's texts are never compared with themselves. Texts that answer prompts have their own reference among
-        the others, and copies of references match themselves.
+        the others, and copies of references match themselves. Texts of other lengths, or cut into tokens where the
+        data are not, have other n-grams for that reason alone.
         """
-        if self.yardstick.completions is not None:
+        if self.yardstick.completions is not None or self._is_spaced_otherwise(samples):
+            return False
+        lengths = [mean_length(texts) for texts in ([s.text for s in samples], self.yardstick.references)]
+        if max(lengths) > LONGER * min(lengths):
             return False
         references = set(self.yardstick.references)
         copied = sum(sample.text in references for sample in samples)
@@ -330,13 +335,16 @@ class Evaluation:
             found.append(f"{cut} of {total} texts were cut at the most tokens allowed (--max-new-tokens)")
         if not all(s.exact for s in samples):
             found.append("the texts may differ at another batch size or on another device")
-        spaced = [share_spaced([s.text for s in samples]), share_spaced(self.yardstick.references)]
-        if abs(spaced[0] - spaced[1]) > 0.5:
+        if self._is_spaced_otherwise(samples):
             found.append("white space before punctuation, which BLEU does not see, tells these texts from the data")
         lines = sum("\n" in s.text.strip() for s in samples)
         if lines > total / 10 and not any("\n" in t.strip() for t in self.yardstick.references):
             found.append(f"{lines} of {total} texts hold line breaks, the data hold none (--stop $'\\n')")
         return found
+
+    def _is_spaced_otherwise(self, samples: Sequence[Sample]) -> bool:
+        """Whether the texts are cut into tokens and the data are not, or the reverse."""
+        return abs(share_spaced([s.text for s in samples]) - share_spaced(self.yardstick.references)) > 0.5
 
     # What is kept
 
@@ -400,6 +408,11 @@ def _called(data: Data) -> str:
     """What a report calls the data."""
     names = [data] if isinstance(data, (str, Path)) else data.what if isinstance(data, Source) else ["a list"]
     return ", ".join(map(str, names))
+
+
+def mean_length(texts: Sequence[str]) -> float:
+    """Characters of a text on average."""
+    return sum(map(len, texts)) / max(1, len(texts))
 
 
 def share_spaced(texts: Sequence[str]) -> float:

@@ -48,6 +48,15 @@ class Yardstick:
             self._loaded[name] = loaded(name)
         return self._loaded[name]
 
+    def has_words(self) -> bool:
+        """Whether white space separates words in the references."""
+        from .likelihood import letters_of, spaces_separate
+
+        if self.tokenize == "chars":
+            return False
+        counts = [letters_of(text) for text in self.references]
+        return spaces_separate(sum(n for n, _ in counts), sum(n for _, n in counts))
+
     def features(self, texts: Sequence[str]) -> np.ndarray:
         """What MAUVE compares (N, D); those of the last sets are kept, since rows share their references."""
         from .metrics.mauve import features
@@ -79,11 +88,12 @@ class Texts:
 
 @dataclass
 class Found:
-    """Figures by column, with standard errors and what the reader should know."""
+    """Figures by column, with standard errors, what the reader should know, and why a column has none."""
 
     values: dict[str, float | str] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
 
     def means(self, scores: Mapping[str, Any]) -> Found:
         """Takes the mean of one score a text, and its standard error."""
@@ -158,19 +168,25 @@ def _likelihood(to: Yardstick, row: Texts) -> Found:
     values = {new: found[old] for old, new in names.items() if old in found}
     if isinstance(ppl := found.get("perplexity"), float):
         values["nats/token"] = math.log(ppl)
-    if to.tokenize == "chars":
-        values.pop("ppl/word", None)  # white space parts no words there
+    missing: dict[str, str] = {}
+    if to.tokenize == "chars" or "ppl/word" not in values:
+        values.pop("ppl/word", None)
+        missing["ppl/word"] = "no spaces separate the words of the data"
+        if "perplexity_per_character" in found:
+            values["ppl/char"] = found["perplexity_per_character"]
     errors = {"bits/byte": float(found["bits_per_byte_se"])} if "bits_per_byte_se" in found else {}
-    return Found({**values, "kind": found["kind"]}, errors)
+    return Found({**values, "kind": found["kind"]}, errors, missing=missing)
 
 
 def _reference_ppl(to: Yardstick, row: Texts) -> Found:
     from .metrics.reference_perplexity import ReferencePerplexity
 
     found = ReferencePerplexity().compute(predictions=row.texts, model=to.model(to.reference_model))
-    if "reference_perplexity_per_word" not in found:
-        raise MetricError("there is no word in these texts")
-    return Found({"reference ppl": found["reference_perplexity_per_word"]})
+    unit = "word" if to.has_words() else "character"
+    if f"reference_perplexity_per_{unit}" not in found:
+        raise MetricError(f"there is no {unit} in these texts")
+    notes = [] if unit == "word" else ["reference ppl is per character: no spaces separate the words of the data"]
+    return Found({"reference ppl": found[f"reference_perplexity_per_{unit}"]}, notes=notes)
 
 
 def _sacrebleu(to: Yardstick, row: Texts) -> Found:
@@ -204,6 +220,7 @@ class Group:
 
 
 _FOUR = range(2, 6)
+WITHOUT_WORDS = ("ppl/char",)  # columns of data whose words nothing separates; other data have no such column
 GROUPS = {
     "bleu": Group(_bleu, *(f"bleu-{n}" for n in _FOUR)),
     "self-bleu": Group(_self_bleu, *(f"self-bleu-{n}" for n in _FOUR)),
@@ -215,7 +232,7 @@ GROUPS = {
     "lengths": Group(_plain("lengths"), "length-mean", "length-sd", "length-w1"),
     "vocabulary": Group(_plain("vocabulary"), "types", "unseen-tokens", "unigram-jsd"),
     "likelihood": Group(
-        _likelihood, "nats/token", "ppl/token", "ppl/word", "bits/byte", "kind", of_texts=lambda _: False
+        _likelihood, "nats/token", "ppl/token", "ppl/word", "ppl/char", "bits/byte", "kind", of_texts=lambda _: False
     ),
     "sacrebleu": Group(_sacrebleu, "sacrebleu", default=False, of_texts=lambda to: to.completions is not None),
 }
@@ -226,15 +243,16 @@ def measure(to: Yardstick, row: Texts, wanted: Sequence[str]) -> tuple[Found, di
     found, missing = Found(), {}
     for name in wanted:
         group = GROUPS[name]
+        columns = [c for c in group.columns if c not in WITHOUT_WORDS]
         try:
             part = group.measure(to, row)
         except MetricError as error:
-            missing.update(dict.fromkeys(group.columns, ". ".join(filter(None, (error.message, error.cure)))))
+            missing.update(dict.fromkeys(columns, ". ".join(filter(None, (error.message, error.cure)))))
             continue
-        for column in group.columns:
+        for column in (*columns, *(c for c in group.columns if c in part.values and c not in columns)):
             value = part.values.get(column)
             if value is None or (isinstance(value, float) and math.isnan(value)):
-                missing[column] = "it is not defined for these texts"
+                missing[column] = part.missing.get(column, "it is not defined for these texts")
                 continue
             found.values[column] = value
             if column in part.errors:

@@ -15,13 +15,15 @@ from .report import COLUMNS, HIGHER, LOWER, Row
 class Curve:
     """The points of one label in order of their quality: (quality, diversity) and their standard errors.
 
-    `points` hold the figures as they are in the table; `signs` make more of each better.
+    `points` hold the figures as they are in the table; `signs` make more of each better. An error that nobody knows is
+    infinite. `samples` are the least and the greatest number of texts behind a point.
     """
 
     label: str
     points: Sequence[tuple[float, float]]
     errors: Sequence[tuple[float, float]]
     signs: tuple[int, int]
+    samples: tuple[int, int] = (0, 0)
 
     def at(self, quality: float) -> float:
         """The diversity at a quality between the curve's ends, linear between its points."""
@@ -41,13 +43,21 @@ def curves(rows: Sequence[Row], quality: str, diversity: str) -> list[Curve]:
     """One curve a label, of the rows that have both figures."""
     signs = (1 if COLUMNS[quality].better != LOWER else -1, 1 if COLUMNS[diversity].better != LOWER else -1)
     found: dict[str, list[tuple[tuple[float, float], tuple[float, float]]]] = {}
+    counts: dict[str, list[int]] = {}
     for row in rows:
         pair = [row.values.get(c) for c in (quality, diversity)]
         if all(isinstance(v, (int, float)) for v in pair):
-            errors = (row.errors.get(quality, 0.0), row.errors.get(diversity, 0.0))
+            errors = (row.errors.get(quality, math.inf), row.errors.get(diversity, math.inf))
+            counts.setdefault(row.label, []).append(row.samples)
             found.setdefault(row.label, []).append(((float(pair[0]), float(pair[1])), errors))  # type: ignore[arg-type]
     return [
-        Curve(label, [p for p, _ in sorted(points)], [e for _, e in sorted(points)], signs)
+        Curve(
+            label,
+            [p for p, _ in sorted(points)],
+            [e for _, e in sorted(points)],
+            signs,
+            (min(counts[label]), max(counts[label])),
+        )
         for label, points in found.items()
     ]
 
@@ -95,7 +105,13 @@ def findings(rows: Sequence[Row], quality: str, diversity: str) -> list[str]:
         return []
     found = _over_real(rows, quality)
     for a, b in combinations(curves(rows[1:], quality, diversity), 2):
-        if len(a.points) == len(b.points) == 1:
+        least, most = min(a.samples[0], b.samples[0]), max(a.samples[1], b.samples[1])
+        if not as_many(least, most):
+            found.append(
+                f"{a.label} and {b.label} are not compared: figures of {least:,} and of {most:,} texts differ by that "
+                "alone."
+            )
+        elif len(a.points) == len(b.points) == 1:
             found += _of_points(a, b, quality, diversity)
         else:
             found.append(_of_curves(a, b, quality, diversity))
@@ -114,11 +130,15 @@ def _of_curves(a: Curve, b: Curve, quality: str, diversity: str) -> str:
             f"neither of {a.label} and {b.label} dominates at {where}: {a.label} is better in {diversity} by up to "
             f"{max(c.greatest, 0):.3f}, {b.label} by up to {max(-c.least, 0):.3f}."
         )
-    sure = c.least > 2 * c.error
-    noise = "" if sure else f"; that is under two standard errors ({c.error:.3f}), so it may be chance"
     by = f"{c.least:.3f} or more, {c.mean:.3f} on average" if c.high > c.low else f"{c.mean:.3f}"
     less = "lower" if a.signs[1] < 0 else "higher"
-    return f"{a.label} dominates {b.label} at {where}: its {diversity} is {less} by {by}{noise}."
+    if c.least > 2 * c.error:
+        return f"{a.label} dominates {b.label} at {where}: its {diversity} is {less} by {by}."
+    doubt = f"less than two standard errors ({c.error:.3f})" if math.isfinite(c.error) else "of unknown standard error"
+    return (
+        f"{a.label} and {b.label} cannot be told apart at {where}: the {diversity} of {a.label} is {less} by {by}, "
+        f"{doubt}."
+    )
 
 
 def _of_points(a: Curve, b: Curve, quality: str, diversity: str) -> list[str]:
@@ -129,18 +149,23 @@ def _of_points(a: Curve, b: Curve, quality: str, diversity: str) -> list[str]:
     if min(gains) <= 0:
         return [f"{a.label} and {b.label}: each is better in one of {quality} and {diversity}; use --sweep."]
     errors = [math.hypot(e, f) for e, f in zip(a.errors[0], b.errors[0], strict=True)]
-    sure = all(g > 2 * e for g, e in zip(gains, errors, strict=True))
-    noise = "" if sure else ", one of them by less than two standard errors"
-    return [
-        f"{a.label} is better than {b.label} in both: {quality} by {gains[0]:.3f}, "
-        f"{diversity} by {gains[1]:.3f}{noise}."
-    ]
+    by = f"{quality} by {gains[0]:.3f}, {diversity} by {gains[1]:.3f}"
+    if all(g > 2 * e for g, e in zip(gains, errors, strict=True)):
+        return [f"{a.label} is better than {b.label} in both: {by}."]
+    unknown = [name for name, e in zip((quality, diversity), errors, strict=True) if not math.isfinite(e)]
+    doubt = f"{' and '.join(unknown)} without a standard error" if unknown else "not both by two standard errors"
+    return [f"{a.label} and {b.label} cannot be told apart: {a.label} is ahead in {by}, {doubt}."]
+
+
+def as_many(one: int, other: int) -> bool:
+    """Whether figures of so many texts and of so many others can be compared: the numbers differ by 1 % at most."""
+    return abs(one - other) <= 0.01 * max(one, other)
 
 
 def _clearly_over(row: Row, real: Row, quality: str) -> bool:
     """Whether a row's figure is above that of as many real texts by more than two standard errors of the difference."""
     value, least = row.values.get(quality), real.values[quality]
-    if not (isinstance(value, (int, float)) and isinstance(least, (int, float)) and row.samples == real.samples):
+    if not (isinstance(value, (int, float)) and isinstance(least, (int, float)) and as_many(row.samples, real.samples)):
         return False
     if quality not in row.errors or quality not in real.errors:
         return False

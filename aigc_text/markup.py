@@ -72,11 +72,17 @@ def table(rows: Sequence[Sequence[object]], caption: str = "", class_: str = "wi
     Args:
         rows: the heading first; in each row the first cell names it.
         caption: what the table is.
-        class_: of the box; `words` beside `wide` for a table of texts, whose lines are broken.
+        class_: of the box; `words` beside `wide` for a table of texts, whose lines are broken; `stacked` for one that
+            narrow screens show as a list of its cells, each with its heading.
     """
     head = element("tr", *(element("th", escaped(cell), scope="col") for cell in rows[0]))
+    labels = rows[0] if "stacked" in class_.split() else [None] * len(rows[0])
     body = [
-        element("tr", element("th", escaped(row[0]), scope="row"), *(element("td", escaped(c)) for c in row[1:]))
+        element(
+            "tr",
+            element("th", escaped(row[0]), scope="row"),
+            *(element("td", escaped(c), data_label=label) for c, label in zip(row[1:], labels[1:], strict=True)),
+        )
         for row in rows[1:]
     ]
     title = element("caption", escaped(caption)) if caption else ""

@@ -43,6 +43,7 @@ class Verdict:
         reset: groups whose parameters and optimizer state start anew.
         roll_back: restore the best checkpoint first (weights, optimizers, objective); the step count goes on.
         note: what the user should know besides.
+        logs: named figures to log with those of the validation, such as whether training has collapsed.
     """
 
     stop: str = ""
@@ -50,6 +51,7 @@ class Verdict:
     reset: tuple[str, ...] = ()
     roll_back: bool = False
     note: str = ""
+    logs: Mapping[str, float] = field(default_factory=dict)
 
 
 class Objective:
@@ -65,6 +67,9 @@ class Objective:
     #: a checkpoint holds that of each, and the run can be resumed in as many processes only; else it holds the main
     #: process's, for any number.
     per_process: ClassVar[bool] = False
+
+    #: The unit of the figure `loss`, recorded with it: curves of different units never share an axis.
+    unit: ClassVar[str] = "nats per token"
 
     def divisible(self, batch: Any) -> bool:
         """Whether the rows of a batch can be computed in parts, one after the other, where memory is short."""

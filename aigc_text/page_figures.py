@@ -7,17 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import frontier
-from .charts import Axis, Series, chart
+from . import frontier, training_figures
+from .charts import Axis, Band, Series, chart
 from .markup import bullets, element, escaped, paragraph, table
 from .page_runs import Run
 from .report import COLUMNS, LOWER, Report, Row, blocks, protocol
+from .training_figures import PARTS, Curve, Part, is_mark, words
 
-MAIN = {
-    "eval_bits_per_byte": ("Validation, bits per byte", "bits per byte"),
-    "eval_loss": ("Validation loss", "nats per token"),
-    "loss": ("Training loss", "loss"),
-}
 THIN = 300  # points of a curve, at most
 QUALITIES = (*(f"bleu-{n}" for n in (5, 4, 3, 2)), "mauve", "sacrebleu")
 DIVERSITIES = (*(f"self-bleu-{n}" for n in (5, 4, 3, 2)), *(f"distinct-{n}" for n in (4, 3, 2, 1)), "uniqueness")
@@ -52,9 +48,20 @@ def training(runs: Sequence[Run], colours: Colours) -> str:
         return ""
     names = list(dict.fromkeys(name for run in runs for name in run.curves))
     numbers = colours.among(run.label for run in runs)
-    main = [_curve(name, *MAIN[name], runs, numbers) for name in MAIN if name in names]
-    rest = sorted((n for n in names if n not in MAIN), key=lambda n: not n.startswith("eval_"))
-    others = [_curve(name, _words(name), _words(name), runs, numbers) for name in rest]
+    parts = [training_figures.parts(run.curves, run.loss_unit) for run in runs]
+    used = set().union(*parts)
+    order = [p for p in PARTS if p in used] + sorted(used.difference(PARTS))
+    main = [_part(part, runs, [each.get(part, {}) for each in parts], colours) for part in order]
+    taken = {name for part in {*PARTS, *used} for name in part.names}
+    rest = sorted((n for n in names if n not in taken and not is_mark(n)), key=lambda n: not n.startswith("eval_"))
+    others = [
+        _drawn(
+            words(name),
+            Axis(label=words(name)),
+            [(run.label, name, run.curves.get(name, ()), numbers[run.label]) for run in runs],
+        )
+        for name in rest
+    ]
     found = [_bests(runs), element("div", *main, class_="charts") if any(main) else ""]
     if "eval_loss" in names and len(runs) > 1:
         found.append(
@@ -75,21 +82,47 @@ def _folded(summary: str, content: str, opened: bool = False) -> str:
     return element("details", element("summary", escaped(summary)), content, open="" if opened else None)
 
 
-def _words(name: str) -> str:
-    return ("validation: " if name.startswith("eval_") else "") + name.removeprefix("eval_").replace("_", " ")
+def _part(part: Part, runs: Sequence[Run], curves: Sequence[Mapping[str, Curve]], colours: Colours) -> str:
+    """The chart of one unit: of each run its curves, with the stretches marked in which training had failed."""
+    several = len(dict.fromkeys(training_figures.label(name) for found in curves for name in found)) > 1
+    named = {
+        (run.label, name): ": ".join(
+            [run.label] * (len(runs) > 1 or not several) + [training_figures.label(name)] * several
+        )
+        for run, found in zip(runs, curves, strict=True)
+        for name in found
+    }
+    # One colour a run, if a line and its validation's points are all that there is to tell apart.
+    alone = all(sum(n.startswith("eval_") == of for n in found) < 2 for found in curves for of in (True, False))
+    numbers = colours.among(run for run, _ in named) if alone else colours.among(named.values())
+    lines = [
+        (named[run.label, name], name, curve, numbers[run.label if alone else named[run.label, name]])
+        for run, found in zip(runs, curves, strict=True)
+        for name, curve in found.items()
+    ]
+    bands = [band for run, found in zip(runs, curves, strict=True) for band in _bands(run, found, len(runs) > 1)]
+    return _drawn(part.title, Axis(label=part.unit, start=part.start), lines, bands)
 
 
-def _curve(name: str, title: str, unit: str, runs: Sequence[Run], numbers: Mapping[str, int]) -> str:
+def _bands(run: Run, drawn: Mapping[str, Curve], named: bool) -> list[Band]:
+    """Where the run had failed; nothing on a chart that it is not on."""
+    marks = training_figures.marks(run.curves) if drawn else []
+    return [Band(f"{run.label}: {mark.label}" if named else mark.label, mark.begin, mark.end) for mark in marks]
+
+
+def _drawn(title: str, y: Axis, lines: Sequence[tuple[str, str, Curve, int]], bands: Sequence[Band] = ()) -> str:
+    """A chart of (label, figure's name, curve, colour), thinned."""
     series, means = [], 1
-    for run in runs:
-        points, each = thinned(run.curves.get(name, ()))
+    for text, name, curve, colour in lines:
+        points, each = thinned(curve)
         means = max(means, each)
         form = "points" if name.startswith("eval_") and len(points) <= 60 else "line"
-        series.append(Series(label=run.label, points=points, colour=numbers[run.label], form=form))
+        series.append(Series(label=text, points=points, colour=colour, form=form))
     values = [y for s in series for _, y in s.points]
-    log = bool(values) and not name.startswith("eval_") and min(values) > 0 and max(values) > 20 * min(values)
+    only = all(name.startswith("eval_") for _, name, _, _ in lines)
+    log = bool(values) and not only and min(values) > 0 and max(values) > 20 * min(values)
     caption = f"Each point is the mean of up to {means} updates." if means > 1 else ""
-    return chart(title, series, Axis(label="update"), Axis(label=unit, log=log), caption)
+    return chart(title, series, Axis(label="update"), replace(y, log=log), caption, bands)
 
 
 def thinned(points: Sequence[tuple[float, float]], most: int = THIN) -> tuple[list[tuple[float, float]], int]:
@@ -110,7 +143,7 @@ def _bests(runs: Sequence[Run]) -> str:
         shown = ["–" if v is None else f"{v:.4f}" for v in (best, bits)]
         at = "–" if step is None else f"{step:g}"
         rows.append([run.label, run.options.get("backend") or "–", f"{last:g}", shown[0], at, shown[1]])
-    return table(rows)
+    return table(rows, class_="wide stacked")
 
 
 def _options(runs: Sequence[Run]) -> str:

@@ -82,6 +82,7 @@ class Run:
         path: where it was read.
         what: what it is, in words.
         curves: of a training run, each figure of `metrics.jsonl` as (update, value).
+        loss_unit: of the figure `loss`, where the run recorded it.
         options: what a training run was started with.
         report: of an evaluation.
         texts: systems with texts.
@@ -93,6 +94,7 @@ class Run:
     path: str
     what: Sequence[str]
     curves: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    loss_unit: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     report: Report | None = None
     texts: Sequence[Texts] = ()
@@ -166,7 +168,7 @@ def _folder(path: Path, label: str) -> Run:
         lacking = _lacking(report, values["texts"])
         what.append(f"evaluation of {len(report.rows) - 1} sets of texts{unfinished}{lacking}")
     if (path / "metrics.jsonl").exists():
-        values["curves"], updates, undrawn = _curves(path / "metrics.jsonl")
+        values["curves"], values["loss_unit"], updates, undrawn = _curves(path / "metrics.jsonl")
         values["options"] = _options(path / "options.json")
         what.append(f"training, {updates:g} updates")
         if undrawn:
@@ -195,12 +197,12 @@ def _lacking(report: Report, texts: Sequence[Texts]) -> str:
     return f", whose samples {whose}are not there"
 
 
-def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float, int]:
-    """Each figure as (update, value), the last update, and how many figures are not finite.
+def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], str, float, int]:
+    """Each figure as (update, value), the unit of `loss`, the last update, and how many figures are not finite.
 
     The last line may have been cut off by a kill.
     """
-    undrawn = 0
+    undrawn, unit = 0, ""
     found: dict[str, list[tuple[float, float]]] = {}
     lines = list(formats.lines(path))
     last = 0.0
@@ -216,6 +218,7 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float, in
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise DataError(f"{path}:{number} is no line of metrics: {line.strip()[:60]}", WRITTEN) from None
+        unit = str(record.get("loss_unit", unit))
         for name, value in record.items():
             if name == "step" or not isinstance(value, (int, float)):
                 continue
@@ -225,7 +228,7 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], float, in
                 undrawn += 1
     if not found:
         raise DataError(f"{path} holds no figure yet", "Wait for the run's first update, or leave the run out.")
-    return found, last, undrawn
+    return found, unit, last, undrawn
 
 
 def _options(path: Path) -> dict[str, Any]:

@@ -7,50 +7,59 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from . import checkpoint
+from . import checkpoint, training_figures
 from .report import COLUMNS, LOWER, Row
 
-SHARES = ("eval_uniqueness", "eval_distinct_2", "eval_self_bleu", "eval_bleu")
+MARKS = {"posterior collapse": "tab:red", "mode collapse": "tab:red", "rolled back": "tab:purple"}
 
 
 def curves(metrics: Path, picture: Path) -> None:
-    """Draws the losses of a `metrics.jsonl` over the updates, validation as points, the learning rates below.
-
-    Where a validation measures texts that were drawn, as that of a GAN does, its shares have a part of their own.
-    """
-    series = _series(metrics)
-    losses = {k: v for k, v in series.items() if k.endswith(("loss", "bits_per_byte"))}
-    rates = {k: v for k, v in series.items() if k.endswith("learning_rate")}
-    shares = {k: v for k, v in series.items() if k.startswith(SHARES)}
-    heights = (4, 3, 1) if shares else (4, 1)
-    figure = blank(7, 1.25 * sum(heights))
-    parts = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    top, bottom = parts[0], parts[-1]
-    for name, (steps, values) in losses.items():
-        marker = "o-" if name.startswith("eval_") else "-"
-        top.plot(steps, values, marker, label=name, markersize=3, linewidth=1, alpha=0.6 if marker == "-" else 1)
-    for (steps, values), shade in zip(rates.values(), ("gray", "silver", "black"), strict=False):
-        bottom.plot(steps, values, color=shade, linewidth=1)
-    for name, (steps, values) in shares.items():
-        parts[1].plot(steps, values, "o-", label=name.removeprefix("eval_"), markersize=3, linewidth=1)
-    if shares:
-        parts[1].set_ylabel("drawn texts")
-        parts[1].legend(frameon=False, fontsize=7, ncols=2)
-        parts[1].grid(alpha=0.3)
-    top.set_ylabel("nats a token, bits a byte")
-    bottom.set_ylabel("learning rate")
-    bottom.set_xlabel("update")
-    if losses:
-        top.legend(frameon=False)
-    top.grid(alpha=0.3)
+    """Draws a run's `metrics.jsonl` over the updates: an axis for each unit, validation as points, failures marked."""
+    series, unit = _series(metrics)
+    drawn = training_figures.parts(series, unit)
+    columns = 1 if len(drawn) < 4 else 2
+    rows = max(1, -(-len(drawn) // columns))
+    figure = blank(7 * columns, 2.6 * rows)
+    places = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
+    marks = training_figures.marks(series)
+    for axes, (part, found) in zip(places, drawn.items(), strict=False):
+        _part(axes, part, found, marks)
+    for axes in places[len(drawn) :]:
+        axes.remove()
+    for axes in places[max(0, len(drawn) - columns) : len(drawn)]:
+        axes.set_xlabel("update")
     save(figure, picture)
+
+
+def _part(
+    axes: Any, part: training_figures.Part, found: dict[str, Any], marks: Sequence[training_figures.Mark]
+) -> None:
+    for name, curve in found.items():
+        steps, values = zip(*curve, strict=True)
+        how = {"marker": "o", "markersize": 3} if name.startswith("eval_") else {"alpha": 0.6}
+        axes.plot(steps, values, label=training_figures.label(name), linewidth=1, **how)
+    for n, mark in enumerate(marks):
+        told = mark.label not in {m.label for m in marks[:n]}
+        style = {"color": MARKS[mark.label], "label": mark.label if told else None}
+        if mark.begin < mark.end:
+            axes.axvspan(mark.begin, mark.end, alpha=0.15, linewidth=0, **style)
+        else:
+            axes.axvline(mark.begin, linestyle="--", linewidth=1, **style)
+    axes.set_title(part.title, fontsize=9)
+    axes.set_ylabel(part.unit)
+    if part.start is not None:
+        axes.set_ylim(bottom=part.start)
+    axes.tick_params(labelbottom=True)
+    axes.grid(alpha=0.3)
+    if len(found) > 1 or marks:
+        axes.legend(frameon=False, fontsize=7)
 
 
 def seeds(metrics: Sequence[Path], picture: Path) -> None:
     """Draws the validation loss of runs that differ in their seed: each run, their mean, one standard deviation."""
     import numpy as np
 
-    runs = [series["eval_loss"] for m in metrics if "eval_loss" in (series := _series(m))]
+    runs = [tuple(zip(*series["eval_loss"], strict=True)) for m in metrics if "eval_loss" in (series := _series(m)[0])]
     figure = blank(7, 4)
     axes = figure.subplots()
     for steps, values in runs:
@@ -145,13 +154,14 @@ def save(figure: Any, picture: Path) -> None:
         figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120, bbox_inches="tight")
 
 
-def _series(metrics: Path) -> dict[str, tuple[list[int], list[float]]]:
-    found: dict[str, tuple[list[int], list[float]]] = {}
+def _series(metrics: Path) -> tuple[dict[str, list[tuple[float, float]]], str]:
+    """Each figure as (update, value), and the unit of `loss` where it is recorded."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    unit = ""
     for line in metrics.read_bytes().splitlines():
         record = json.loads(line)
+        unit = record.get("loss_unit", unit)
         for name, value in record.items():
             if name != "step" and isinstance(value, (int, float)):
-                steps, values = found.setdefault(name, ([], []))
-                steps.append(record["step"])
-                values.append(value)
-    return found
+                found.setdefault(name, []).append((record["step"], value))
+    return found, unit

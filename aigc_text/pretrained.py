@@ -222,8 +222,8 @@ class PretrainedBackend(Backend):
                 raise
             reason = error.message
         print(
-            f"Notice: the small bundled model {cls.bundled!r} speaks: {reason}.\n"
-            + shell("For the real one, with a network: hf download {}", cls.hub_id),
+            f"Notice: this is the small bundled model {cls.bundled!r}: {reason}.\n"
+            + shell("For {} itself, with a network: hf download {}", cls.hub_id, cls.hub_id),
             file=sys.stderr,
         )
         return cls._stand_in(load)

@@ -43,6 +43,7 @@ COLUMNS = {
     "nats/token": Column("likelihood of the data", LOWER, 4),
     "ppl/token": Column("likelihood of the data", LOWER, 2),
     "ppl/word": Column("likelihood of the data", LOWER, 2),
+    "ppl/char": Column("likelihood of the data", LOWER, 2),
     "bits/byte": Column("likelihood of the data", LOWER, 4),
     "kind": Column("likelihood of the data"),
 }

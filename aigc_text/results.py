@@ -108,12 +108,14 @@ class Progress:
         total: updates that the run will make.
         logs: named figures: `loss`, `learning_rate`, `grad_norm`, and `eval_…` after a validation.
         message: something the user should read, or empty.
+        tokens: tokens of the update's batches, of all processes together and without padding; 0 where there are none.
     """
 
     step: int
     total: int
     logs: Mapping[str, float] = field(default_factory=dict)
     message: str = ""
+    tokens: int = 0
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ from .options import GenerationOptions, TrainingOptions
 from .results import Progress
 from .run_folder import RunFolder, card, delivered_figures, forget_after
 from .sources import Example, Pair, Source, refuse_unused, split, texts
+from .training_figures import TOKEN
 
 if TYPE_CHECKING:
     from .backend import Backend
@@ -230,9 +231,10 @@ def _train(
 
     # Master weights in fp32, bf16 is for the computation alone; what LoRA leaves frozen keeps the type it came in.
     model = backend.model if backend.adapter is not None else backend.model.float()
+    objective = backend.objective(options)
     reports = trainer.train(
         model,
-        backend.objective(options),
+        objective,
         batches,
         options,
         evaluate=evaluate,
@@ -241,7 +243,7 @@ def _train(
     )
     picture = _Curves(folder)
     with processes.company(), closing(reports):
-        yield from _logged(reports, backend, options, folder, picture)
+        yield from _logged(reports, backend, options, folder, picture, objective.unit)
         if processes.is_main():
             picture.draw(at_end=True)
             figures = delivered_figures(folder.metrics, options)
@@ -255,6 +257,7 @@ def _logged(
     options: TrainingOptions,
     folder: RunFolder,
     picture: _Curves,
+    loss_unit: str,
 ) -> Iterator[Progress]:
     """The reports of the trainer, each written down by the main process before it is passed on."""
     first, main = True, processes.is_main()
@@ -265,8 +268,9 @@ def _logged(
                 forget_after(folder.samples, progress.step - (1 if progress.logs else 0))
             first = False
             if progress.logs:
-                message = {"message": progress.message} if progress.message else {}
-                log.write(json.dumps({"step": progress.step, **progress.logs, **message}, ensure_ascii=False) + "\n")
+                said = {"loss_unit": loss_unit} if "loss" in progress.logs and loss_unit != TOKEN else {}
+                said |= {"message": progress.message} if progress.message else {}
+                log.write(json.dumps({"step": progress.step, **progress.logs, **said}, ensure_ascii=False) + "\n")
                 log.flush()
             if any(k.startswith("eval_") for k in progress.logs):
                 if main:

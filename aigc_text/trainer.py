@@ -122,7 +122,7 @@ class _Run:
         self.options, self.objective, self.batches = options, objective, batches
         self.evaluate, self.folder = evaluate, checkpoints
         self.accelerator = hardware.accelerator(options, groups=len(objective.groups(model)))
-        self.state, self.saved = _State(), -1
+        self.state, self.saved, self.tokens = _State(), -1, 0
         if evaluate is None and (options.delivers_best or options.schedule == "plateau"):
             delivers = "early_stopping" if options.early_stopping else "deliver=best"
             what = delivers if options.delivers_best else "schedule=plateau"
@@ -178,7 +178,7 @@ class _Run:
             yield self._progress(logs, message)
         stream = self._stream(self.state.step)
         while (self.state.step < self.options.max_steps and not self.state.stopped) or self.state.due is not None:
-            logs = self.state.due or {}
+            logs, self.tokens = self.state.due or {}, 0
             if self.state.due is None:
                 with hardware.memory(self._sizes(), self.updates.smaller):
                     given = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
@@ -246,8 +246,10 @@ class _Run:
         best = found_best < self.state.best
         if best:
             self.state.best, self.state.best_step = found_best, self.state.step
-        messages = [self._follow(self.objective.after_eval(logs)), self._follow(self._patience(best))]
-        return logs, "; ".join(filter(None, messages)), best
+        followed = [self._follow(self.objective.after_eval(logs)), self._follow(self._patience(best))]
+        for _, figures in followed:
+            logs.update(figures)
+        return logs, "; ".join(message for message, _ in followed if message), best
 
     def _measured(self) -> Mapping[str, float]:
         """The validation's figures. It alone is left where a signal comes: what is around it changes the state."""
@@ -296,10 +298,12 @@ class _Run:
         self.state = now
         return True
 
-    def _follow(self, verdict: Verdict) -> str:
-        messages = []
+    def _follow(self, verdict: Verdict) -> tuple[str, dict[str, float]]:
+        """Does what a verdict asks for; gives what was done, in words, and the figures to log of it."""
+        messages, figures = [], {f"eval_{name}": float(value) for name, value in verdict.logs.items()}
         if verdict.roll_back and self._take_back_best():
             messages.append(f"rolled back to step {self.state.best_step}")
+            figures["rolled_back_to"] = float(self.state.best_step)
         if verdict.scale_rate != 1.0:
             self.state.scale *= verdict.scale_rate
             messages.append(f"learning rate times {verdict.scale_rate:g}")
@@ -311,7 +315,7 @@ class _Run:
         if verdict.stop:
             self.state.stopped = verdict.stop
             messages.append(f"stopped: {verdict.stop}")
-        return "; ".join(messages)
+        return "; ".join(messages), figures
 
     def _reset(self, group: str) -> None:
         seed(self.options, self.state.step, 0, self.accelerator.device)  # the same in all processes
@@ -344,6 +348,7 @@ class _Run:
                 if not compared:
                     processes.agree(data=batch)
                     compared = True
+                self.tokens += _tokens(batch)
                 yield processes.share(batch)
             if empty:
                 raise TrainingError("there are no batches to train on", "Is the data shorter than one block?")
@@ -392,4 +397,14 @@ class _Run:
         return [o for g in self.groups for o in self.optimizers[g]]
 
     def _progress(self, logs: Mapping[str, float], message: str) -> Progress:
-        return Progress(step=self.state.step, total=self.options.max_steps, logs=dict(logs), message=message)
+        return Progress(
+            step=self.state.step, total=self.options.max_steps, logs=dict(logs), message=message, tokens=self.tokens
+        )
+
+
+def _tokens(batch: Any) -> int:
+    """Tokens of a batch, without padding; 0 where it holds none."""
+    if not (isinstance(batch, Mapping) and "input_ids" in batch):
+        return 0
+    mask = batch.get("attention_mask")
+    return int(batch["input_ids"].numel() if mask is None else mask.sum())

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -127,10 +128,12 @@ def covered(points: torch.Tensor) -> tuple[int, float]:
     return int((counts > len(points) / MODES / 4).sum()), float(near.float().mean())
 
 
-def trained(model: Any, objective: type, options: Any, points: torch.Tensor) -> Any:
+def trained(model: Any, objective: type, options: Any, points: torch.Tensor, name: str) -> Any:
     torch.manual_seed(options.seed)
     made = model()
-    list(trainer.train(made.train(), objective(options), batches(points, options), options))
+    for progress in trainer.train(made.train(), objective(options), batches(points, options), options):
+        if progress.step % max(1, options.max_steps // 5) == 0:
+            print(f"{name}: step {progress.step} of {options.max_steps}", file=sys.stderr, flush=True)
     return made
 
 
@@ -149,7 +152,7 @@ def picture_vae(data: dict[str, torch.Tensor], steps: int, seed: int, path: Path
     for (name, points), (left, right) in zip(data.items(), rows, strict=True):
         options = VAETraining(max_steps=steps, seed=seed, annealing="monotonic", **SHARED)
         with torch.enable_grad():
-            model = trained(PlaneVAE, ELBO, options, points)
+            model = trained(PlaneVAE, ELBO, options, points, f"VAE, {name}")
         rebuilt = model.decoder(model.encoder(points)[:, :2])
         drawn = model.decoder(torch.randn(len(points), 2, generator=torch.Generator().manual_seed(1)))
         scatter(left, f"{name}: original, reconstructed", (points, "#0072B2", "original"), (rebuilt, "#D55E00", "new"))
@@ -168,7 +171,9 @@ def picture_gan(points: torch.Tensor, steps: int, seed: int, path: Path) -> list
     scatter(axes.flat[0], "the data", (points, "#0072B2", "original"))
     for (name, given), where in zip(CURES.items(), axes.flat[1:], strict=True):
         with torch.enable_grad():
-            model = trained(PlaneGAN, Adversarial, gan_options(max_steps=steps, seed=seed, **given), points)
+            model = trained(
+                PlaneGAN, Adversarial, gan_options(max_steps=steps, seed=seed, **given), points, f"GAN, {name}"
+            )
         made = model.sample(2000, 1)
         modes, near = covered(made)
         said.append(f"| {name} | {modes} of {MODES} | {near:.0%} |")

@@ -43,6 +43,37 @@ def training(folder, losses=(4.0, 3.0, 2.5), every=10, samples=(), **options):
     return folder
 
 
+def logged(folder, lines):
+    """A training run's folder with these lines of figures."""
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+#: A VAE that collapses at update 20, and whose loss is not the bound.
+VAE = [
+    {
+        "step": step, "loss": 50.0 - step, "bound": 51.0 - step, "reconstruction": 50.0 - step, "kl": 1.0,
+        "encoder_learning_rate": 1e-3, "decoder_learning_rate": 1e-3, "eval_loss": 5.0 - step / 10, "eval_kl": 0.1,
+        "eval_bits_per_byte": 2.0, "eval_bound": 52.0 - step, "eval_reconstruction": 51.0 - step,
+        "eval_active_units": 0.0, "eval_posterior_collapse": float(step > 10), "loss_unit": "nats per sentence",
+    }
+    for step in (10, 20, 30)
+]  # fmt: skip
+#: A GAN: an update by likelihood, then adversarial ones, of which two validations find a collapse.
+GAN = [
+    {
+        "step": step, "generator_loss": 4.0 if step == 10 else 0.7, "generator_learning_rate": 1e-3,
+        "discriminator_learning_rate": 2e-3, "eval_loss": 4.0 + step / 10, "eval_uniqueness": 0.9, "eval_bleu_4": 0.3,
+        "eval_self_bleu_4": 0.5,
+        **({"generator_nll": 4.0} if step == 10 else {"discriminator_loss": 0.6}),
+        **({"eval_mode_collapse": float(step > 20)} if step > 10 else {}),
+        **({"rolled_back_to": 10.0} if step == 30 else {}),
+    }
+    for step in (10, 20, 30, 40)
+]  # fmt: skip
+
+
 PROTOCOL = {"data": "test.txt", "references": 9, "train": 9, "samples": 40, "seed": 0, "tokenize": "words"}
 PROTOCOL |= {"sampling": "pure", "version": "1", "complete": True, "quality": "bleu-3", "diversity": "self-bleu-3"}
 

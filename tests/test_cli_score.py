@@ -51,6 +51,18 @@ def test_plain_text_from_a_file_and_from_standard_input(run, folder, tmp_path):
     assert whole["text"] == "the cat\n\nsat on\n"
 
 
+def test_chinese_has_a_figure_per_character_and_long_work_is_announced(run, folder, tmp_path, monkeypatch):
+    path = file(tmp_path, "poem.txt", "从前有一个国王\n今天天气很好\n")
+    done = run("score", path, "--sample-by", "line", "--model", folder)
+    nll = sum(record["nll"] for record in done.records)
+    assert f"{math.exp(nll / 15):.2f} a character" in done.err and "a word" not in done.err
+    assert "To do" not in done.err
+    monkeypatch.setattr("aigc_text.cli.score.LONG", 12)
+    assert (
+        "To do: 2 texts of 13 characters to score" in run("score", path, "--sample-by", "line", "--model", folder).err
+    )
+
+
 def test_an_output_file_appears_when_it_is_complete(run, refused, folder, tales, tmp_path):
     output = tmp_path / "scores.jsonl"
     done = run("score", tales, "--model", folder, "--output", output)

@@ -249,6 +249,17 @@ def test_chinese_has_no_perplexity_per_word(cache):
     assert "bits/byte" in report.rows[1].values
 
 
+def test_perplexity_is_per_character_where_nothing_separates_words(cache):
+    quick = {**QUICK, "metrics": ("likelihood", "reference-ppl")}
+    chinese = evaluate({"bounded": Bounded()}, ["一只狗睡觉。\n今天天气很好", "一只猫跑"], **quick)
+    assert chinese.rows[1].missing["ppl/word"] == "no spaces separate the words of the data"
+    assert chinese.rows[1].values["ppl/char"] > 1 and "ppl/char" in chinese.text()
+    assert any("reference ppl is per character" in note for note in chinese.notes())
+    english = evaluate({"bounded": Bounded()}, DATA, **quick)
+    assert "ppl/word" in english.rows[1].values and "ppl/char" not in english.text()
+    assert not any("per character" in note for note in english.notes())
+
+
 def test_pure_sampling_is_the_same_for_all_and_own_is_the_models(cache, tiny_gpt2):
     backend = load("gpt2", str(tiny_gpt2))
     assert backend.effective(backend.resolve(None, {}))["top_p"] == 0.95
@@ -443,6 +454,8 @@ def test_texts_of_the_data_themselves_or_with_references_of_their_own_are_not_mo
     other.write_text("\n".join(" ".join(draw.choices(words, k=8)) for _ in range(100)), encoding="utf-8")
     narrow = tmp_path / "narrow.txt"
     narrow.write_text("\n".join(" ".join((*r.split()[:7], "night")) for r in real[:100]), encoding="utf-8")
+    short = tmp_path / "short.txt"
+    short.write_text("\n".join(" ".join((*r.split()[:3], "night")) for r in real[:100]), encoding="utf-8")
     options = {"metrics": ("bleu",), "num_samples": 100, "sample_by": "line"}
 
     def found(data, *files, **more):
@@ -451,5 +464,6 @@ def test_texts_of_the_data_themselves_or_with_references_of_their_own_are_not_mo
 
     assert found(real, same, other) == []
     assert ["narrow." in f for f in found(real, narrow)] == [True]
+    assert found(real, short) == []  # half as long as the data: other n-grams for that alone
     pairs = [Pair("say:", text) for text in real[:100]]
     assert found(pairs, same) == []

@@ -156,13 +156,16 @@ def test_a_collapse_is_told_once_with_what_to_try():
     objective.step = 3
     assert objective.after_eval(warm) == objective.after_eval({**warm}) and not objective.after_eval(warm).note
     objective.step = 6
-    said = []
+    said, flags = [], []
     for distinct, alike, accuracy in (
         (0.5, 0.6, 0.9), (0.29, 0.6, 0.9), (0.29, 0.66, 0.9), (0.4, 0.6, 0.995), (0.4, 0.6, 0.995), (0.2, 0.6, 0.5),
     ):  # fmt: skip
         logs = {"eval_distinct_2": distinct, "eval_self_bleu_4": alike, "discriminator_accuracy": accuracy}
-        said.append(objective.after_eval(logs).note)
+        verdict = objective.after_eval(logs)
+        said.append(verdict.note)
+        flags.append(verdict.logs["mode_collapse"])
     assert [bool(text) for text in said] == [False, True, True, False, True, True]
+    assert flags == [0, 1, 1, 0, 0, 1]  # a discriminator that wins is no collapse of modes
     assert "distinct-2 is 0.290, 0.600 after the likelihood" in said[1] and "likelihood_weight=0.1" in said[1]
     assert "Self-BLEU-4 is 0.660, 0.500" in said[2] and "distinct-2" not in said[2]
     assert "the discriminator wins outright: it is right 99.5% of the time" in said[4]
@@ -195,6 +198,7 @@ def test_a_collapse_rolls_back_with_half_the_rate_or_stops(tmp_path):
         else:
             assert told.message.startswith("rolled back to step 0; learning rate times 0.5; mode collapse")
             assert objective.rolled_back == 2 and reports[-1].step == 8
+            assert told.logs["eval_mode_collapse"] == 1 and told.logs["rolled_back_to"] == 0
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights():
@@ -224,6 +228,13 @@ def test_it_trains_points_in_the_plane_too():
     near = torch.cdist(made_points, toy.CENTRES).min(1).values
     far = torch.cdist(toy.PlaneGAN().sample(512, 1), toy.CENTRES).min(1).values
     assert near.mean() < far.mean()
+
+
+def test_the_pictures_of_the_plane_tell_how_far_they_are(capsys):
+    toy = script("toy2d")
+    toy.trained(toy.PlaneGAN, Adversarial, toy.gan_options(max_steps=10), toy.ring(256, 0), "GAN, a ring")
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.splitlines() == [f"GAN, a ring: step {n} of 10" for n in (2, 4, 6, 8, 10)]
 
 
 # Watching

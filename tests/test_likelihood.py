@@ -79,19 +79,27 @@ def test_at_most_so_many_rows_are_looked_at(backend):
 
 def test_the_metric_has_all_figures_and_names_their_kind_and_model(backend):
     backend.source = "runs/tiny"
-    texts = [*tiny.SENTENCES, ""]
+    texts = [*(text for text in tiny.SENTENCES if text.isascii()), "A second one.", ""]
     found = Likelihood().compute(predictions=texts, model=backend)
     scores = list(backend.score(texts))
     nll = sum(s.nll for s in scores)
-    assert found["nats_per_text"] == pytest.approx(nll / 5)
+    assert found["nats_per_text"] == pytest.approx(nll / len(texts))
     assert found["perplexity"] == pytest.approx(math.exp(nll / found["tokens"]))
     assert found["words"] == sum(len(t.split()) + 1 for t in texts)
     assert found["perplexity_per_word"] == pytest.approx(math.exp(nll / found["words"]))
     assert found["bits_per_byte"] == pytest.approx(nll / math.log(2) / sum(len(t.encode()) for t in texts))
-    assert (found["kind"], found["model"], found["texts"]) == ("exact", "runs/tiny", 5)
+    assert found["characters"] == sum(len(t) + 1 for t in texts)
+    assert found["perplexity_per_character"] == pytest.approx(math.exp(nll / found["characters"]))
+    assert (found["kind"], found["model"], found["texts"]) == ("exact", "runs/tiny", len(texts))
     assert found["bits_per_byte_se"] > 0 and found["nats_per_text_se"] > 0
     labels = ("kind", "model")
     assert all(type(v) is float for k, v in found.items() if k not in labels)
+
+
+def test_the_metric_has_no_figure_per_word_of_chinese(backend):
+    found = Likelihood().compute(predictions=["今天天气很好", "一只猫"], model=backend)
+    assert {"perplexity_per_word", "words"}.isdisjoint(found) and found["characters"] == 11
+    assert found["perplexity_per_character"] == pytest.approx(math.exp(2 * found["nats_per_text"] / 11))
 
 
 def test_a_bound_does_not_look_exact(backend):

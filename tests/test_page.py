@@ -71,12 +71,39 @@ def test_every_kind_of_run_has_its_section(runs):
 
 def test_curves_of_several_runs_share_a_chart_and_a_table(runs):
     html = page_figures.training(read_all(runs), page_figures.Colours())
-    assert "Validation loss" in html and html.count("small: 3 points, the last at 30, 2.5") == 1
-    assert "large: 3 points, the last at 30, 2" in html
+    assert "nats per token" in html and html.count("small: validation: 3 points, the last at 30, 2.5") == 1
+    assert "large: validation: 3 points, the last at 30, 2" in html
+    assert "small: training loss: 30 points" in html
     rows = re.findall(r"<tr><th scope=\"row\">(.*?)</th>(.*?)</tr>", html)
-    cells = {name: re.findall(r"<td>(.*?)</td>", rest) for name, rest in rows}
+    cells = {name: re.findall(r"<td[^>]*>(.*?)</td>", rest) for name, rest in rows}
     assert cells["small"] == ["rnn", "30", "2.5000", "30", "1.2500"]
     assert cells["seed"] == ["1", "2"] and "learning_rate" not in cells  # what they have in common is not listed
+
+
+def test_no_chart_of_training_has_two_units_and_a_collapse_is_marked(tmp_path):
+    language = pages.training(tmp_path / "rnn")
+    vae, gan = (pages.logged(tmp_path / name, lines) for name, lines in (("vae", pages.VAE), ("gan", pages.GAN)))
+    html = page.build([language, vae, gan]).html
+    charts = {}
+    for drawn in re.findall(r'<figure class="chart">(.*?)</figure>', html):
+        title = re.search("<figcaption>(.*?)</figcaption>", drawn)[1]
+        unit = re.search('<text class="axis" transform.*?>(.*?)</text>', drawn)[1]
+        legend = re.findall("</svg>([^<]+)</li>", drawn)
+        charts[title, unit] = legend
+    losses = ["rnn: training loss", "rnn: validation", "vae: validation", "gan: training", "gan: validation"]
+    failed = ["vae: posterior collapse", "gan: mode collapse", "gan: rolled back"]
+    assert charts["Loss", "nats per token"] == [*losses, *failed]
+    assert charts["Negative bound", "nats per sentence"] == [
+        "vae: training loss", "vae: training", "vae: validation", failed[0]
+    ]  # fmt: skip
+    assert charts["KL", "nats per sentence"] == ["vae: training", "vae: validation", failed[0]]
+    assert charts["Active units", "units"] == ["vae", failed[0]]
+    assert charts["Adversarial losses", "loss"] == ["gan: generator", "gan: discriminator", *failed[1:]]
+    assert charts["Uniqueness", "share of the generated texts"] == ["gan", *failed[1:]]
+    assert charts["BLEU", "BLEU"] == ["gan: BLEU-4", "gan: Self-BLEU-4", *failed[1:]]
+    assert "<title>vae: posterior collapse: 20 to 30</title>" in html
+    assert "<title>gan: rolled back at 30</title>" in html
+    assert "posterior_collapse" not in html and "rolled_back_to" not in html  # marks have no chart of their own
 
 
 def test_a_label_keeps_its_colour_and_a_chart_needs_few():
@@ -101,7 +128,7 @@ def test_figures_that_no_chart_can_show_are_left_out(tmp_path):
         )
     [run] = read_all([folder])
     assert len(run.curves["loss"]) == 30
-    assert "Training loss" in page.build([folder]).html
+    assert "training loss: 30 points" in page.build([folder]).html
 
 
 def test_three_words_that_are_about_as_frequent_have_a_chart(tmp_path):
@@ -445,3 +472,12 @@ def test_a_browser_that_keeps_nothing_is_no_error(browser, runs, tmp_path):  # n
         assert browser.errors == []
     finally:
         browser.call("Page.removeScriptToEvaluateOnNewDocument", identifier=found["identifier"])
+
+
+def test_the_best_validations_are_not_cut_off_on_a_narrow_screen(browser, runs, tmp_path):  # noqa: F811
+    browser.open(write(tmp_path, page.build(runs[:2]).html), 390)
+    box = "document.querySelector('.stacked')"
+    assert browser.run(f"{box}.scrollWidth <= {box}.clientWidth")
+    shown = f"getComputedStyle({box}.querySelectorAll('td')[2], '::before').content"
+    assert browser.run(shown) == '"lowest validation loss"'
+    assert browser.errors == []

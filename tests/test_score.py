@@ -229,6 +229,23 @@ def test_sums_name_their_kinds_and_count_ends_as_words():
     assert found.nats_per_text_se == pytest.approx(3.0)  # 8 and 2: sd √18, over √2
 
 
+@pytest.mark.parametrize(
+    ("text", "has_words"),
+    [
+        ("the cat sat", True), ("été à Łódź", True), ("x = 1", True), ("1 2 3", True), ("она спит", True),
+        ("今天天气很好", False), ("明月 松间照", False), ("cat 猫", False), ("สวัสดี", False),
+        ("A letter of twenty-one pages about 月", True),
+    ],
+)  # fmt: skip
+def test_a_figure_per_word_only_where_spaces_separate_words(text, has_words):
+    found = total([Score(text=text, nll=6.0, tokens=3)])
+    assert found.perplexity_per_character == pytest.approx(math.exp(6 / (len(text) + 1)))
+    assert (found.perplexity_per_word is not None) is has_words is found.has_words
+    from aigc_text.cli.score import _figures
+
+    assert ("a word" in _figures(found)) is has_words and ("a character" in _figures(found)) is not has_words
+
+
 def test_sums_without_bytes_or_texts_divide_by_nothing():
     empty = total([Score(text="", nll=2.0, tokens=1)])
     assert (

@@ -318,9 +318,11 @@ def test_a_reset_group_starts_anew():
 def test_rolling_back_restores_the_best_weights_and_goes_on(tmp_path):
     model, kept = Net(), {}
     objective = Scripted(Verdict(), Verdict(roll_back=True, scale_rate=0.5))
-    messages = {}
+    messages, logs = {}, {}
     for report in trainer.train(model, objective, data(), options(), evaluate=falling(), checkpoints=tmp_path):
-        kept[report.step], messages[report.step] = weights(model), report.message
+        kept[report.step], messages[report.step], logs[report.step] = weights(model), report.message, report.logs
+    assert [step for step, figures in logs.items() if "rolled_back_to" in figures] == [4]
+    assert logs[4]["rolled_back_to"] == 2
     assert kept[4].equal(kept[2])  # the figures were 1.0 at step 2 and 3.0 at step 4
     assert messages[4] == "rolled back to step 2; learning rate times 0.5"
     assert sorted(kept) == [1, 2, 3, 4, 5, 6]

@@ -300,9 +300,12 @@ def test_an_aggressive_encoder_takes_several_steps_for_one_of_the_decoder():
 def test_a_collapse_is_told_at_the_second_validation_and_once():
     objective = ELBO(VAETraining())
     objective.step = 10
-    said = []
+    said, flags = [], []
     for kl, units in ((0.5, 9), (4.0, 2), (4.0, 1), (4.0, 9), (4.0, 3), (0.9, 3), (0.9, 3)):
-        said.append(objective.after_eval({"eval_kl": kl, "eval_active_units": units}).note)
+        verdict = objective.after_eval({"eval_kl": kl, "eval_active_units": units})
+        said.append(verdict.note)
+        flags.append(verdict.logs["posterior_collapse"])
+    assert flags == [0, 1, 1, 0, 0, 0, 1]  # logged at every validation, for curves
     assert [bool(text) for text in said] == [False, True, False, False, False, False, True]
     assert "the posterior has collapsed: KL 4.00 nats, 2 active units" in said[1] and "free_bits=8" in said[1]
 

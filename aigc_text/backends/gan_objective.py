@@ -125,6 +125,7 @@ def inverse_temperature(step: int, options: GANTraining) -> float:
 RAMP = 20  # adversarial steps over which the rates rise, while the optimizers learn the size of new gradients
 LEAST_DISTINCT, MOST_ALIKE, SURE = 0.5, 1.3, 0.99
 ROLL_BACKS = 3  # at most
+MODES = ("distinct", "alike")  # of what can be wrong, what is a collapse of modes
 
 
 def remedies(options: GANTraining) -> str:
@@ -148,6 +149,8 @@ class Adversarial(Objective):
         options: `GANTraining`; of other training options the defaults of it.
         inputs: what the model is called with besides each batch and its phase.
     """
+
+    unit = ""  # of each group's loss, which is a likelihood's or an adversarial one's by turns
 
     def __init__(self, options: TrainingOptions, inputs: Mapping[str, Any] | None = None) -> None:
         plain = {name: getattr(options, name) for name in TrainingOptions.fields()}
@@ -180,7 +183,7 @@ class Adversarial(Objective):
         self.step = step
         if step < self.options.warm:
             out = model(**batch, **self.inputs, phase="likelihood")
-            yield Step("generator", out.loss, rate=self._falling(step))
+            yield Step("generator", out.loss, {"nll": out.loss}, self._falling(step))
             return
         o, n = self.options, step - self.options.warm
         beta, ramp = inverse_temperature(n, o), min(1.0, (n + 1) / RAMP)
@@ -247,17 +250,18 @@ class Adversarial(Objective):
             self.warmed = {name: logs[name] for name in names if name in logs}
             return Verdict()
         found = self._found(logs)
+        flag = {"mode_collapse": float(not found.keys().isdisjoint(MODES))} if self.warmed else {}
         new = [text for name, text in found.items() if name not in self.told]
         self.told = list(found)
         if not new:
-            return Verdict()
+            return Verdict(logs=flag)
         note = f"{'; '.join(new)}: {remedies(self.options)}"
         if self.options.on_collapse == "stop":
-            return Verdict(stop=note)
+            return Verdict(stop=note, logs=flag)
         if self.options.on_collapse == "roll_back" and self.rolled_back < ROLL_BACKS:
             self.rolled_back += 1
-            return Verdict(roll_back=True, scale_rate=0.5, note=note)
-        return Verdict(note=note)
+            return Verdict(roll_back=True, scale_rate=0.5, note=note, logs=flag)
+        return Verdict(note=note, logs=flag)
 
     def _found(self, logs: Mapping[str, float]) -> dict[str, str]:
         """What is wrong, by name and in words."""

@@ -266,6 +266,7 @@ class Validation:
         figures = {
             "loss": bound / max(1, self.tokens),
             "bits_per_byte": bound / math.log(2) / max(1, self.utf8_bytes),
+            "bound": bound / len(self.sentences),
             "reconstruction": (bound - kl) / len(self.sentences),
             "kl": kl / len(self.sentences),
             "mutual_information": float(mutual_information(found, z[:, 0])),

@@ -112,6 +112,7 @@ def charged_kl(kl: torch.Tensor, free: float, of: str) -> torch.Tensor:
 
 COLLAPSED_KL = 1.0  # nats
 COLLAPSED_UNITS = 2
+TWICE = 2  # validations in a row make a collapse: one alone may be passing
 
 
 def remedies(options: VAETraining, batch_norm: bool) -> str:
@@ -140,6 +141,8 @@ class ELBO(Objective):
         options: `VAETraining`; of other training options the defaults of it.
     """
 
+    unit = "nats per sentence"
+
     def __init__(self, options: TrainingOptions) -> None:
         plain = {name: getattr(options, name) for name in TrainingOptions.fields()}
         self.options = options if isinstance(options, VAETraining) else VAETraining(**plain)
@@ -165,7 +168,8 @@ class ELBO(Objective):
         weight = kl_weight(step, self.options)
         loss = out.reconstruction + weight * charged_kl(out.kl, self.options.free_bits, self.options.free_bits_of)
         waits = self.aggressive and (step + 1) % self.options.encoder_steps and step >= self.options.pretrain_steps
-        logs = {"reconstruction": out.reconstruction, "kl": out.kl.sum(1).mean(), "kl_weight": weight}
+        kl = out.kl.sum(1).mean()
+        logs = {"bound": out.reconstruction + kl, "reconstruction": out.reconstruction, "kl": kl, "kl_weight": weight}
         yield Step("encoder" if waits else ("encoder", "decoder"), loss, logs)
 
     def after_eval(self, logs: Mapping[str, float]) -> Verdict:
@@ -174,7 +178,9 @@ class ELBO(Objective):
         if self.options.pretrain_steps and not self.was_reset:
             self.was_reset = True
             return Verdict(reset=("decoder",), note="the end of pre-training")
-        return Verdict(note="; ".join(filter(None, [self._aggression(logs), self._collapse(logs)])))
+        notes = [self._aggression(logs), self._collapse(logs)]
+        flag = {"posterior_collapse": float(self.collapsed >= TWICE)} if "eval_kl" in logs else {}
+        return Verdict(note="; ".join(filter(None, notes)), logs=flag)
 
     def _aggression(self, logs: Mapping[str, float]) -> str:
         information = logs.get("eval_mutual_information")
@@ -191,7 +197,7 @@ class ELBO(Objective):
         if kl is None or units is None or self.step < 0:
             return ""
         self.collapsed = self.collapsed + 1 if kl < COLLAPSED_KL or units <= COLLAPSED_UNITS else 0
-        if self.collapsed != 2:  # told once
+        if self.collapsed != TWICE:  # told once
             return ""
         return (
             f"the posterior has collapsed: KL {kl:.2f} nats, {units:.0f} active units in two validations in a row, so "

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..surprise import Block
 
 PICTURES = (".png", ".svg", ".html")
+LONG = 200_000  # characters: before scoring more, the command says how much there is to do
 PICTURED = 200_000  # characters of a picture at most
 
 
@@ -89,7 +90,9 @@ def command(
         name, cls, model = find(backend, model)
         if not cls.capabilities.likelihood:
             raise no_likelihood(name)
-        texts, count = _texts(file, text_column, sample_by or cls.sample_by)
+        texts, count, size = _texts(file, text_column, sample_by or cls.sample_by)
+        if size > LONG:
+            notice(f"To do: {count:,} text{'' if count == 1 else 's'} of {size:,} characters to score")
         loaded = load(name, model, **given({name: values[name] for name in LOADING}))
         scores = loaded.score(texts, **given({"batch_size": batch_size}))
         if target is not None:
@@ -105,19 +108,22 @@ def command(
     notice(f"{_source(loaded)}, {_counts(found)}: {_figures(found)} ({found.kind})")
 
 
-def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int]:
-    """The texts, and how many; they are read once before a model is, so that a mistake anywhere is told first."""
+def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int, int]:
+    """The texts, how many, and their characters; they are read before a model is, so that any mistake is told first."""
     from ..formats import split_plain, text_lines
     from ..sources import Source, refuse_unused
 
     if file != "-":
         source: Any = Source(file, text_column=text_column, sample_by=sample_by)
         refuse_unused([source], asked_for({}))
-        return source, sum(1 for _ in source)
+        count = size = 0
+        for text in source:
+            count, size = count + 1, size + len(text)
+        return source, count, size
     texts = [t for t in split_plain(text_lines(standard_input()), sample_by) if t.strip()]
     if not texts:
         raise DataError("standard input holds no text", "Pipe some into it, or give a file.")
-    return texts, len(texts)
+    return texts, len(texts), sum(map(len, texts))
 
 
 def _check_picture(picture: str | None, output: str | None) -> None:
@@ -256,6 +262,8 @@ def _figures(found: Total) -> str:
     figures = (
         ("{:.3f} bits a byte", found.bits_per_byte),
         ("perplexity {:.2f} a token", found.perplexity),
-        ("{:.2f} a word", found.perplexity_per_word),
+        ("{:.2f} a word", found.perplexity_per_word)
+        if found.has_words
+        else ("{:.2f} a character", found.perplexity_per_character),
     )
     return ", ".join(form.format(value) for form, value in figures if value is not None)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,8 @@ from .. import contradictions, interrupts, processes
 from ..errors import OptionError, UserError, shell
 from ..options import TrainingOptions
 from ..results import Progress
+from ..training_figures import told
+from .meter import Meter, rates
 from .parameters import (
     asked_for,
     config_option,
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from ..sources import Example
 
 
+BAR = 12  # columns, so that figures fit beside it
 RESUMED = remembered("options.json", "started_from")
 
 
@@ -216,21 +221,26 @@ def _show(runs: Iterator[Progress], output: str) -> None:
         raise
 
 
-def _barred(runs: Iterator[Progress]) -> Iterator[Progress]:
-    """Draws the bar; passes the reports on."""
+def _barred(runs: Iterator[Progress], clock: Callable[[], float] = time.monotonic) -> Iterator[Progress]:
+    """Draws the bar, or prints lines where there is no terminal; passes the reports on."""
+    meter = Meter(clock)
     runs = begun(runs)
-    with bar(1, "training", item_show_func=_figures) as shown:
+    with bar(1, "training", width=BAR, item_show_func=lambda p: _fitting(p, meter) if p else "") as shown:
         for progress in runs:
             shown.length = progress.total
+            meter.count(progress)
             width = len(str(progress.total))
             if progress.message:
                 notice(f"\nstep {progress.step:{width}}: {progress.message}")
-            if any(k.startswith("eval_") for k in progress.logs) and not sys.stderr.isatty():
-                notice(f"step {progress.step:{width}} of {progress.total}: {_figures(progress)}")
+            validated = any(k.startswith("eval_") for k in progress.logs)
+            if not sys.stderr.isatty() and progress.logs and (validated or meter.due()):
+                notice(f"step {progress.step:{width}} of {progress.total}: {meter.line(progress)}")
             shown.update(progress.step - shown.pos, progress)
             yield progress
 
 
-def _figures(progress: Progress | None) -> str:
-    shown = {k: v for k, v in progress.logs.items() if "loss" in k or "bits" in k} if progress else {}
-    return "  ".join(f"{k} {v:.3f}" for k, v in shown.items())
+def _fitting(progress: Progress, meter: Meter) -> str:
+    """What fits beside the bar, the bar's own time to the end left out."""
+    room = shutil.get_terminal_size().columns - BAR - len("training  []  100%  00:00:00  ") - 1
+    text = "  ".join(filter(None, [told(progress.logs), rates(progress.logs), meter.speed()]))
+    return text if len(text) <= room else text[: max(0, room - 1)] + "…"

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 class Likelihood(TextMetric):
     """How well a model predicts texts, the end of each text included.
 
-    Bits per byte are comparable across tokenizers, and so is perplexity per word on one corpus; perplexity per token
-    is not. `kind` says whether the figures are `exact`, a `bound` from which the true ones can only be better, or
-    an estimate.
+    Bits per byte are comparable across tokenizers, and so is perplexity per word or character on one corpus; perplexity
+    per token is not. `kind` says whether the figures are `exact`, a `bound` from which the true ones can only be
+    better, or an estimate.
 
     >>> from aigc_text.metrics.likelihood import Likelihood
     >>> found = Likelihood().compute(predictions=["Once upon a time there was a king."], model="bundled:gpt2-tales")
@@ -39,10 +39,11 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
 
         Returns:
             `perplexity` (per token of the model's tokenizer), `perplexity_per_word` (words are separated by white
-            space, the end of each text is one), `bits_per_byte` (of UTF-8) and `nats_per_text`, both with a standard
-            error over the texts (`…_se`) if there are several, and of estimates one from their samples alone
-            (`…_samples_se`); the counts `texts`, `tokens`, `words` and
-            `utf8_bytes`; `kind` and `model`. What has nothing to be counted by, such as bits per byte of empty texts
+            space, the end of each text is one; left out of texts in scripts without such spaces, as Chinese),
+            `perplexity_per_character` (the end of each text is one), `bits_per_byte` (of UTF-8) and `nats_per_text`,
+            both with a standard error over the texts (`…_se`) if there are several, and of estimates one from their
+            samples alone (`…_samples_se`); the counts `texts`, `tokens`, `words`, `characters` and `utf8_bytes`;
+            `kind` and `model`. What has nothing to be counted by, such as bits per byte of empty texts
             alone, is left out.
 
         Raises:
@@ -58,6 +59,7 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
         figures = {
             "perplexity": found.perplexity,
             "perplexity_per_word": found.perplexity_per_word,
+            "perplexity_per_character": found.perplexity_per_character,
             "bits_per_byte": found.bits_per_byte,
             "bits_per_byte_se": found.bits_per_byte_se,
             "nats_per_text": found.nll / found.texts,
@@ -65,7 +67,8 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
             **_of_samples(found),
             "texts": found.texts,
             "tokens": found.tokens,
-            "words": found.words,
+            "words": found.words if found.has_words else None,
+            "characters": found.characters,
             "utf8_bytes": found.utf8_bytes,
         }
         labels = {"kind": found.kind, "model": backend.source or backend.name}
