@@ -32,7 +32,7 @@ from gpu_common import (
     token_flop,
 )  # fmt: skip
 from gpu_recipe import shakespeare, shakespeare_table
-from random_gpt2 import PROMPT, by_engine, by_generate, make, prompts_of_ids
+from random_gpt2 import PROMPT, WORDS, by_engine, by_generate, make, prompts_of_ids
 
 from aigc_text import load
 
@@ -79,16 +79,16 @@ def check_table(record: Mapping[str, Any]) -> list[str]:
 
 def generate(given: Given, record: dict[str, Any], clock: Clock) -> None:
     """Tokens a second of our engine and of transformers' `generate`, the same model, in bf16; no text ends early."""
-    sizes = {"n_layer": 1, "n_embd": 32, "n_head": 2} if given.tiny else {}
+    sizes, words = ({"n_layer": 1, "n_embd": 32, "n_head": 2}, 200) if given.tiny else ({}, WORDS)
     batches, new, turns = ((1, 2), 4, 1) if given.tiny else ((1, 8, 64), 128, 5)
     record.update(rows=[], new_tokens=new)
     with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder), sizes)
+        make(Path(folder), sizes, words)
         backend: Any = load("gpt2", folder, device=given.device, dtype="bf16")
     c = backend.model.config
     weights = sum(p.numel() * p.element_size() for p in backend.model.parameters())  # tied ones once
     for batch in batches:
-        ids, peaks = prompts_of_ids(batch), Peaks(given.device)
+        ids, peaks = prompts_of_ids(batch, words), Peaks(given.device)
         works = {
             "ours": lambda ids=ids: by_engine(backend, ids, new),
             "theirs": lambda ids=ids: by_generate(backend.model, ids, new),

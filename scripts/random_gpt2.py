@@ -15,24 +15,24 @@ from aigc_text.engines import Row
 WORDS, PROMPT, NEW, TOP = 50_257, 16, 64, 50
 
 
-def make(folder: Path, sizes: dict[str, int]) -> None:
+def make(folder: Path, sizes: dict[str, int], words: int = WORDS) -> None:
     """A model with random weights and a tokenizer of as many words, whose text ends once in 60 tokens."""
     torch.manual_seed(0)
     model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=WORDS, bos_token_id=0, eos_token_id=0, pad_token_id=0, **sizes)
+        GPT2Config(vocab_size=words, bos_token_id=0, eos_token_id=0, pad_token_id=0, **sizes)
     ).eval()
     width = model.config.n_embd
     up = torch.nn.functional.normalize(torch.randn(width), dim=0)
     with torch.no_grad():
         model.transformer.ln_f.bias.copy_(20 * up)  # a part of every state that is always the same
-        states = model.transformer(torch.randint(1, WORDS, (8, 32))).last_hidden_state[:, -8:].flatten(0, 1)
+        states = model.transformer(torch.randint(1, words, (8, 32))).last_hidden_state[:, -8:].flatten(0, 1)
         best = (states @ model.transformer.wte.weight[1:].T).topk(TOP).values  # (64, 50)
         wanted = (best.logsumexp(1) - math.log(59)).mean()  # the end's share among them is one in 60
         model.transformer.wte.weight[0] = up * wanted / 20
     model.save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({f"w{n}": n for n in range(WORDS)}, unk_token="w1"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w0", bos_token="w0", pad_token="w0").save_pretrained(
+    known = Tokenizer(models.WordLevel({f"w{n}": n for n in range(words)}, unk_token="w1"))
+    known.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=known, eos_token="w0", bos_token="w0", pad_token="w0").save_pretrained(
         folder
     )
 
@@ -58,6 +58,6 @@ def by_generate(model: Any, ids: torch.Tensor, new: int = NEW) -> None:
     assert found.shape == (len(ids), ids.shape[1] + new), found.shape
 
 
-def prompts_of_ids(batch: int) -> torch.Tensor:
+def prompts_of_ids(batch: int, words: int = WORDS) -> torch.Tensor:
     """(batch, 16) random tokens."""
-    return torch.randint(1, WORDS, (batch, PROMPT), generator=torch.Generator().manual_seed(batch))
+    return torch.randint(1, words, (batch, PROMPT), generator=torch.Generator().manual_seed(batch))
