@@ -100,7 +100,8 @@ class Sampler:
         """(B, k) scores and tokens with the nucleus among them; sorting the whole vocabulary is seldom needed."""
         size = scores.shape[1]
         total = scores.logsumexp(1, keepdim=True)  # (B, 1)
-        k = size if scores.device.type != "cpu" else min(FIRST_NUCLEUS, size)  # to look at sums there would mean to wait for them
+        # To look at sums elsewhere would mean to wait for them.
+        k = min(FIRST_NUCLEUS, size) if scores.device.type == "cpu" else size
         while True:
             best, tokens = scores.topk(k)
             shares = (best - total).exp()  # (B, k)

@@ -39,26 +39,41 @@ def read(output):
     return one["sections"]
 
 
-def test_every_section_is_measured_on_the_cpu(gpu, data, tmp_path, monkeypatch):
-    check_gpu = sys.modules["check_gpu"]  # what it does is tested in test_scripts
+@pytest.fixture
+def quick(gpu, monkeypatch):
+    """What a section calls and other tests try, made short."""
+    check_gpu = sys.modules["check_gpu"]
     monkeypatch.setattr(check_gpu, "checked", lambda name, *_: (["fine"] * len(check_gpu.COLUMNS), []))
     monkeypatch.setattr(sys.modules["bench_train"], "made_up", lambda: tiny.SENTENCES * 60)
+
+
+def test_sections_are_measured_on_the_cpu(gpu, quick, tmp_path):
+    names = ["machine", "check", "generate", "gan"]
+    assert gpu.main(arguments(tmp_path, *(word for name in names for word in ("--only", name)))) == 0
+    found = read(tmp_path)
+    assert {name: s["status"] for name, s in found.items()} == dict.fromkeys(names, "done")
+    assert [row[0] for row in found["check"]["rows"]] == sys.modules["check_gpu"].trainable()
+    assert [row["batch"] for row in found["generate"]["rows"]] == [1, 2]
+    assert all(row["ours"] > 0 and row["theirs"] > 0 and row["bandwidth"] > 0 for row in found["generate"]["rows"])
+    assert [row["loop"] for row in found["gan"]["rows"]] == ["ours, fp32", "ours, bf16", "plain, fp32"]
+    assert found["gan"]["rows"][2]["ratio"] == 1  # the plain loop against itself
+    page = (tmp_path / "gpu.md").read_text(encoding="utf-8")
+    assert [line[4:] for line in page.splitlines() if line.startswith("### ")] == [
+        gpu.SECTIONS[name].title for name in names
+    ]
+
+
+@pytest.mark.slow
+def test_all_sections_are_measured_on_the_cpu(gpu, quick, data, tmp_path):
     out = tmp_path / "out"
     assert gpu.main(arguments(out, "--data", data)) == 0
-    found, page = read(out), (out / "gpu.md").read_text(encoding="utf-8")
+    found = read(out)
     assert {name: s["status"] for name, s in found.items()} == dict.fromkeys(gpu.SECTIONS, "done")
-    assert [row[0] for row in found["check"]["rows"]] == check_gpu.trainable()
-    assert [row["batch"] for row in found["generate"]["rows"]] == [1, 2]
-    assert all(row["ours"] > 0 and row["bandwidth"] > 0 for row in found["generate"]["rows"])
     assert found["train"]["rows"][0]["mfu"] > 0
     assert [row["loop"] for row in found["vae"]["rows"]] == ["ours, fp32", "ours, bf16", "plain, fp32"]
-    assert found["gan"]["rows"][2]["ratio"] == 1  # the plain loop against itself
     recipe = found["shakespeare"]
     assert (recipe["steps"], recipe["of_steps"], recipe["cut"]) == (6, 6, False) and recipe["nats"] > 0
     assert (out / "shakespeare" / "model.safetensors").exists()
-    assert page.count("\n### ") == len(gpu.SECTIONS) and "| 1 × " not in page
-    for section in gpu.SECTIONS.values():
-        assert f"### {section.title}\n" in page
 
 
 def test_a_section_that_fails_stops_no_other_and_is_measured_again(gpu, tmp_path, monkeypatch, capsys):

@@ -164,9 +164,7 @@ def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, st
     return {k: v for k, v in pairs.items() if k not in own}, {k: v for k, v in pairs.items() if k in own}
 
 
-def _pretrained(
-    backend: str, model: str | None, device: str | None, config: dict[str, str], adapter: bool
-) -> Backend:
+def _pretrained(backend: str, model: str | None, device: str | None, config: dict[str, str], adapter: bool) -> Backend:
     from ..api import load_to_train
 
     return load_to_train(backend, model, adapter=adapter, **given({"device": device, "config": config or None}))
