@@ -48,6 +48,24 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
     return loaded
 
 
+def load_to_train(backend: str | None, model: str | None = None, *, adapter: bool, **kwargs: Any) -> Backend:
+    """Loads a model as `load` does, but on a GPU in fp32, where that would round its weights to bf16.
+
+    Training updates weights in fp32. What stays frozen beside an adapter keeps the type that `load` chooses.
+
+    Args:
+        backend: as for `load`.
+        model: as for `load`.
+        adapter: whether an adapter is trained, not the model's own weights.
+        kwargs: as for `load`.
+    """
+    cls = find(backend, model)[1]
+    takes_type = "dtype" in inspect.signature(cls.from_pretrained).parameters
+    if not adapter and takes_type and loading.choose_device(kwargs.get("device")) != "cpu":
+        kwargs = {"dtype": "fp32", **kwargs}
+    return load(backend, model, **kwargs)
+
+
 def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], str | None]:
     """The name and class of the backend that `load` would take, and the model that it would load.
 

@@ -76,7 +76,8 @@ def _run(
 ) -> Generator[Progress, None, None]:
     folder = output if isinstance(output, RunFolder) else RunFolder(output, resume)
     try:
-        loaded = _trainable(backend)
+        adapter = bool(overrides.get("lora_rank", options.lora_rank if options else None))
+        loaded = _trainable(backend, adapter)
         asked = options_for(loaded, options, overrides)
         chosen = asked.completed(loaded.training_defaults())
         _check_adapter(loaded, chosen, merge)
@@ -113,11 +114,11 @@ def _run(
         folder.close()
 
 
-def _trainable(backend: Backend | str) -> TransformersBackend:
-    from .api import load
+def _trainable(backend: Backend | str, adapter: bool) -> TransformersBackend:
+    from .api import load_to_train
     from .transformers_backend import TransformersBackend
 
-    loaded = load(backend) if isinstance(backend, str) else backend
+    loaded = load_to_train(backend, adapter=adapter) if isinstance(backend, str) else backend
     if not (isinstance(loaded, TransformersBackend) and loaded.capabilities.training):
         raise BackendError(
             f"backend {loaded.name or type(loaded).__name__!r} cannot be trained by the trainer",

@@ -100,7 +100,8 @@ class Sampler:
         """(B, k) scores and tokens with the nucleus among them; sorting the whole vocabulary is seldom needed."""
         size = scores.shape[1]
         total = scores.logsumexp(1, keepdim=True)  # (B, 1)
-        k = size if scores.is_cuda else min(FIRST_NUCLEUS, size)  # to look at sums there would mean to wait for them
+        # To look at sums elsewhere would mean to wait for them.
+        k = min(FIRST_NUCLEUS, size) if scores.device.type == "cpu" else size
         while True:
             best, tokens = scores.topk(k)
             shares = (best - total).exp()  # (B, k)
@@ -108,7 +109,7 @@ class Sampler:
                 break
             k = min(8 * k, size)
         best = nucleus(best, shares, self.top_p)
-        if not scores.is_cuda:  # no noise for what is left out in all rows
+        if scores.device.type == "cpu":  # no noise for what is left out in all rows
             k = int((best > -torch.inf).sum(1).max())
         return best[:, :k], tokens[:, :k]
 

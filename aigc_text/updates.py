@@ -207,6 +207,12 @@ def seed(options: TrainingOptions, step: int, process: int, device: torch.device
     """Seeds all that is drawn in a step, as a function of (seed, step, process): nothing of it needs saving."""
     key = f"{options.seed}/{step}/{process}".encode()
     found = int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
-    # On the CPU its generator alone: for devices that are not there torch takes a stack trace each time.
-    (torch.default_generator if device.type == "cpu" else torch).manual_seed(found)
+    # The generators that are drawn from, and no others: for devices that are not there `torch.manual_seed` takes a
+    # stack trace each time.
+    if device.type in ("cpu", "cuda"):
+        torch.default_generator.manual_seed(found)
+        if device.type == "cuda":
+            torch.cuda.manual_seed_all(found)
+    else:
+        torch.manual_seed(found)
     random.seed(found)

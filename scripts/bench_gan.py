@@ -14,6 +14,7 @@ takes a while.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,13 +22,15 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from devices import seconds
 from torch import nn
 
 from aigc_text import trainer
@@ -37,32 +40,49 @@ from aigc_text.backends.gan_losses import discriminator_loss, generator_loss
 from aigc_text.backends.gan_model import GANForCausalLM
 from aigc_text.backends.gan_objective import Adversarial, GANTraining
 
-BATCH, LENGTH, VOCABULARY, BAR = 64, 37, 4682, 2.0
-SMALL, FULL = {"representations": 8, "filters": 100}, {"representations": 64, "filters": 300}
-BETA, RATE = 2.0, 1e-4
+
+@dataclass(frozen=True)
+class Shape:
+    """What a step is about: rows, words of a sentence, words there are, and the model's sizes."""
+
+    representations: int
+    filters: int
+    batch: int = 64
+    length: int = 37
+    vocabulary: int = 4682
+    embedding: int = 128
+    hidden: int = 512
+    discriminator: int = 64
 
 
-def model_of(full: bool, device: str) -> GANForCausalLM:
+SMALL, FULL = Shape(representations=8, filters=100), Shape(representations=64, filters=300)
+BAR, BETA, RATE = 2.0, 2.0, 1e-4
+
+
+def model_of(shape: Shape, device: str) -> GANForCausalLM:
     torch.manual_seed(0)
-    # Without an end no sentence is shorter than another.
-    sizes = {"embedding_size": 128, "hidden_size": 512, "discriminator_size": 64, "discriminator_dropout": 0.0}
-    config = GANConfig(vocab_size=VOCABULARY, bos_token_id=0, pad_token_id=0, **sizes, **(FULL if full else SMALL))
+    config = GANConfig(
+        vocab_size=shape.vocabulary, embedding_size=shape.embedding, hidden_size=shape.hidden,
+        representations=shape.representations, filters=shape.filters, discriminator_size=shape.discriminator,
+        discriminator_dropout=0.0, bos_token_id=0, pad_token_id=0,
+    )  # fmt: skip  # without an end no sentence is shorter than another
     return GANForCausalLM(config).to(device).train()
 
 
-def real_batch(seed: int = 1) -> torch.Tensor:
-    return torch.randint(1, VOCABULARY, (BATCH, LENGTH + 1), generator=torch.Generator().manual_seed(seed))
+def real_batch(shape: Shape, seed: int = 1) -> torch.Tensor:
+    size = (shape.batch, shape.length + 1)
+    return torch.randint(1, shape.vocabulary, size, generator=torch.Generator().manual_seed(seed))
 
 
-def ours(full: bool, device: str, precision: str) -> Iterator[dict[str, float]]:
+def ours(shape: Shape, device: str, precision: str) -> Iterator[dict[str, float]]:
     """Yields the logs after each step."""
-    model, ids = model_of(full, device), real_batch()
+    model, ids = model_of(shape, device), real_batch(shape)
     options = GANTraining(
         max_steps=10_000, likelihood_steps=0, learning_rate=RATE, generator_rate=1.0, discriminator_rate=1.0,
         inverse_temperature=BETA, inverse_temperature_schedule="fixed", weight_decay=0.0, deliver="last",
         precision=precision, max_grad_norm=5.0,
     )  # fmt: skip
-    objective = Adversarial(options, {"length": LENGTH})
+    objective = Adversarial(options, {"length": shape.length})
     for report in trainer.train(model, objective, [{"input_ids": ids, "labels": ids}], options):
         yield report.logs
 
@@ -82,13 +102,13 @@ class PlainGAN(nn.Module):
             setattr(self.cell, name, getattr(layer, name + "_l0"))
         self.judge: Any = model.discriminator
 
-    def draw(self, rows: int) -> torch.Tensor:
+    def draw(self, rows: int, length: int) -> torch.Tensor:
         """(B, L, V) soft words, with gradients through the whole loop."""
         weight = self.embedding.weight
         tokens = torch.zeros(rows, dtype=torch.long, device=weight.device)
         h = c = torch.zeros(rows, self.cell.hidden_size, device=weight.device)
         shown = []
-        for _ in range(LENGTH):
+        for _ in range(length):
             h, c = self.cell(self.embedding(tokens), (h, c))
             logits = self.output(self.projection(h))
             noise = -torch.log(-torch.log(torch.rand_like(logits).clamp(1e-20, 1 - 1e-7)))
@@ -117,13 +137,13 @@ def plain_scores(judge: Discriminator, words: torch.Tensor) -> torch.Tensor:
     return judge.score(x).view(len(words), r)
 
 
-def plain(full: bool, device: str) -> Iterator[dict[str, float]]:
+def plain(shape: Shape, device: str) -> Iterator[dict[str, float]]:
     """Yields the losses after each step."""
-    model = model_of(full, device)
+    model = model_of(shape, device)
     gan = PlainGAN(model)
     groups = Adversarial(GANTraining()).groups(model)
     optimizers = {name: torch.optim.Adam(parameters, RATE) for name, parameters in groups.items()}
-    ids = real_batch().to(device)[:, 1:]
+    ids = real_batch(shape).to(device)[:, 1:]
 
     def update(group: str, loss: torch.Tensor) -> None:
         for o in optimizers.values():
@@ -133,12 +153,12 @@ def plain(full: bool, device: str) -> Iterator[dict[str, float]]:
         optimizers[group].step()
 
     while True:
-        hot = F.pad(F.one_hot(ids, VOCABULARY).float(), (0, 0, 0, max(WIDTHS)))
+        hot = F.pad(F.one_hot(ids, shape.vocabulary).float(), (0, 0, 0, max(WIDTHS)))
         with torch.no_grad():
-            fake = F.pad(gan.draw(BATCH), (0, 0, 0, max(WIDTHS)))
+            fake = F.pad(gan.draw(shape.batch, shape.length), (0, 0, 0, max(WIDTHS)))
         judged = discriminator_loss("relativistic", gan.score(hot), gan.score(fake))
         update("discriminator", judged)
-        fake = F.pad(gan.draw(BATCH), (0, 0, 0, max(WIDTHS)))
+        fake = F.pad(gan.draw(shape.batch, shape.length), (0, 0, 0, max(WIDTHS)))
         taught = generator_loss("relativistic", gan.score(hot), gan.score(fake))
         update("generator", taught)
         yield {"discriminator_loss": float(judged.detach()), "generator_loss": float(taught.detach())}
@@ -148,12 +168,7 @@ def plain(full: bool, device: str) -> Iterator[dict[str, float]]:
 
 
 def timed(work: Iterator[Any], steps: int, device: str) -> float:
-    start = time.perf_counter()
-    for _ in range(steps):
-        next(work)
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / steps
+    return seconds(lambda: deque(itertools.islice(work, steps), maxlen=0), device) / steps
 
 
 def peak(which: str, given: argparse.Namespace) -> float:
@@ -165,7 +180,8 @@ def peak(which: str, given: argparse.Namespace) -> float:
 
 
 def alone(which: str, given: argparse.Namespace) -> float:
-    work = ours(given.full, given.device, given.precision) if which == "ours" else plain(given.full, given.device)
+    shape = FULL if given.full else SMALL
+    work = ours(shape, given.device, given.precision) if which == "ours" else plain(shape, given.device)
     timed(work, 2, given.device)
     if given.device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**30
@@ -190,12 +206,13 @@ def main() -> None:
         print(alone(given.only, given))
         return
     memory = {which: peak(which, given) for which in ("ours", "plain")}
-    works = (ours(given.full, given.device, given.precision), plain(given.full, given.device))
-    seconds = [[timed(work, given.steps, given.device) for work in works] for _ in range(given.pairs + 1)][1:]
-    ratios = [theirs / own for own, theirs in seconds]
+    shape = FULL if given.full else SMALL
+    works = (ours(shape, given.device, given.precision), plain(shape, given.device))
+    spans = [[timed(work, given.steps, given.device) for work in works] for _ in range(given.pairs + 1)][1:]
+    ratios = [theirs / own for own, theirs in spans]
     machine = f"{platform.machine()}, {given.threads} thread(s), torch {torch.__version__}"
-    found = {"machine": machine, **vars(given), "seconds": seconds, "memory_gib": memory, "output": None}
-    own, theirs = (statistics.median(column) for column in zip(*seconds, strict=True))
+    found = {"machine": machine, **vars(given), "seconds": spans, "memory_gib": memory, "output": None}
+    own, theirs = (statistics.median(column) for column in zip(*spans, strict=True))
     middle = statistics.median(ratios)
     bar = "met" if middle >= 0.97 * BAR else "missed"
     size = "64 representations, 300 filters" if given.full else "8 representations, 100 filters"

@@ -18,7 +18,6 @@ import itertools
 import json
 import math
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -26,54 +25,32 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
-import ctranslate2
 import torch
 import transformers
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from devices import processor
+from random_gpt2 import NEW, TOP, WORDS, by_engine, by_generate, make, prompts_of_ids
 
 from aigc_text import load
-from aigc_text.engines import Row
 
 PARTS = ("steps", "curve", "file", "memory", "start", "bits")
 SIZES = {"gpt2": {}, "small": {"n_layer": 4, "n_embd": 256, "n_head": 4}}
-WORDS, PROMPT, NEW, TOP = 50_257, 16, 64, 50
 LONGEST, SHORTEST = 128, 4  # tokens of a text of a file
 BUNDLED = "bundled:gpt2-tales"
-
-
-def make(folder: Path, sizes: dict[str, int]) -> None:
-    """A model with random weights and a tokenizer of as many words, whose text ends once in 60 tokens."""
-    torch.manual_seed(0)
-    model = GPT2LMHeadModel(
-        GPT2Config(vocab_size=WORDS, bos_token_id=0, eos_token_id=0, pad_token_id=0, **sizes)
-    ).eval()
-    width = model.config.n_embd
-    up = torch.nn.functional.normalize(torch.randn(width), dim=0)
-    with torch.no_grad():
-        model.transformer.ln_f.bias.copy_(20 * up)  # a part of every state that is always the same
-        states = model.transformer(torch.randint(1, WORDS, (8, 32))).last_hidden_state[:, -8:].flatten(0, 1)
-        best = (states @ model.transformer.wte.weight[1:].T).topk(TOP).values  # (64, 50)
-        wanted = (best.logsumexp(1) - math.log(59)).mean()  # the end's share among them is one in 60
-        model.transformer.wte.weight[0] = up * wanted / 20
-    model.save_pretrained(folder)
-    words = Tokenizer(models.WordLevel({f"w{n}": n for n in range(WORDS)}, unk_token="w1"))
-    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="w0", bos_token="w0", pad_token="w0").save_pretrained(
-        folder
-    )
 
 
 class Field:
     """All who take part, loaded once."""
 
     def __init__(self, folder: Path) -> None:
+        import ctranslate2
+
         engines = {
             "torch fp32": {"engine": "torch"},
             "torch bf16": {"engine": "torch", "dtype": "bf16"},
@@ -88,26 +65,16 @@ class Field:
 
     def steps(self, batch: int) -> dict[str, Callable[[], None]]:
         """By name, what makes `batch` texts of equal length."""
-        ids = torch.randint(1, WORDS, (batch, PROMPT), generator=torch.Generator().manual_seed(batch))
+        ids = prompts_of_ids(batch)
         found: dict[str, Callable[[], None]] = {}
         for name, backend in self.own.items():
-            found[name] = lambda b=backend: self._engine(b, ids)
+            loaded = self.hand.get(backend.precision.replace("float32", "fp32"))
+            found[name] = lambda b=backend, g=loaded: by_engine(b, ids, generator=g)
         for kind in ("fp32", "bf16"):
-            found[f"generate {kind}"] = lambda m=self.own[f"torch {kind}"].model: self._generate(m, ids)
+            found[f"generate {kind}"] = lambda m=self.own[f"torch {kind}"].model: by_generate(m, ids)
         for kind, generator in self.hand.items():
             found[f"by hand {kind}"] = lambda g=generator: self._by_hand(g, ids)
         return found
-
-    def _engine(self, backend: Any, ids: torch.Tensor) -> None:
-        engine = backend.engine()
-        config = engine.config(do_sample=True, top_k=TOP, max_new_tokens=NEW, min_new_tokens=NEW)
-        engine.generator = self.hand.get(backend.precision.replace("float32", "fp32"))  # it was loaded already
-        made = sum(len(e) for e in engine.decode([Row(r, n, NEW) for n, r in enumerate(ids.tolist())], config))
-        assert made == ids.shape[0] * NEW, made
-
-    def _generate(self, model: Any, ids: torch.Tensor) -> None:
-        length = {"max_new_tokens": NEW, "min_new_tokens": NEW}
-        model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=True, top_k=TOP, **length)
 
     def _by_hand(self, generator: Any, ids: torch.Tensor) -> None:
         generator.generate_batch(
@@ -278,6 +245,8 @@ def bits(given: argparse.Namespace) -> None:
         print("| bits per byte | give --text FILE | | |")
         return
     text = given.text.read_text(encoding="utf-8")[: given.characters]
+    import ctranslate2
+
     found = {}
     for quantize in (None, "int8"):
         backend: Any = load("gpt2", BUNDLED, engine="ctranslate2", quantize=quantize)
@@ -312,7 +281,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AIGC_TEXT_CACHE"] = str(Path(folder, "cache"))
         versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
-        print(f"{_processor()}, {given.threads} threads, {versions}, CTranslate2 {ctranslate2.__version__}")
+        print(f"{processor()}, {given.threads} threads, {versions}, CTranslate2 {version('ctranslate2')}")
         print(f"model: {given.size}\n")
         print("| work | against | times | bar |\n|---|---|---|---|", flush=True)
         model = Path(folder, "model")
@@ -330,12 +299,6 @@ def main() -> None:
             start(given)
         if "bits" in parts:
             bits(given)
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_generate import TOP, WORDS, make
+from random_gpt2 import TOP, WORDS, make
 
 from aigc_text import load
 from aigc_text.engines import Row

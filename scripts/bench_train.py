@@ -37,6 +37,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import accelerate
 import torch
 import transformers
+from devices import Peaks, name_of, synchronize
 from transformers import DataCollatorForLanguageModeling, GPT2Config, GPT2LMHeadModel, TrainerCallback
 
 import aigc_text
@@ -48,6 +49,7 @@ SIZES = {  # GPT-2 architectures, and the rows and tokens of a batch
     "tiny": ({"n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64, "vocab_size": 512}, 4, 32),
     "small": ({"n_layer": 4, "n_embd": 256, "n_head": 4, "n_positions": 256, "vocab_size": 4096}, 8, 256),
     "124m": ({}, 8, 512),
+    "124m-large": ({}, 32, 1024),  # for a GPU, which smaller batches leave idle
 }
 BARS = {"packed": 1.0, "padded": 1.5}  # what is promised
 AGREEMENT = {"fp32": 1e-4, "bf16": 2e-3}  # largest relative difference of the mean losses on the same rows
@@ -67,6 +69,7 @@ class Result:
     our_loss: float
     their_loss: float
     lines: int  # in a batch of the Trainer
+    memory: dict[str, float] | None = None  # peak in GiB of "ours" and "theirs", on a GPU
 
     @property
     def ratios(self) -> list[float]:
@@ -175,7 +178,7 @@ COMPARISONS = {"packed": packed, "padded": padded, "grouped": grouped}
 
 def compare(name: str, setup: Setup, rows: list[Any], size: int, order: str, collator: Any) -> Result:
     given, options = setup.given, setup.options
-    turns = Turns(setup.ours(), given.steps, torch.device(given.device))
+    turns = Turns(setup.ours(), given.steps, given.device)
     arguments = transformers.TrainingArguments(
         output_dir=tempfile.gettempdir(),  # nothing is written
         max_steps=options.max_steps,
@@ -217,6 +220,7 @@ def compare(name: str, setup: Setup, rows: list[Any], size: int, order: str, col
         our_loss=statistics.mean(turns.losses),
         their_loss=their_loss,
         lines=size,
+        memory=turns.peaks.gib(),
     )
 
 
@@ -235,16 +239,15 @@ class Turns(TrainerCallback):
     """Lets the other loop run whenever the Trainer has made its updates: one each on the CPU; on a GPU, where
     the clock must wait for the device, as many as a pair has."""
 
-    def __init__(self, other: Iterator[Any], steps: int, device: torch.device) -> None:
-        self.other, self.steps, self.device = other, steps, device
-        self.turn = 1 if device.type == "cpu" else steps
+    def __init__(self, other: Iterator[Any], steps: int, device: str) -> None:
+        self.other, self.steps, self.device, self.peaks = other, steps, device, Peaks(device)
+        self.turn = 1 if device == "cpu" else steps
         self.ours: list[float] = []
         self.theirs: list[float] = []
         self.losses: list[float] = []
 
     def clock(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
+        synchronize(self.device)
         return time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -252,16 +255,18 @@ class Turns(TrainerCallback):
         if done % self.turn:
             return
         before = self.clock()
+        self.peaks.end("theirs")
         count = 1 if not done else self.turn
         self.losses += [report.logs["loss"] for report in itertools.islice(self.other, count)]
         after = self.clock()
+        self.peaks.end("ours")
         if done:
             if (done - self.turn) % self.steps == 0:
                 self.ours.append(0.0)
                 self.theirs.append(0.0)
             self.theirs[-1] += before - self.since
             self.ours[-1] += after - before
-        self.since = after
+        self.since = self.clock()
 
 
 # What is shown
@@ -282,7 +287,7 @@ def describe(setups: list[Setup]) -> dict[str, Any]:
     versions += [f"{m.__name__} {m.__version__}" for m in (torch, transformers, accelerate)]
     return {
         "command": shlex.join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]]),
-        "machine": torch.cuda.get_device_name() if cuda else f"{processor()}, threads: {torch.get_num_threads()}",
+        "machine": name_of(given.device) + ("" if cuda else f", threads: {torch.get_num_threads()}"),
         "versions": ", ".join(versions),
         "model": f"{given.size}, {sum(w.numel() for w in setup.model().parameters()):,} parameters",
         "batch": f"{setup.rows} rows of {setup.block} tokens",
@@ -294,14 +299,6 @@ def describe(setups: list[Setup]) -> dict[str, Any]:
 def spread(setup: Setup) -> str:
     lengths = sorted(map(len, setup.ids))
     return f"{setup.text} {lengths[0]} to {lengths[-1]} tokens, median {lengths[len(lengths) // 2]}"
-
-
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def report(results: list[Result], about: dict[str, Any]) -> str:

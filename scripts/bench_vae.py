@@ -19,7 +19,6 @@ import os
 import platform
 import random
 import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 import torch.nn.functional as F
 import yaml
+from devices import seconds
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
@@ -70,19 +70,22 @@ def table(found: dict[str, Any]) -> str:
         bar = "met" if middle >= 0.97 * BAR else "missed"
         lines.append(f"| {precision} | {middle:.2f} | {min(ratios):.2f} to {max(ratios):.2f} | {BAR}: {bar} |")
     for what in ("seconds a token by sentences of data", "seconds a token by tokens of a row"):
-        seconds = found[what]
-        first = statistics.median(next(iter(seconds.values())))
-        shown = ", ".join(f"{n}: {statistics.median(s) / first:.2f}" for n, s in seconds.items())
+        spans = found[what]
+        first = statistics.median(next(iter(spans.values())))
+        shown = ", ".join(f"{n}: {statistics.median(s) / first:.2f}" for n, s in spans.items())
         lines += ["", f"{what}, the first as 1: {shown}"]
     return "\n".join(lines)
 
 
-def made(lines: list[str], precision: str, steps: int) -> tuple[Any, Any, VAETraining]:
-    """Our backend with random weights, its batches, and the recipe's options."""
+def made(lines: list[str], precision: str, steps: int, **sizes: int) -> tuple[Any, Any, VAETraining]:
+    """Our backend with random weights, its batches, and the recipe's options.
+
+    Args:
+        sizes: fields of the model's configuration that are not to be the recipe's.
+    """
     recipe = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
-    backend = from_scratch(
-        "vae", lines, tokenizer=recipe["tokenizer"], vocab_size=recipe["vocab_size"], **recipe["config"]
-    )
+    config = {"vocab_size": recipe["vocab_size"], **recipe["config"], **sizes}
+    backend = from_scratch("vae", lines, tokenizer=recipe["tokenizer"], **config)
     values = {k: v for k, v in recipe.items() if k in VAETraining.fields()}
     values |= {"precision": precision, "max_steps": steps, "batch_size": BATCH, "block_size": 256}
     options = VAETraining.parse(values)
@@ -101,9 +104,9 @@ class Counted:
             yield batch
 
 
-def ours(lines: list[str], precision: str, steps: int) -> Iterator[int]:
+def ours(lines: list[str], precision: str, steps: int, **sizes: int) -> Iterator[int]:
     """Yields the real tokens trained on so far after each update."""
-    backend, batches, options = made(lines, precision, steps)
+    backend, batches, options = made(lines, precision, steps, **sizes)
     counted = Counted(batches)
     for _ in trainer.train(backend.model.train(), backend.objective(options), counted, options):
         yield counted.tokens
@@ -116,11 +119,10 @@ def rows(lines: list[str], length: int) -> list[str]:
     return [" ".join(draw.choices(words, k=int(length * 0.8))) for _ in range(1000)]
 
 
-def timed(work: Iterator[int], steps: int, before: int) -> tuple[float, int]:
+def timed(work: Iterator[int], steps: int, before: int, device: str = "cpu") -> tuple[float, int]:
     """Seconds of so many updates, and the tokens trained on so far."""
-    start = time.perf_counter()
-    tokens = [before, *itertools.islice(work, steps)]
-    return time.perf_counter() - start, tokens[-1]
+    tokens = [before]
+    return seconds(lambda: tokens.extend(itertools.islice(work, steps)), device), tokens[-1]
 
 
 def beside(lines: list[str], precision: str, turns: int, steps: int) -> list[float]:
@@ -130,8 +132,8 @@ def beside(lines: list[str], precision: str, turns: int, steps: int) -> list[flo
     for _ in range(turns + 1):
         speeds = []
         for n, work in enumerate(works):
-            seconds, tokens = timed(work, steps, done[n])
-            speeds.append((tokens - done[n]) / seconds)
+            span, tokens = timed(work, steps, done[n])
+            speeds.append((tokens - done[n]) / span)
             done[n] = tokens
         ratios.append(speeds[0] / speeds[1])
     return ratios[1:]
@@ -141,8 +143,8 @@ def alone(lines: list[str], turns: int, steps: int) -> list[float]:
     """Seconds a real token of our loop in fp32, a turn each."""
     work, done, found = ours(lines, "fp32", (turns + 1) * steps), 0, []
     for _ in range(turns + 1):
-        seconds, tokens = timed(work, steps, done)
-        found.append(seconds / (tokens - done))
+        span, tokens = timed(work, steps, done)
+        found.append(span / (tokens - done))
         done = tokens
     return found[1:]
 
@@ -165,7 +167,7 @@ class PlainVAE(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """The negative ELBO of sentences (B, T) of these lengths (B,), the mean over them."""
+        """The negative ELBO of sentences (B, T) of these lengths (B,), on the CPU; the mean over them."""
         packed = pack_padded_sequence(self.read(ids), lengths, batch_first=True, enforce_sorted=False)
         last = self.encoder(packed)[1][0].transpose(0, 1).flatten(1)  # (B, 2 H)
         mean, log_variance = self.mean(last), self.log_variance(last)
@@ -175,17 +177,18 @@ class PlainVAE(nn.Module):
         x = torch.cat([x, z[:, None].expand(-1, x.shape[1], -1)], 2)
         out, _ = self.decoder(x, (cell.tanh(), cell))
         logits = self.output(self.dropout(out))  # (B, T - 1, V)
-        targets = ids[:, 1:].masked_fill(torch.arange(1, ids.shape[1]) >= lengths[:, None], -100)
+        places = torch.arange(1, ids.shape[1], device=ids.device)
+        targets = ids[:, 1:].masked_fill(places >= lengths.to(ids.device)[:, None], -100)
         nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum") / len(ids)
         return nll + 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).sum(1).mean()
 
 
-def plain(lines: list[str]) -> Iterator[int]:
+def plain(lines: list[str], device: str = "cpu", **sizes: int) -> Iterator[int]:
     """Yields the real tokens trained on so far after each update of the plain loop."""
-    backend, _, options = made(lines, "fp32", 1)
+    backend, _, options = made(lines, "fp32", 1, **sizes)
     c, end = backend.model.config, backend.tokenizer.eos_token_id
     torch.manual_seed(0)
-    model = PlainVAE(c.vocab_size, c.embedding_size, c.hidden_size, c.latent_size, c.output_dropout)
+    model = PlainVAE(c.vocab_size, c.embedding_size, c.hidden_size, c.latent_size, c.output_dropout).to(device)
     texts = backend.tokenizer(lines, add_special_tokens=False)["input_ids"]
     sentences = [torch.tensor([end, *ids, end]) for ids in texts]
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.learning_rate)
@@ -195,7 +198,7 @@ def plain(lines: list[str]) -> Iterator[int]:
         for first in range(0, len(order) - BATCH + 1, BATCH):
             batch = [sentences[n] for n in order[first : first + BATCH]]
             lengths = torch.tensor([len(s) for s in batch])
-            ids = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=end)
+            ids = nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=end).to(device)
             loss = model(ids, lengths)
             optimizer.zero_grad()
             loss.backward()

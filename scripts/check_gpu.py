@@ -17,7 +17,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 import transformers
+from devices import name_of
 
 from aigc_text import TrainingOptions, UserError, from_scratch, load, train
 from aigc_text.registry import built_in
@@ -64,6 +66,9 @@ COLUMNS = (
 )
 
 
+HEAD = (f"| backend | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|")
+
+
 class Failure(Exception):
     """A cell's check failed; the message says why."""
 
@@ -74,28 +79,58 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="models and batches of a size for tests")
     parser.add_argument("--backend", action="append", help="only this one; may be repeated")
     given = parser.parse_args()
-    try:
-        torch.zeros(1, device=given.device)
-    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-        sys.exit(f"no device {given.device!r} here: {str(error).splitlines()[0]}")
-    if given.device == "cpu":
-        os.environ["ACCELERATE_USE_CPU"] = "true"  # the loop would take a GPU that is there
-    else:
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    names = given.backend or [name for name, backend in built_in().items() if backend.capabilities.training]
-    print(about(given.device), "", f"| backend | {' | '.join(COLUMNS)} |", "|---" * (1 + len(COLUMNS)) + "|", sep="\n")
+    require(given.device)
+    print(about(given.device), "", *HEAD, sep="\n")
     reasons: list[str] = []
-    for name in names:
-        with tempfile.TemporaryDirectory() as folder:
-            cells, wrong = Check(name, given.device, given.tiny, Path(folder)).row()
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
-        reasons += wrong
+    with comparable(given.device):
+        for name in given.backend or trainable():
+            cells, wrong = checked(name, given.device, given.tiny)
+            print(f"| {name} | {' | '.join(cells)} |", flush=True)
+            reasons += wrong
     print(*["", *reasons] if reasons else [], sep="\n", end="\n" if reasons else "")
     sys.exit(1 if reasons else 0)
 
 
+def require(device: str) -> None:
+    """Ends the program where the machine does not have the device, and keeps the training loop to the CPU if asked."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        sys.exit(f"no device {device!r} here: {str(error).splitlines()[0]}")
+    if device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # the loop would take a GPU that is there
+
+
+def trainable() -> list[str]:
+    """The built-in backends that can be trained."""
+    return [name for name, backend in built_in().items() if backend.capabilities.training]
+
+
+@contextmanager
+def comparable(device: str) -> Iterator[None]:
+    """Within it a GPU repeats its results, and fp32 is fp32: cuDNN's recurrent layers use TF32 otherwise."""
+    if device == "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    tf32 = torch.backends.cudnn.allow_tf32
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.allow_tf32 = tf32
+
+
+def checked(name: str, device: str, tiny: bool) -> tuple[list[str], list[str]]:
+    """The cells of a backend's row, and a line for each that failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Check(name, device, tiny, Path(folder)).row()
+
+
 def about(device: str) -> str:
-    what = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "CPU"
+    what = name_of(device)
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers.__version__}"
     return f"{device}: {what}. {versions}."
 

@@ -234,17 +234,17 @@ def test_the_plain_discriminator_has_the_scores_of_ours():
     import torch.nn.functional as F
 
     bench = script("bench_gan")
-    model = bench.model_of(False, "cpu")
-    judge, ids = model.discriminator, torch.randint(0, bench.VOCABULARY, (3, 14))
-    hot = F.one_hot(ids, bench.VOCABULARY).float()
+    model = bench.model_of(bench.SMALL, "cpu")
+    shape = bench.SMALL
+    judge, ids = model.discriminator, torch.randint(0, shape.vocabulary, (3, 14))
+    hot = F.one_hot(ids, shape.vocabulary).float()
     assert torch.allclose(judge(judge.embedding(ids)), bench.plain_scores(judge, hot), atol=1e-5)
     gan = bench.PlainGAN(model)
     torch.manual_seed(0)
-    shown = gan.draw(2)
-    assert shown.shape == (2, bench.LENGTH, bench.VOCABULARY) and torch.allclose(
-        shown.sum(2), torch.ones(2, bench.LENGTH)
-    )
-    logs = [next(bench.plain(False, "cpu")), next(bench.ours(False, "cpu", "fp32"))]
+    shown = gan.draw(2, shape.length)
+    assert shown.shape == (2, shape.length, shape.vocabulary)
+    assert torch.allclose(shown.sum(2), torch.ones(2, shape.length))
+    logs = [next(bench.plain(shape, "cpu")), next(bench.ours(shape, "cpu", "fp32"))]
     for name in ("discriminator_loss", "generator_loss"):  # other draws of the same weights
         assert logs[0][name] == pytest.approx(logs[1][name], abs=0.05), name
 

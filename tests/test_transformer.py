@@ -95,12 +95,12 @@ def test_no_token_sees_a_later_one(backend):
 
 def test_who_may_look_at_whom():
     mask, places = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]]), torch.arange(5)
-    padded, whole = transformer.visible(mask, places[2:])[:, 0].int().tolist()  # two were read before these three
+    padded, whole = transformer.visible(mask, places[2:], 2)[:, 0].int().tolist()  # two were read before these three
     assert padded == [[0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]
     assert whole == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
-    assert transformer.visible(mask, places)[0, 0, 0].int().tolist() == [1, 0, 0, 0, 0]  # padding sees itself
-    assert transformer.visible(None, places[2:4])[0, 0].int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert transformer.visible(mask[1:], places) is None and transformer.visible(None, places[4:]) is None
+    assert transformer.visible(mask, places, 0)[0, 0, 0].int().tolist() == [1, 0, 0, 0, 0]  # padding sees itself
+    assert transformer.visible(None, places[2:4], 2)[0, 0].int().tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert transformer.visible(mask[1:], places, 0) is None and transformer.visible(None, places[4:], 4) is None
 
 
 def test_padding_on_either_side_changes_nothing(backend):

@@ -10,7 +10,8 @@ So a token costs the same wherever it stands, in training and in generation, and
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +112,20 @@ def embedding_dropout(embedding: nn.Embedding, ids: torch.Tensor, rate: float, t
     return embedding(ids) * kept[ids][..., None]
 
 
+@contextmanager
+def full_precision(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Under autocast on CUDA gives the tensors in fp32, and within it there is no autocast; elsewhere changes nothing.
+
+    Under autocast to bf16, torch calls cuDNN's recurrent kernels in fp16 (`aten/src/ATen/cudnn/AutocastRNN.cpp` knows
+    no other type), where small gradients become zero. In fp32 they use TF32, which has more digits than bf16.
+    """
+    if tensors[0].device.type != "cuda" or not torch.is_autocast_enabled("cuda"):
+        yield tensors
+        return
+    with torch.autocast("cuda", enabled=False):
+        yield tuple(x.float() for x in tensors)
+
+
 MOST_STEPS = 1 << 16  # that one call of a kernel is given: oneDNN's refuse a few hundred thousand
 
 
@@ -196,11 +211,12 @@ class RecurrentLayers(nn.Module):
         weights = {}
         if self.training and self.weight_dropout:
             weights = {"weight_hh_l0": F.dropout(layer.get_parameter("weight_hh_l0"), self.weight_dropout)}
-        at_first: Any = before if before is None or len(before) == 2 else before[0]
-        inputs: Any = x
-        if lengths is not None:
-            inputs = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-        out, found = functional_call(layer, weights, (inputs, at_first)) if weights else layer(inputs, at_first)
+        with full_precision(x, *(before or ())) as (read, *states):
+            at_first: Any = None if before is None else tuple(states) if len(states) == 2 else states[0]
+            inputs: Any = read
+            if lengths is not None:
+                inputs = pack_padded_sequence(read, lengths, batch_first=True, enforce_sorted=False)
+            out, found = functional_call(layer, weights, (inputs, at_first)) if weights else layer(inputs, at_first)
         if lengths is not None:
             out, _ = pad_packed_sequence(out, batch_first=True, total_length=x.shape[1])
         return out, found if isinstance(found, tuple) else (found,)

@@ -170,7 +170,7 @@ class TransformerForCausalLM(OwnModel, GenerationMixin):
             cache = DynamicCache(config=self.config)
         before = cache.get_seq_length() if cache is not None else 0
         places = torch.arange(before, before + input_ids.shape[1], device=input_ids.device)  # (T,)
-        turn, allowed = self.turn(places), visible(attention_mask, places)
+        turn, allowed = self.turn(places), visible(attention_mask, places, before)
         x = self.dropout(self.embedding(input_ids))  # (B, T, C)
         for block in self.blocks:
             x = block(x, turn, allowed, cache)
@@ -203,21 +203,22 @@ class TransformerForCausalLM(OwnModel, GenerationMixin):
             init.ones_(module.weight)
 
 
-def visible(mask: torch.Tensor | None, places: torch.Tensor) -> torch.Tensor | None:
+def visible(mask: torch.Tensor | None, places: torch.Tensor, before: int) -> torch.Tensor | None:
     """Which tokens (B, 1, T, S) each token may look at: itself and those before it, but no padding.
 
     Args:
         mask: (B, S), 0 where padding stands.
         places: (T,), where in the text the tokens stand.
+        before: the first of them, on the host: to look at it on a GPU would mean to wait for it.
 
     Returns:
         `None` where nothing is padded and the tokens are the first ones, or a single one: then no mask is needed.
     """
     if mask is not None and bool(mask.all()):
         mask = None
-    if mask is None and (len(places) == 1 or int(places[0]) == 0):
+    if mask is None and (len(places) == 1 or before == 0):
         return None
-    others = torch.arange(int(places[-1]) + 1, device=places.device)  # (S,)
+    others = torch.arange(before + len(places), device=places.device)  # (S,)
     own = places[:, None]  # (T, 1)
     if mask is None:
         return (others <= own)[None, None]

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 
 from ..caches import CachedOutput
 from ..own_models import OwnConfig
-from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState
+from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState, full_precision
 
 # Configuration
 
@@ -137,8 +137,8 @@ class Encoder(nn.Module):
         last = mask.sum(1) - 1 if mask is not None else ids.new_full((len(ids),), ids.shape[1] - 1)  # (B,)
         turned = (last[:, None] - torch.arange(ids.shape[1], device=ids.device)).clamp(min=0)  # (B, T)
         rows = torch.arange(len(ids), device=ids.device)
-        ahead = self.ahead(embedding(ids))[0][rows, last]  # (B, H)
-        back = self.back(embedding(ids.gather(1, turned)))[0][rows, last]
+        with full_precision(embedding(ids), embedding(ids.gather(1, turned))) as (x, y):
+            ahead, back = self.ahead(x)[0][rows, last], self.back(y)[0][rows, last]  # (B, H) both
         with torch.autocast(ids.device.type, enabled=False):  # bf16 has too few digits for a KL
             read = torch.cat([ahead, back], 1).to(self.mean.weight.dtype)
             return self.norm(self.mean(read)), self.log_variance(read)

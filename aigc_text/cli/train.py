@@ -144,7 +144,7 @@ def command(
                     choose_device(device)  # refuses one that is not there; the loop takes the best there is
                 examples, _ = read_data(data, validation, options, cls.sample_by)
                 return _fresh(name, examples, tokenizer, vocab_size, options, fields, seed)
-            return _pretrained(name, model, device, fields)
+            return _pretrained(name, model, device, fields, adapter=bool(options.lora_rank))
 
         more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
         if isinstance(folder, SeedsFolder):
@@ -169,10 +169,10 @@ def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, st
     return {k: v for k, v in pairs.items() if k not in own}, {k: v for k, v in pairs.items() if k in own}
 
 
-def _pretrained(backend: str, model: str | None, device: str | None, config: dict[str, str]) -> Backend:
-    from ..api import load
+def _pretrained(backend: str, model: str | None, device: str | None, config: dict[str, str], adapter: bool) -> Backend:
+    from ..api import load_to_train
 
-    return load(backend, model, **given({"device": device, "config": config or None}))
+    return load_to_train(backend, model, adapter=adapter, **given({"device": device, "config": config or None}))
 
 
 def _fresh(

@@ -58,12 +58,13 @@ class Direct(Steps):
         self.model, self.first, self.cache = model, True, state.pop(CACHE, None)
         if isinstance(self.cache, DynamicCache):
             self.cache.layers = [RoomyLayer(ids.shape[1] + min(room, FIRST_ROOM)) for _ in self.cache.layers]
-        if mask is None:
-            mask = torch.ones_like(ids)
-        self.mask = torch.cat([mask, mask.new_ones(len(mask), room)], 1)  # (B, T + room), with all that is to come
-        # Where nothing is padded the model counts for itself.
-        counted = "position_ids" not in takes or bool(mask.all())
-        self.places = None if counted else (mask.cumsum(1) - 1).clamp_(min=0)  # (B, T), then (B, 1)
+        if mask is None or bool(mask.all()):
+            # Nothing is padded: the model counts for itself, and need not look at the mask, for which a GPU is waited.
+            self.mask, counted = None, True
+        else:
+            self.mask = torch.cat([mask, mask.new_ones(len(mask), room)], 1)  # (B, T + room), with all that is to come
+            counted = "position_ids" not in takes
+        self.places = None if counted or mask is None else (mask.cumsum(1) - 1).clamp_(min=0)  # (B, T), then (B, 1)
         self.last = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
         self.inputs = {k: v for k, v in state.items() if k != "position_ids" and (k in takes or torch.is_tensor(v))}
         self.inputs.update({"return_dict": True, "use_cache": True})
@@ -71,7 +72,9 @@ class Direct(Steps):
             self.inputs["logits_to_keep"] = 1
 
     def scores(self, ids: torch.Tensor) -> torch.Tensor:
-        inputs = {"attention_mask": self.mask[:, : ids.shape[1]], **self.inputs}
+        inputs = dict(self.inputs)
+        if self.mask is not None:
+            inputs["attention_mask"] = self.mask[:, : ids.shape[1]]
         if self.places is not None:
             if not self.first:
                 # A row that has finished beside others may be at the end of the context.
@@ -82,7 +85,8 @@ class Direct(Steps):
         return out.logits[:, -1].float()
 
     def keep(self, rows: torch.Tensor) -> None:
-        self.mask = self.mask[rows]
+        if self.mask is not None:
+            self.mask = self.mask[rows]
         if self.places is not None:
             self.places = self.places[rows]
         self.cache.batch_select_indices(rows)
