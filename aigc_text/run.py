@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import contradictions, isolation, lora, processes
+from . import contradictions, isolation, lora, model_checks, processes
 from .errors import BackendError, GenerationError, OptionError
 from .options import GenerationOptions, TrainingOptions
 from .results import Progress
@@ -76,6 +76,7 @@ def _run(
     folder = output if isinstance(output, RunFolder) else RunFolder(output, resume)
     try:
         loaded = _trainable(backend)
+        model_checks.check_model(loaded)
         chosen = options_for(loaded, options, overrides)
         _check_adapter(loaded, chosen, merge)
         given = {**(options.given() if options else {}), **overrides, "validation": validation, "merge": merge}
