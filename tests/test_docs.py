@@ -149,7 +149,7 @@ def test_the_plugin_guide_registers_a_class(place, monkeypatch):
 
 def test_the_plugin_guide_derives_a_torch_model(place, monkeypatch, tiny_gpt2):
     follow("A torch model: `TransformersBackend`", monkeypatch)
-    assert len(list(check_backend("paragraph.py:Paragraph", str(tiny_gpt2)))) == 10
+    assert len(list(check_backend("paragraph.py:Paragraph", str(tiny_gpt2)))) == 12
 
 
 def test_the_plugin_guide_quotes_what_a_broken_and_a_clashing_plugin_say(place, monkeypatch):
