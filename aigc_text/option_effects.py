@@ -21,8 +21,8 @@ from .options import GenerationOptions, value_type
 from .results import Completion
 from .transformers_backend import TransformersBackend
 
-LENGTH = 12  # tokens of a text, where nothing else is said
-SAMPLES, SEEDS = 6, 3  # texts of a prompt, seeds
+LENGTH = 8  # tokens of a text, where nothing else is said
+SAMPLES, SEEDS = 3, 2  # texts of a prompt, seeds; few, for a large model takes seconds for each call
 LONGEST = 2048  # tokens of a context that a prompt is made to exceed
 CODE = "def add(a, b):\n    return a"  # some options act on code alone
 CONTRADICTORY = "contradictory"  # options that cannot be given together
@@ -76,6 +76,11 @@ class Trial:
         texts = [text for text, *_ in outcome]
         return [texts[n : n + SAMPLES] for n in range(0, len(texts), SAMPLES)]
 
+    def words(self) -> list[str]:
+        """Words that the texts hold, for options that act on them; at least one."""
+        made = [word for c in self.made(**self.sampling) for word in c.text.split()]
+        return sorted(set(made), key=made.count)[-2:] or ["dog"]
+
     def by_seed(self, **options: Any) -> list[Outcome]:
         """The outcomes of `SEEDS` seeds."""
         return [self.outcome(seed=seed, **options) for seed in range(SEEDS)]
@@ -112,14 +117,14 @@ def check_options(backend: Backend, prompts: Sequence[str]) -> None:
 
 
 def _max_new_tokens(trial: Trial) -> None:
-    short, two, long = (trial.made(max_new_tokens=n) for n in (1, 2, 3 * LENGTH))
-    for most, made in ((1, short), (2, two), (3 * LENGTH, long)):
+    short, two, long = (trial.made(max_new_tokens=n) for n in (1, 2, 2 * LENGTH))
+    for most, made in ((1, short), (2, two), (2 * LENGTH, long)):
         if any(c.tokens > most for c in made):
             raise Ignored(f"max_new_tokens is ignored: with {most} a text has {max(c.tokens for c in made)} tokens")
     pairs = list(zip(short, long, strict=True))
     cut = any(a.finish_reason == "length" for a in short)
     if cut and all(a.text == b.text and (a.tokens != b.tokens or b.finish_reason == "length") for a, b in pairs):
-        raise Ignored(f"max_new_tokens is ignored: 1 and {3 * LENGTH} give the same texts")
+        raise Ignored(f"max_new_tokens is ignored: 1 and {2 * LENGTH} give the same texts")
 
 
 def _min_new_tokens(trial: Trial) -> None:
@@ -186,7 +191,7 @@ def _no_repeat_ngram_size(trial: Trial) -> None:
 
 
 def _num_beams(trial: Trial) -> None:
-    _differs(trial, "num_beams", [1, 4, 2], trial.likeliest, {**trial.likeliest, "max_new_tokens": 3 * LENGTH})
+    _differs(trial, "num_beams", [1, 4, 2], {**trial.likeliest, "max_new_tokens": 2 * LENGTH})
 
 
 def _length_penalty(trial: Trial) -> None:
@@ -339,7 +344,7 @@ def _values(trial: Trial, name: str) -> list[Any]:
     if kind is bool:
         found = [True, False]
     elif kind is str:
-        found = list(m["choices"]) or [trial.prompts[0] or "the cat", "a dog"]
+        found = list(m["choices"]) or [trial.prompts[0] or "the cat", *trial.words()]
     elif kind is int:
         begin = -1 if low is None else int(low)
         found = [begin, begin + 1, begin + 4, begin + 50, *([] if high is None else [int(high)])]

@@ -12,7 +12,7 @@ from . import model_checks
 from .backend import Backend
 from .decoding import Budget
 from .errors import BackendError, OptionError, UserError
-from .option_effects import LENGTH, Ignored, check_options
+from .option_effects import Ignored, check_options
 from .options import GenerationOptions, TrainingOptions
 from .results import Completion
 from .transformers_backend import TransformersBackend
@@ -21,6 +21,7 @@ SHARED = {"seed"}  # means the same in generation and in training
 DEMANDED = {"max_new_tokens", "num_return_sequences", "stop_strings", "seed"}  # options that every backend takes
 
 
+LENGTH = 12  # tokens of a test text
 LETTERS = "the quick brown fox jumps over the lazy dog; def add(a, b):\n    return a + b\n"  # of a model that is drawn
 
 

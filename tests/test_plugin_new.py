@@ -45,12 +45,14 @@ def test_a_new_package_keeps_the_contract_as_a_file_and_installed(place, run, mo
     files = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     assert files == ["README.md", "aigc_text_night_owl.py", "pyproject.toml", "tests/test_night_owl.py"]
     assert not any("template" in (folder / file).read_text().lower() for file in files)
-    checked = run("backends", "check", "aigc-text-night-owl/aigc_text_night_owl.py:NightOwlBackend")
-    assert (checked.code, len(checked.out.splitlines())) == (0, 13 if torch else 10), checked.err
+    if not torch:  # the torch package's own test, which is called below, picks the file
+        checked = run("backends", "check", "aigc-text-night-owl/aigc_text_night_owl.py:NightOwlBackend")
+        assert (checked.code, len(checked.out.splitlines())) == (0, 10), checked.err
     install(folder, monkeypatch)
     assert registry.list_backends()["night_owl"].distribution == "aigc-text-night-owl"
     checked = run("backends", "check", "night_owl")
     assert (checked.code, checked.out.splitlines()[-1]) == (0, "night_owl keeps the contract."), checked.err
+    assert ("Trains" in checked.out) is torch
     monkeypatch.syspath_prepend(folder / "tests")
     own = importlib.import_module("test_night_owl")
     for name in (n for n in vars(own) if n.startswith("test_")):
