@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import hub, loading
+from . import hub, loading, model_checks
 from .descriptors import to_standard_error
 from .errors import BackendError, OptionError, nearest, shell
 from .registry import check_loaded, check_name, get_backend, list_backends
@@ -40,6 +40,7 @@ def load(backend: str | None = None, model: str | None = None, **kwargs: Any) ->
     check_names(backend, model, kwargs.get("revision"))
     name, cls, model = find(backend, model)
     _refuse_unknown(cls, name, kwargs)
+    model_checks.check_class(cls, name)
     with to_standard_error():  # what a plugin prints while it loads is no text of its model
         loaded = cls.from_pretrained(model, **kwargs)
     check_loaded(loaded, name)
@@ -155,6 +156,7 @@ def from_scratch(
         raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
     from .sampling import seeded
 
+    model_checks.check_class(cls, backend)
     chosen = _tokenizer(tokenizer, texts, vocab_size, infilling)
     with seeded(seed):
         made = cls.from_scratch(chosen, **config)

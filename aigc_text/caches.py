@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -31,3 +32,9 @@ class CachedOutput(ModelOutput):
         super().__post_init__()
         if CACHE not in self and self.cache is not None:
             self[CACHE] = self.cache
+
+
+def takes_cache(model: Any) -> bool:
+    """Whether a model can go on from a cache; one of a plugin that names none reads the whole text at each step."""
+    known = type(model).__module__.startswith(("transformers", "aigc_text."))  # some take it among their `**kwargs`
+    return known or CACHE in inspect.signature(model.forward).parameters

@@ -31,10 +31,13 @@ def load_model(
     dtype: Any,
     trust_remote_code: bool,
     changes: Mapping[str, Any] | None = None,
+    model_class: type[PreTrainedModel] | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads model and tokenizer; only from safetensors, and only if every tensor is there and fits.
 
     Args:
+        auto_class: the class of transformers that finds the model's.
+        model_class: the model's class itself, which then need not be registered with transformers.
         changes: fields of the model's configuration to set otherwise, such as its dropout.
 
     Raises:
@@ -48,8 +51,10 @@ def load_model(
     failed = guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class))
     with failed, preflight.building(), quiet(bool(where.get("local_files_only"))):
         bounds = preflight.inspect(hub.files_of(name, where.get("revision")))
-        loading: Any = getattr(transformers, auto_class).from_pretrained
-        config = _changed(transformers.AutoConfig.from_pretrained(**where), changes or {})
+        own: Any = model_class
+        loading = (own or getattr(transformers, auto_class)).from_pretrained
+        described_by = own.config_class if own else transformers.AutoConfig
+        config = _changed(described_by.from_pretrained(**where), changes or {})
         with preflight.bounded(bounds):
             model, info = loading(
                 **where,
@@ -61,7 +66,8 @@ def load_model(
                 adapter_kwargs={"local_files_only": bool(where.get("local_files_only"))},
                 ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
             )
-        tokenizer = guards.tried(transformers.AutoTokenizer.from_pretrained, where)
+        given = {**where, **({"config": config} if own else {})}  # else it would look for a registered type
+        tokenizer = guards.tried(transformers.AutoTokenizer.from_pretrained, given)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := info.get(kind):
             first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]

@@ -106,6 +106,8 @@ class PretrainedBackend(Backend):
 
     #: The class of transformers that loads its models.
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
+    #: The class of its models where the backend brings its own; it is used directly and need not be registered.
+    model_class: ClassVar[type[PreTrainedModel] | None] = None
     #: The hub id used without `model`, if it is cached or can be downloaded.
     hub_id: ClassVar[str] = ""
     #: The folder under `bundled/` that speaks without `model`, or where the hub model cannot be had.
@@ -130,8 +132,8 @@ class PretrainedBackend(Backend):
             self.capabilities = less  # type: ignore[misc]
         else:
             self.model = model.eval()
-            self.source = str(model.name_or_path or "")
-            self.precision = str(model.dtype).removeprefix("torch.")
+            self.source = str(getattr(model, "name_or_path", "") or "")  # `model_checks` refuses what has none
+            self.precision = str(getattr(model, "dtype", "")).removeprefix("torch.")
         #: The adapter in the model, of peft, if there is one; see `lora`.
         self.adapter: Any = None
         #: The hash or commit of the model without its adapter.
@@ -305,11 +307,13 @@ class PretrainedBackend(Backend):
         Raises:
             BackendError: it is one.
         """
-        if not cls.model_type:
+        own: Any = cls.model_class
+        wanted = own.config_class.model_type if own else cls.model_type
+        if not wanted:
             return
         found = hub.read_config(hub.files_of(model, revision)).get("model_type")
-        if found != cls.model_type:
-            name = cls.model_type.removeprefix("aigc_text_")
+        if found != wanted:
+            name = wanted.removeprefix("aigc_text_")
             own = [kind for kind in ("rnn", "transformer", "vae", "gan") if found == f"aigc_text_{kind}"]
             cure = f"--backend {own[0]}" if own else "--backend gpt2, or code for programs"
             what = f"the model in {model} is of type {str(found)[:60]!r}"
@@ -330,7 +334,7 @@ class PretrainedBackend(Backend):
         if (folder / hub.ADAPTER_CONFIG).is_file():
             return cls._load_adapter(folder, dtype, device, trust_remote_code, config)
         cls._check_family(str(folder), where.get("revision"))
-        model, tokenizer = loading.load_model(where, cls.auto_class, dtype, trust_remote_code, config)
+        model, tokenizer = loading.load_model(where, cls.auto_class, dtype, trust_remote_code, config, cls.model_class)
         try:
             moved: Any = model
             backend = cls(moved.to(device), tokenizer)

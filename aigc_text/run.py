@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import contradictions, isolation, lora, processes
+from . import contradictions, isolation, lora, model_checks, processes
 from .errors import BackendError, GenerationError, OptionError
 from .options import GenerationOptions, TrainingOptions
 from .results import Progress
@@ -78,6 +78,7 @@ def _run(
     try:
         adapter = bool(overrides.get("lora_rank", options.lora_rank if options else None))
         loaded = _trainable(backend, adapter)
+        model_checks.check_model(loaded)
         asked = options_for(loaded, options, overrides)
         chosen = asked.completed(loaded.training_defaults())
         _check_adapter(loaded, chosen, merge)

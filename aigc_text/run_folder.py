@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import checkpoint, lora, output_file, processes
-from .errors import TrainingError, one_line
+from .errors import TrainingError, one_line, shell
 from .options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -216,13 +216,20 @@ def delivered_figures(metrics: Path, options: TrainingOptions) -> dict[str, floa
     return found
 
 
+def generate_command(backend: str, model: Path) -> str:
+    """The command that generates with a trained model: a backend that is a file of code must be named each time."""
+    named = shell(" --backend {}", backend) if ".py:" in backend else ""
+    return f"aigc-text generate{named}" + shell(" --model {}", model)
+
+
 def card(backend: TransformersBackend, options: TrainingOptions, last: dict[str, float]) -> str:
     rows = "\n".join(f"| {k} | {v:.4g} |" for k, v in last.items())
     what = f"A LoRA adapter of rank {options.lora_rank}" if options.lora_rank else "A model"
+    command = generate_command(backend.name, Path("."))
     given = "\n".join(f"- {k}: {v}" for k, v in dataclasses.asdict(options).items())
     return (
         f"# {what} trained with aigc-text\n\nBackend `{backend.name}`, started from `{backend.source or 'scratch'}`. "
         f"Data and every option: `options.json`.\n\n"
-        f"    aigc-text generate --model .\n\n## Last figures\n\n| figure | value |\n|---|---|\n{rows}\n\n"
+        f"    {command}\n\n## Last figures\n\n| figure | value |\n|---|---|\n{rows}\n\n"
         f"## Options\n\n{given}\n"
     )

@@ -8,16 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from . import model_checks
 from .backend import Backend
 from .decoding import Budget
 from .errors import BackendError, OptionError, UserError
+from .option_effects import Ignored, check_options
 from .options import GenerationOptions, TrainingOptions
 from .results import Completion
 from .transformers_backend import TransformersBackend
 
 SHARED = {"seed"}  # means the same in generation and in training
 DEMANDED = {"max_new_tokens", "num_return_sequences", "stop_strings", "seed"}  # options that every backend takes
+
+
 LENGTH = 12  # tokens of a test text
+LETTERS = "the quick brown fox jumps over the lazy dog; def add(a, b):\n    return a + b\n"  # of a model that is drawn
 
 
 class ContractError(UserError, AssertionError):
@@ -49,12 +54,37 @@ def check_backend(
 
 def _loaded(backend: str | type[Backend] | Backend, model: str | None) -> Backend:
     from .api import load
+    from .registry import get_backend
 
-    if isinstance(backend, str):
-        return load(backend, model)
-    loaded = backend if isinstance(backend, Backend) else backend.from_pretrained(model)
+    if isinstance(backend, Backend):
+        loaded = backend
+    else:
+        cls = get_backend(backend) if isinstance(backend, str) else backend
+        name = backend if isinstance(backend, str) else cls.__name__
+        if model is None and (drawn := _drawn(cls, name)) is not None:
+            return drawn
+        loaded = load(backend, model) if isinstance(backend, str) else cls.from_pretrained(model)
     loaded.name = loaded.name or type(loaded).__name__
     return loaded
+
+
+def _drawn(cls: type[Backend], name: str) -> Backend | None:
+    """A model with random weights, for a backend that has a class of models and none of its own that is trained."""
+    if not issubclass(cls, TransformersBackend) or cls.model_class is None or cls.hub_id or cls.bundled:
+        return None
+    import torch
+
+    from .sampling import seeded
+    from .tokenizer import train
+
+    model_checks.check_class(cls, name)
+    with seeded(0):
+        drawn = cls.from_scratch(train("char", [LETTERS] * 2, None))
+        with torch.no_grad():
+            for parameter in drawn.model.parameters():  # weights that begin with zeros would hide what they do
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    drawn.name = name
+    return drawn
 
 
 def _demand(condition: bool, backend: Backend, what: str) -> None:
@@ -167,6 +197,22 @@ def _stops(backend: Backend, prompts: Sequence[str]) -> None:
     _demand(cut.finish_reason == "stop", backend, "a stop string does not give finish_reason stop")
 
 
+def _effects(backend: Backend, prompts: Sequence[str]) -> None:
+    """Every option that it takes has its effect."""
+    try:
+        check_options(backend, prompts)
+    except Ignored as error:
+        _demand(False, backend, str(error))
+
+
+def _architecture(backend: Backend, prompts: Sequence[str]) -> bool | None:
+    """The model has what training, saving, loading, generating and scoring call."""
+    if not isinstance(backend, TransformersBackend):
+        return False
+    model_checks.check_model(backend)
+    return None
+
+
 def _scores(backend: Backend, prompts: Sequence[str]) -> None:
     """Scores texts if it says so, and only then: alone as together, tokens that add up, a kind that is named."""
     texts = [*map(_spoken, prompts), "", "从前 🙂 café"]
@@ -267,12 +313,14 @@ def _trains(backend: Backend, prompts: Sequence[str]) -> bool | None:
 
 
 _CHECKS: list[Callable[[Backend, Sequence[str]], bool | None]] = [
+    _architecture,
     _options,
     _generates,
     _seeds,
     _samples,
     _streams,
     _stops,
+    _effects,
     _scores,
     _batches,
     _saves,

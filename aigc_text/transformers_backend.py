@@ -11,6 +11,7 @@ from .errors import BackendError, OptionError
 from .generating_backend import GeneratingBackend
 from .isolation import in_evaluation
 from .options import TrainingOptions
+from .pretrained import fresh
 from .results import Score
 
 if TYPE_CHECKING:
@@ -51,12 +52,25 @@ class TransformersBackend(GeneratingBackend):
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
-        """A model with random weights for a tokenizer, to be trained. Text in `config` is read as the field's type.
+        """A model of `model_class` with random weights, to be trained.
+
+        Args:
+            tokenizer: decides the vocabulary and the end of a text.
+            config: fields of its configuration; text is read as the field's type.
 
         Raises:
+            BackendError: the backend has no `model_class`.
             OptionError: a field that the model's configuration does not have, or sizes that do not fit each other.
         """
-        raise BackendError(f"backend {cls.__name__!r} cannot start from scratch", "Start from a model with --model.")
+        if cls.model_class is None:
+            raise BackendError(
+                f"backend {cls.__name__!r} cannot start from scratch", "Start from a model with --model."
+            )
+        kind: Any = cls.model_class.config_class
+        model = fresh(cls.model_class, tokenizer, config, f"-o sets the fields of {kind.__name__}.")
+        if context := getattr(model.config, "max_position_embeddings", None):
+            tokenizer.model_max_length = context
+        return cls(model, tokenizer)
 
     def objective(self, options: TrainingOptions) -> Objective:
         """What training minimises."""

@@ -26,6 +26,7 @@ MAY_BE_HEAVY = (
     "trainer",
     "engines/*",
     "backends/*",
+    "plugin_template/*",
 )
 MAY_BE_HEAVY += ("metrics/evaluate_metric",)
 # Importing these imports no heavy package.

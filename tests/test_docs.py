@@ -81,7 +81,7 @@ def place(tmp_path, monkeypatch):
     yield folder
     signal.signal(signal.SIGTERM, handler)
     for module in set(sys.modules) - modules:
-        if "salad" in module or "soup" in module:
+        if any(word in module for word in ("salad", "soup", "ngram", "unfinished")):
             del sys.modules[module]
 
 
@@ -149,9 +149,23 @@ def test_the_plugin_guide_registers_a_class(place, monkeypatch):
     assert follow("In Python, without a package", monkeypatch) == ["python toast.py"]
 
 
+def test_the_plugin_guide_starts_from_a_package(place, monkeypatch):
+    follow("Start from a package", monkeypatch)
+    assert (place / "aigc-text-haiku" / "tests" / "test_haiku.py").exists()
+
+
+def test_the_plugin_guide_trains_an_architecture_of_ones_own(place, monkeypatch):
+    monkeypatch.syspath_prepend(place)  # as Python does for a script in this folder
+    done = follow("Your own torch architecture", monkeypatch)
+    assert "aigc-text backends check ngram.py:Ngram --model run" in done
+    card = (place / "run" / "README.md").read_text(encoding="utf-8")
+    assert "aigc-text generate --backend ngram.py:Ngram --model ." in card
+    assert not (place / "other").exists()  # nothing was begun
+
+
 def test_the_plugin_guide_derives_a_torch_model(place, monkeypatch, tiny_gpt2):
     follow("A torch model: `TransformersBackend`", monkeypatch)
-    assert len(list(check_backend("paragraph.py:Paragraph", str(tiny_gpt2)))) == 10
+    assert len(list(check_backend("paragraph.py:Paragraph", str(tiny_gpt2)))) == 12
 
 
 def test_the_plugin_guide_quotes_what_a_broken_and_a_clashing_plugin_say(place, monkeypatch):

@@ -40,7 +40,7 @@ def backend(request):
 
 @pytest.mark.parametrize("config", [{"cell": "lstm"}, {"cell": "gru", "tie_word_embeddings": False}])
 def test_it_keeps_the_contract(config):
-    assert len(list(check_backend(made(**config)))) == 10
+    assert len(list(check_backend(made(**config)))) == 12
 
 
 # What the layers compute

@@ -37,7 +37,7 @@ def backend():
 
 
 def test_it_keeps_the_contract():
-    assert len(list(check_backend(made()))) == 10
+    assert len(list(check_backend(made()))) == 12
 
 
 # Attention

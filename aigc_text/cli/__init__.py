@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate-code": "How many programming problems a model solves: pass@k in a sandbox.",
     "generate": "Generate texts from prompts.",
     "latents": "Latent vectors of texts, differences of groups, and pictures of them.",
+    "plugin": "Write the package of a new backend.",
     "report": "One web page of runs: curves, figures, samples side by side, a blind comparison.",
     "score": "How likely texts are under a model, and where it is surprised.",
     "train": "Fine-tune a model, or train one from scratch.",

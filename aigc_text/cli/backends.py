@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..errors import shell
+from ..errors import OptionError, shell
 from ..options import GenerationOptions, Options, TrainingOptions, describe_range, value_type
 from ..registry import get_backend, list_backends
 from .terminal import write
@@ -94,11 +94,16 @@ def _describe(options: type[Options], name: str) -> dict[str, str]:
 
 @command.command()
 @click.argument("name")
-@click.option("--model", help="The model to check it with; by default the backend's own.")
-def check(name: str, model: str | None) -> None:
+@click.option("--model", help="The model to check it with; by default the backend's own, else random weights.")
+@click.option("--prompt", "prompts", multiple=True, help="A text to try it with; give three or more, or none.")
+def check(name: str, model: str | None, prompts: tuple[str, ...]) -> None:
     """Hold a backend to the contract that all backends pass."""
+    if 0 < len(prompts) < 3:
+        raise OptionError(
+            f"--prompt is given {len(prompts)} times, and three or more are needed", "Give others, or none."
+        )
     from ..testing import check_backend
 
-    for passed in check_backend(name, model):
+    for passed in check_backend(name, model, prompts):
         _say(f"ok  {passed}")
     _say(f"{name} keeps the contract.")

@@ -113,7 +113,7 @@ def command(
     from ..api import find
     from ..loading import choose_device
     from ..run import read_data, train
-    from ..run_folder import RunFolder, SeedsFolder
+    from ..run_folder import RunFolder, SeedsFolder, generate_command
     from ..seeds import train_seeds
     from ..sources import Source, refuse_unused
 
@@ -155,7 +155,7 @@ def command(
         if folder is not None:
             folder.close()
     one = f"{output}/seed-{options.seed}" if isinstance(folder, SeedsFolder) else output
-    notice(f"Done: {output}. " + shell("Generate with: aigc-text generate --model {}", Path(one)))
+    notice(f"Done: {output}. Generate with: {generate_command(name, Path(one))}")
 
 
 def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
+from ..caches import takes_cache
 from ..errors import GenerationError
 from ..sampling import Sampler, seeded
 from . import Engine, Event, Row, batch_size, ends_of, merged
@@ -80,6 +81,8 @@ class TorchEngine(Engine):
         It fills what is `None` in a config with the model's own settings. So it is called on a copy of the model (of
         the object, not of its weights) that has the same config: other threads may be using the model.
         """
+        if not takes_cache(self.model):
+            config.use_cache = False
         view: Any = object.__new__(type(self.model))  # FSDP's classes cannot be copied by `copy`
         view.__dict__.update(self.model.__dict__)
         view.generation_config = config
