@@ -273,7 +273,7 @@ class TrainingOptions(Options):
     max_steps: int = option(1000, "Updates in all; the schedule ends there.", low=1)
     epochs: float | None = option(None, "Passes over the data, instead of max_steps.", above=0)
     batch_size: int = option(
-        None, "Rows of one micro-batch, over all processes.  [default: 8; from scratch what suits the family]", low=1
+        None, "Rows of one micro-batch, over all processes. Default: 8, and from scratch what suits the family.", low=1
     )
     gradient_accumulation_steps: int = option(1, "Micro-batches of one update.", low=1)
 
@@ -282,7 +282,7 @@ class TrainingOptions(Options):
     prompt_column: str | None = option(None, "Column of prompts: the loss counts the completion only.")
     completion_column: str | None = option(None, "Column of completions, with prompt_column.")
     sample_by: str = option(
-        None, "What one text of a plain file is.  [default: document; line with vae and gan]",
+        None, "What one text of a plain file is. Default: document, and line with vae and gan.",
         choices=("document", "paragraph", "line"),
     )  # fmt: skip
     streaming: bool = option(False, "Read the data while training; for what does not fit in memory.")
@@ -299,7 +299,7 @@ class TrainingOptions(Options):
 
     # Optimizer and learning rate
     learning_rate: float = option(
-        None, "The highest learning rate.  [default: 1e-4; from scratch what suits the family]", above=0
+        None, "The highest learning rate. Default: 1e-4, and from scratch what suits the family.", above=0
     )
     optimizer: str = option(
         "adamw",
