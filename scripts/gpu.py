@@ -75,7 +75,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=BUDGET, help="seconds for all sections (default: %(default)s)")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="only this section; may be repeated")
     parser.add_argument("--again", action="store_true", help="measure what has been measured already, too")
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
+    given.command = shlex.join(["python", "scripts/gpu.py", *(sys.argv[1:] if argv is None else argv)])
+    return given
 
 
 class Results:
@@ -128,7 +130,7 @@ def measured(given: argparse.Namespace, results: Results, budget: Clock) -> int:
             continue
         say(f"{name}: {section.title}, at most {seconds:.0f} s")
         how = Given(given.device, given.tiny, given.data, given.output, results.sections.get("machine", {}))
-        record = run(section, how, seconds)
+        record = run(section, how, seconds, given.command)
         results.sections[name] = record
         results.write()
         reason = f": {record['message']}" if record["message"] else ""
@@ -143,10 +145,10 @@ def measured(given: argparse.Namespace, results: Results, budget: Clock) -> int:
     return int(failed)
 
 
-def run(section: Section, given: Given, seconds: float) -> dict[str, Any]:
+def run(section: Section, given: Given, seconds: float, command: str) -> dict[str, Any]:
     """A section's record. Whatever goes wrong in it is told there."""
     record: dict[str, Any] = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
-    record["command"] = shlex.join(["python", "scripts/gpu.py", *sys.argv[1:]])
+    record["command"] = command
     start, status, message = time.monotonic(), "done", ""
     faulthandler.dump_traceback_later(seconds + HANG, file=sys.__stderr__)
     try:
