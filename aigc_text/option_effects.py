@@ -44,7 +44,7 @@ class Trial:
     def __init__(self, backend: Backend, prompts: Sequence[str]) -> None:
         self.backend, self.prompts = backend, prompts
         self.takes = set(backend.accepted())
-        self.sampling = {"do_sample": True} if "do_sample" in self.takes else {}
+        self.sampling: dict[str, Any] = {"do_sample": True} if "do_sample" in self.takes else {}
         self.likeliest = {"do_sample": False} if "do_sample" in self.takes else {}
         #: Whether the samples of a prompt differ even without sampling, as where each has a latent of its own.
         self.varies = backend.Options.greedy_varies or _draws_anyway(backend)

@@ -12,8 +12,6 @@ import json
 import lzma
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
 from . import checkpoint, hub
 from .errors import DataError, nearest
 
@@ -22,8 +20,6 @@ FOLDER = Path(__file__).with_name("teaching_data")
 SPLITS = ("train", "test")
 REINSTALL = "Install the package again: pip install --force-reinstall --no-deps aigc-text"
 
-Data = TypeVar("Data", str, Path)
-
 
 @dataclass(frozen=True)
 class Split:
@@ -31,7 +27,7 @@ class Split:
 
     Attributes:
         texts: how many it holds.
-        bytes: its size when it is unpacked.
+        size: in bytes, unpacked.
         sha256: of its content.
     """
 
@@ -39,7 +35,7 @@ class Split:
     split: str
     suffix: str
     texts: int
-    bytes: int
+    size: int
     sha256: str
 
     @property
@@ -134,7 +130,7 @@ def is_teaching(what: str | Path) -> bool:
     return isinstance(what, str) and what.startswith(PREFIX)
 
 
-def local(what: Data) -> Data | Path:
+def local(what: str | Path) -> str | Path:
     """The file that `teaching:NAME` stands for, unpacked in the cache; anything else as it is.
 
     Raises:

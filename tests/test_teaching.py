@@ -38,7 +38,7 @@ def test_all_data_sets_are_whole_licensed_and_small():
         assert entry.license and entry.source and f"| {name} |" in licenses
         for split in entry.splits.values():
             content = split.read()  # verified against its checksum
-            assert len(content) == split.bytes
+            assert len(content) == split.size
             lines = [line for line in content.decode("utf-8").split("\n") if line]
             assert split.texts == (1 if entry.format == "txt:document" else len(lines))
         assert not set(lines) & set(entry.splits["train"].read().decode().split("\n")) or name in (

@@ -51,7 +51,7 @@ class CausalLM(TransformersBackend):
 
         cure = "See the fields of GPT2Config, e.g. -o n_layer=6; n_embd must be a multiple of n_head."
         width, heads = width_and_heads(config.get("n_embd"), 192)
-        defaults = {"n_layer": 4, "n_embd": width, "n_head": heads, "n_positions": 256}
+        defaults: dict[str, Any] = {"n_layer": 4, "n_embd": width, "n_head": heads, "n_positions": 256}
         defaults |= {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
         # GPT-2's gelu_new in one kernel instead of eight
         model = fresh(GPT2LMHeadModel, tokenizer, config, cure, activation_function="gelu_pytorch_tanh", **defaults)

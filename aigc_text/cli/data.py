@@ -43,11 +43,11 @@ def list_all(as_json: bool) -> None:
 
 
 def _sizes(entry: teaching.DataSet) -> dict[str, dict[str, int]]:
-    return {name: {"texts": split.texts, "bytes": split.bytes} for name, split in entry.splits.items()}
+    return {name: {"texts": split.texts, "bytes": split.size} for name, split in entry.splits.items()}
 
 
 def _size(entry: teaching.DataSet, split: str) -> str:
-    texts, size = entry.splits[split].texts, f"{entry.splits[split].bytes / 1e6:.2f} MB"
+    texts, size = entry.splits[split].texts, f"{entry.splits[split].size / 1e6:.2f} MB"
     return f"{texts:,} texts, {size}" if texts > 1 else f"1 text, {size}"
 
 
