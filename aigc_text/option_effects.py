@@ -191,7 +191,10 @@ def _no_repeat_ngram_size(trial: Trial) -> None:
 
 
 def _num_beams(trial: Trial) -> None:
-    _differs(trial, "num_beams", [1, 4, 2], {**trial.likeliest, "max_new_tokens": 2 * LENGTH})
+    """A model that is sure of itself takes the same tokens with beams, but not where all are made about as likely."""
+    sure = {**trial.likeliest, "max_new_tokens": 2 * LENGTH}
+    unsure = {**trial.sampling, "temperature": 100.0} if "temperature" in trial.takes else sure
+    _differs(trial, "num_beams", [1, 4, 2], sure, unsure)
 
 
 def _length_penalty(trial: Trial) -> None:
