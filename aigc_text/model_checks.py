@@ -243,19 +243,18 @@ def _saving_faults(backend: TransformersBackend) -> Iterator[str]:
     """Whether the saved model is the same when it is loaded."""
     import torch
 
-    name = type(backend.model).__name__
+    name, ids = type(backend.model).__name__, _ids(len(backend.tokenizer))
     with tempfile.TemporaryDirectory() as scratch:
         folder, done = Path(scratch) / "model", "saved"
         try:
             backend.save_pretrained(folder)
-            done = "loaded again"
+            done = "loaded and run again"
             again = type(backend).from_pretrained(str(folder))
+            with torch.no_grad(), isolation.evaluation(again.model):
+                before, after = _scores(backend, ids), _scores(again, ids)
         except Exception as error:
             yield f"{name} cannot be {done}: {one_line(getattr(error, 'message', '') or described(error))}"
             return
-    ids = _ids(len(backend.tokenizer))
-    with torch.no_grad(), isolation.evaluation(again.model):
-        before, after = _scores(backend, ids), _scores(again, ids)
     slack = (SLACK if again.precision == backend.precision else 0.1) * float(before.std())
     if backend.auto_class == "AutoModelForCausalLM" and not torch.allclose(before, after, atol=slack):
         yield f"{name} must give the same logits when it has been saved and loaded: keep its numbers in parameters"

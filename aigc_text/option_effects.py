@@ -52,7 +52,7 @@ class Trial:
     def made(self, prompts: Sequence[str] | None = None, **options: Any) -> list[Completion]:
         """The completions of the prompts."""
         given = {"max_new_tokens": LENGTH, "seed": 7, **options}
-        return list(self.backend.generate(self.prompts if prompts is None else prompts, **given))
+        return list(self.backend.generate(self.prompts if prompts is None else prompts, None, **given))
 
     def outcome(self, **options: Any) -> Outcome:
         """What there is to see of the completions, or that the options are refused.
@@ -78,7 +78,7 @@ class Trial:
 
     def words(self) -> list[str]:
         """Words that the texts hold, for options that act on them; at least one."""
-        made = [word for c in self.made(**self.sampling) for word in c.text.split()]
+        made = [word for c in self.made(None, **self.sampling) for word in c.text.split()]
         return sorted(set(made), key=made.count)[-2:] or ["dog"]
 
     def by_seed(self, **options: Any) -> list[Outcome]:

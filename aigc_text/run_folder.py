@@ -218,8 +218,9 @@ def delivered_figures(metrics: Path, options: TrainingOptions) -> dict[str, floa
 
 def generate_command(backend: str, model: Path) -> str:
     """The command that generates with a trained model: a backend that is a file of code must be named each time."""
-    named = shell(" --backend {}", backend) if ".py:" in backend else ""
-    return f"aigc-text generate{named}" + shell(" --model {}", model)
+    if ".py:" in backend:
+        return shell("aigc-text generate --backend {} --model {}", backend, model)
+    return shell("aigc-text generate --model {}", model)
 
 
 def card(backend: TransformersBackend, options: TrainingOptions, last: dict[str, float]) -> str:
