@@ -12,6 +12,7 @@ import json
 import lzma
 from dataclasses import dataclass
 from pathlib import Path
+
 from . import checkpoint, hub
 from .errors import DataError, nearest
 

@@ -13,15 +13,24 @@ from aigc_text.results import Completion, Piece
 from aigc_text.testing import ContractError, check_backend
 from aigc_text.transformers_backend import TransformersBackend
 
+#: The others differ from these in their model alone, and are tried with -m slow.
+QUICK_CONTRACTS = (("gpt2", "gpt2"), ("gpt2", "llama"), ("code", "qwen2"))
+CONTRACTS = [
+    pytest.param(name, kind, marks=() if (name, kind) in QUICK_CONTRACTS else pytest.mark.slow)
+    for name in ("gpt2", "code")
+    for kind in tiny.CAUSAL
+]
 
-@pytest.mark.parametrize("kind", tiny.CAUSAL)
-@pytest.mark.parametrize("name", ["gpt2", "code"])
-def test_causal_models_keep_the_contract(kind, name, tmp_path):
+
+@pytest.mark.parametrize(("name", "kind"), CONTRACTS)
+def test_causal_models_keep_the_contract(name, kind, tmp_path):
     kept = list(check_backend(name, str(tiny.save(kind, tmp_path / kind))))
     assert len(kept) == 12
 
 
-@pytest.mark.parametrize("name", ["gpt2", "code", "rnn", "transformer", "vae", "gan"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("gpt2", marks=pytest.mark.slow), "code", "rnn", "transformer", "vae", "gan"]
+)
 def test_bundled_models_keep_the_contract(name, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert len(list(check_backend(name))) == 12

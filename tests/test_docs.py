@@ -222,10 +222,6 @@ def test_the_guide_and_the_complete_plugin_have_one_entry_point_form():
 
 SCRIPT = ROOT / "scripts" / "check_docs"
 SHELL = ("printf ", "head ", "tail ", "cat ", "mkdir ")
-#: What a training of minutes or hours becomes here: two updates on little data.
-TAKES_VALUE = ("--epochs", "--max-steps", "--eval-every", "--save-every", "--early-stopping", "--batch-size")
-TAKES_VALUE += ("--block-size", "--eval-blocks", "--samples")
-SHORT = ["--max-steps", "2", "--eval-every", "1", "--batch-size", "2", "--block-size", "32", "--eval-blocks", "4"]
 ELSEWHERE = ("python scripts", "accelerate", "torchrun")  # tests of their own try them
 
 
@@ -238,20 +234,6 @@ def check_docs():
     loader.exec_module(module)
     yield module
     del sys.modules["check_docs"]
-
-
-def shortened(words: list[str]) -> list[str]:
-    """A training of two updates in place of a long one."""
-    kept, rest = [], iter(words)
-    for word in rest:
-        if word in TAKES_VALUE:
-            next(rest)
-        elif word == "-o":
-            value = next(rest)
-            kept += [] if value.startswith(("likelihood_steps", "max_position")) else ["-o", value]
-        elif word != "--compile":
-            kept.append(word)
-    return [*kept, *SHORT, *(["-o", "likelihood_steps=1"] if "gan" in words else [])]
 
 
 def in_process(text: str) -> list[str] | None:
@@ -267,32 +249,24 @@ def in_process(text: str) -> list[str] | None:
 
 
 @pytest.mark.parametrize("page", ["README.md", *names(sorted(ROOT.glob("docs/*.md")))])
-def test_the_commands_of_a_page_run_one_after_the_other(place, monkeypatch, check_docs, tmp_path, page):
-    """Those of seconds as they are, trainings with two updates, and what other long ones would make is not used."""
+def test_the_quick_commands_of_a_page_run_one_after_the_other(place, monkeypatch, check_docs, tmp_path, page):
+    """The long ones, and what needs their files, are run by scripts/check_docs --long."""
     monkeypatch.setenv("AIGC_TEXT_CACHE", str(tmp_path / "cache"))
     for name in ("scripts", "plugins"):
         (place / name).symlink_to(ROOT / name)
-    missing: list[str] = []
-    for command in check_docs.commands(page):
-        words, reason = in_process(command.text), check_docs.skipped(command, long=True)
-        trains = words is not None and words[1] == "train" and command.seconds
-        lacks = any(check_docs.uses(command, path) for path in missing)
-        if trains and not reason and not lacks:
-            monkeypatch.setattr(sys, "argv", shortened(words))
-            real = run(shlex.join(shortened(words)), monkeypatch)
-            assert "Done: " in real, f"{command.place}: {command.text}\n{real}"
-        elif reason or lacks or command.seconds or command.text.startswith(ELSEWHERE):
-            missing += check_docs.outputs(command)
-        elif words is not None:
+    for command, reason in check_docs.chosen(page, long=False):
+        words = in_process(command.text)
+        if reason or command.text.startswith(ELSEWHERE):
+            continue
+        if words is not None:
             real = run(shlex.join(words), monkeypatch)
             assert ("Error: " in real) is command.fails, f"{command.place}: {command.text}\n{real}"
         elif command.text.startswith("python - <<"):
             Path("block.py").write_text("\n".join(command.text.split("\n")[1:-1]), encoding="utf-8")
             run("python block.py", monkeypatch)
         else:
-            assert command.text.startswith(SHELL) or " && " in command.text, f"{command.place}: {command.text}"
-            text = command.text.replace("aigc-text ", f"{sys.executable} -m aigc_text ")
-            subprocess.run(["bash", "-euo", "pipefail", "-c", text], check=True, cwd=place)
+            assert command.text.startswith(SHELL), f"{command.place}: {command.text}"
+            subprocess.run(["bash", "-euo", "pipefail", "-c", command.text], check=True, cwd=place)
 
 
 def test_the_checker_resumes_reports_and_skips(check_docs, tmp_path, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """`plugin new`: its packages keep the contract as they are, as a file and installed; wrong names and folders."""
 
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,8 +136,8 @@ def test_nothing_is_half_written(place, monkeypatch):
 
 def test_all_its_files_are_in_the_package():
     """The patterns of pyproject.toml are what a wheel is made by."""
-    line = next(x for x in (ROOT / "pyproject.toml").read_text().splitlines() if x.startswith("aigc_text = ["))
-    patterns = [part for part in line.split('"') if part.startswith("plugin_template")]
+    table = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.setuptools.package-data]")[2]
+    patterns = re.findall(r'"(plugin_template/[^"]*)"', table.partition("\n[")[0])
     package = ROOT / "aigc_text"
     shipped = {p for pattern in patterns for p in package.glob(pattern) if p.is_file()}
     files = {p for p in scaffold.TEMPLATES.rglob("*") if p.is_file() and p.suffix != ".pyc"}
