@@ -11,92 +11,17 @@ than `LONGEST` tokens, and an option of the backend's own that is refused with e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .backend import Backend
-from .errors import OptionError, UserError, described
-from .options import GenerationOptions, value_type
-from .results import Completion
+from .errors import OptionError
+from .option_trial import LENGTH, Ignored, Trial
+from .options import GenerationOptions
+from .own_option_effects import check_own
 from .transformers_backend import TransformersBackend
 
-LENGTH = 8  # tokens of a text, where nothing else is said
-SAMPLES, SEEDS = 3, 2  # texts of a prompt, seeds; few, for a large model takes seconds for each call
 LONGEST = 2048  # tokens of a context that a prompt is made to exceed
-CODE = "def add(a, b):\n    return a"  # some options act on code alone
-CONTRADICTORY = "contradictory"  # options that cannot be given together
-Outcome = list[tuple[str, int, str]] | None  # text, tokens and finish reason of each completion; `None` is refused
-
-
-class Ignored(Exception):
-    """An option that was given has not had the effect that it must have."""
-
-
-class Trial:
-    """A backend with the prompts to try it with.
-
-    Args:
-        backend: loaded.
-        prompts: three or more.
-    """
-
-    def __init__(self, backend: Backend, prompts: Sequence[str]) -> None:
-        self.backend, self.prompts = backend, prompts
-        self.takes = set(backend.accepted())
-        self.sampling: dict[str, Any] = {"do_sample": True} if "do_sample" in self.takes else {}
-        self.likeliest = {"do_sample": False} if "do_sample" in self.takes else {}
-        #: Whether the samples of a prompt differ even without sampling, as where each has a latent of its own.
-        self.varies = backend.Options.greedy_varies or _draws_anyway(backend)
-
-    def made(self, prompts: Sequence[str] | None = None, **options: Any) -> list[Completion]:
-        """The completions of the prompts."""
-        given = {"max_new_tokens": LENGTH, "seed": 7, **options}
-        return list(self.backend.generate(self.prompts if prompts is None else prompts, None, **given))
-
-    def outcome(self, **options: Any) -> Outcome:
-        """What there is to see of the completions, or that the options are refused.
-
-        Raises:
-            Ignored: the backend fails with another error than a refusal.
-        """
-        try:
-            return [(c.text, c.tokens, c.finish_reason) for c in self.made(**options)]
-        except UserError:
-            return None
-        except Exception as error:
-            given = ", ".join(f"{name}={value!r}" for name, value in options.items())
-            raise Ignored(f"fails with {given}: {described(error)}") from error
-
-    def samples(self, **options: Any) -> list[list[str]] | None:
-        """The texts of `SAMPLES` samples of each prompt, or `None` if the options are refused."""
-        outcome = self.outcome(num_return_sequences=SAMPLES, **options)
-        if outcome is None:
-            return None
-        texts = [text for text, *_ in outcome]
-        return [texts[n : n + SAMPLES] for n in range(0, len(texts), SAMPLES)]
-
-    def words(self) -> list[str]:
-        """Words that the texts hold, for options that act on them; at least one."""
-        made = [word for c in self.made(None, **self.sampling) for word in c.text.split()]
-        return sorted(set(made), key=made.count)[-2:] or ["dog"]
-
-    def by_seed(self, **options: Any) -> list[Outcome]:
-        """The outcomes of `SEEDS` seeds."""
-        return [self.outcome(seed=seed, **options) for seed in range(SEEDS)]
-
-    @contextmanager
-    def ending(self) -> Iterator[None]:
-        """Within it every second token ends the text of a model of transformers; other backends stay as they are."""
-        if not isinstance(self.backend, TransformersBackend):
-            yield
-            return
-        config = self.backend.own_config
-        ends, config.eos_token_id = config.eos_token_id, list(range(0, len(self.backend.tokenizer), 2))
-        try:
-            yield
-        finally:
-            config.eos_token_id = ends
 
 
 def check_options(backend: Backend, prompts: Sequence[str]) -> None:
@@ -110,7 +35,7 @@ def check_options(backend: Backend, prompts: Sequence[str]) -> None:
         if name in _SHARED:
             _SHARED[name](trial)
         elif name not in GenerationOptions.fields():
-            _own(trial, name)
+            check_own(trial, name)
 
 
 # Options of all backends
@@ -132,14 +57,6 @@ def _min_new_tokens(trial: Trial) -> None:
         outcome = trial.outcome(min_new_tokens=LENGTH // 2, **trial.sampling)
     if outcome is not None and (fewest := min(tokens for _, tokens, _ in outcome)) < LENGTH // 2:
         raise Ignored(f"min_new_tokens is ignored: with {LENGTH // 2} a text has {fewest} tokens")
-
-
-def _draws_anyway(backend: Backend) -> bool:
-    """Whether a model of transformers draws something, such as noise, where no words are drawn."""
-    if not isinstance(backend, TransformersBackend) or "do_sample" not in backend.accepted():
-        return False
-    options = backend.resolve(None, {"do_sample": False})
-    return backend.draws(backend.generation_config(backend.engine(), options), options)
 
 
 def _do_sample(trial: Trial) -> None:
@@ -265,102 +182,3 @@ _SHARED: dict[str, Callable[[Trial], None]] = {
     "stop_strings": _stop_strings,
     "truncate_prompt": _truncate_prompt,
 }
-
-
-# Options of a backend's own
-
-
-def _own(trial: Trial, name: str) -> None:
-    """Two values of an option must give different texts, alone or beside another option of the backend's own."""
-    values, others = _values(trial, name), [n for n in trial.backend.accepted() if n not in GenerationOptions.fields()]
-    beside = [{}, *({other: value} for other in others if other != name for value in _values(trial, other))]
-    # What a model of transformers is asked for is seen at once, and shows what no text of a small model may.
-    ways = (_asked, _texts) if isinstance(trial.backend, TransformersBackend) else (_texts,)
-    compared = False
-    for seen in ways:
-        for base in beside:
-            made = [_seen(trial, seen, {**base, **given}) for given in ({}, *({name: value} for value in values))]
-            possible = [outcome for outcome in made if outcome != CONTRADICTORY]
-            if any(outcome != possible[0] for outcome in possible[1:]):
-                return
-            compared = compared or sum(outcome is not None for outcome in possible) > 1
-    if compared:
-        tried = ", ".join(map(repr, values))
-        raise Ignored(
-            f"{name} is ignored: {tried} give the texts that there are without it. "
-            "If certain prompts alone show it, check with --prompt"
-        )
-
-
-def _seen(trial: Trial, seen: Callable[[Trial, GenerationOptions], Any], given: dict[str, Any]) -> Any:
-    """What comes of options of the backend's own: `None` if it refuses them, or `CONTRADICTORY`."""
-    values = {"max_new_tokens": LENGTH, "seed": 7, **trial.sampling, **given}
-    try:
-        options = trial.backend.resolve(None, values)
-    except OptionError:
-        return CONTRADICTORY
-    return seen(trial, options)
-
-
-def _texts(trial: Trial, options: GenerationOptions) -> Any:
-    given = {name: value for name, value in options.given().items() if name not in ("max_new_tokens", "seed")}
-    made = [trial.outcome(prompts=_prompts(trial), **given, seed=seed) for seed in range(SEEDS)]
-    return None if None in made else made
-
-
-def _asked(trial: Trial, options: GenerationOptions) -> Any:
-    """What is asked of the engine: tokens, limits, inputs and stop strings of each row, and its configuration."""
-    backend: Any = trial.backend
-    try:
-        options = backend.resolve(options, {})
-        engine = backend.engine()
-        config = backend.generation_config(engine, options)
-        places = [(i, j, prompt) for i, prompt in enumerate(_prompts(trial)) for j in range(2)]
-        requests = [backend._request(engine, config, options, place, 7) for place in places]
-    except UserError:
-        return None
-    rows = [
-        (
-            r.row.tokens,
-            r.row.key,
-            r.row.limit,
-            {k: v.tolist() for k, v in r.row.inputs.items()},
-            r.stops.strings,
-            r.skip,
-        )
-        for r in requests
-    ]
-    return repr((rows, config.to_dict(), backend.draws(config, options), backend.goes_on(options)))
-
-
-def _prompts(trial: Trial) -> list[str]:
-    return [*trial.prompts, CODE] if trial.backend.capabilities.prompts else list(trial.prompts)
-
-
-def _values(trial: Trial, name: str) -> list[Any]:
-    """Values of an option all over its range."""
-    field = trial.backend.Options.fields()[name]
-    kind, several = value_type(trial.backend.Options, name)
-    m = field.metadata
-    low, high = (m["low"] if m["low"] is not None else m["above"]), m["high"]
-    found: list[Any]
-    if kind is bool:
-        found = [True, False]
-    elif kind is str:
-        found = list(m["choices"]) or [trial.prompts[0] or "the cat", *trial.words()]
-    elif kind is int:
-        begin = -1 if low is None else int(low)
-        found = [begin, begin + 1, begin + 4, begin + 50, *([] if high is None else [int(high)])]
-    else:
-        least = -1.0 if low is None else float(low)
-        most = least + 2 if high is None else float(high)
-        found = [least, least + (most - least) * 0.1, (least + most) / 2, most, *([most * 10] if high is None else [])]
-    inside = [v for v in found if _allowed(m, v)]
-    return [(value,) for value in inside] if several else inside
-
-
-def _allowed(m: Any, value: Any) -> bool:
-    if isinstance(value, (str, bool)):
-        return True
-    above = m["above"] is None or value > m["above"]
-    return above and (m["low"] is None or value >= m["low"]) and (m["high"] is None or value <= m["high"])

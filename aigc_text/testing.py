@@ -12,7 +12,8 @@ from . import model_checks
 from .backend import Backend
 from .decoding import Budget
 from .errors import BackendError, OptionError, UserError
-from .option_effects import Ignored, check_options
+from .option_effects import check_options
+from .option_trial import Ignored
 from .options import GenerationOptions, TrainingOptions
 from .results import Completion
 from .transformers_backend import TransformersBackend

@@ -11,8 +11,10 @@ from commands import MARKOV
 from aigc_text import Backend, Completion, GenerationOptions
 from aigc_text.backends.causal_lm import GPT2, Code
 from aigc_text.decoding import StopMatcher
-from aigc_text.option_effects import _SHARED, Ignored, Trial, _own, check_options
+from aigc_text.option_effects import _SHARED, check_options
+from aigc_text.option_trial import Ignored, Trial
 from aigc_text.options import option
+from aigc_text.own_option_effects import check_own
 from aigc_text.registry import get_backend
 from aigc_text.testing import ContractError, check_backend
 
@@ -51,9 +53,9 @@ def test_a_model_of_transformers_that_ignores_a_shared_option_is_caught(models, 
 
 @pytest.mark.parametrize("name", ["chat", "suffix", "stop_at_function_end"])
 def test_one_that_ignores_an_option_of_its_own_is_caught(models, name):
-    _own(Trial(models(Code), PROMPTS), name)
+    check_own(Trial(models(Code), PROMPTS), name)
     with pytest.raises(Ignored, match=rf"^{name} is ignored"):
-        _own(Trial(models(deaf(Code, name)), PROMPTS), name)
+        check_own(Trial(models(deaf(Code, name)), PROMPTS), name)
 
 
 def test_the_part_on_options_is_in_the_contract(models):
@@ -163,7 +165,7 @@ def test_a_value_that_is_refused_is_heeded_and_the_example_plugin_passes():
                 raise OptionError("there are no capitals", "Leave shout out.")
             return super().one(prompt, i, j, o)
 
-    _own(Trial(Refusing(), PROMPTS), "shout")
+    check_own(Trial(Refusing(), PROMPTS), "shout")
     markov = get_backend(f"{MARKOV}:Markov")
     check_options(markov.from_pretrained(), PROMPTS)
     with pytest.raises(Ignored, match="^restart is ignored: 0.0, 0.1, 0.5, 1.0 give the texts"):
