@@ -37,7 +37,7 @@ def recorded(folder):
 
 def trained(name, lines, folder, **options):
     backend = from_scratch(name, LINES, vocab_size=280, **SMALL[name])
-    own = {"likelihood_steps": 1, "watch_samples": 2, "eval_every": 1} if name == "gan" else {}
+    own = {"likelihood_steps": 1, "watch_samples": 2, "eval_every": 1, "block_size": 12} if name == "gan" else {}
     options = {**QUICK, **own, **options}
     chosen = built_in()[name].Training.parse(options)
     reports = list(train(backend, str(lines), folder, options=chosen))
@@ -48,7 +48,8 @@ def trained(name, lines, folder, **options):
 def test_a_model_from_scratch_is_trained_with_the_values_of_its_family(name, lines, tmp_path):
     trained(name, lines, tmp_path / "run")
     found, cls = recorded(tmp_path / "run"), built_in()[name]
-    assert {key: found[key] for key in cls.scratch} == dict(cls.scratch)
+    kept = [key for key in cls.scratch if (name, key) != ("gan", "block_size")]  # shorter here
+    assert {key: found[key] for key in kept} == {key: cls.scratch[key] for key in kept}
     assert cls.scratch["learning_rate"] > TrainingOptions.STANDARD["learning_rate"]
 
 

@@ -308,7 +308,7 @@ def test_of_many_runs_in_one_folder_one_wins(tmp_path):
     model = tiny.save("gpt2", tmp_path / "model")
     words = ["train", "--model", str(model), "--data", str(data), "--output", str(out), "--max-steps", "3"]
     words += ["--batch-size", "2", "--block-size", "16", "--precision", "fp32"]
-    starts = 50 if ALL else 6
+    starts = 50 if ALL else 3
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", STARTER, str(go), str(out), *words],

@@ -73,7 +73,7 @@ def left_in(session):
     return found
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 def test_an_interrupted_run_saves_its_last_update(words, tmp_path, number):
     out = tmp_path / "out"
     code, seconds, said, updates = interrupted(ONE, words, out, number)

@@ -225,7 +225,7 @@ def test_a_killed_run_goes_on_in_any_number_of_processes(team, words, one, two, 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "asgd"])
+@pytest.mark.parametrize("optimizer", ["muon", pytest.param("asgd", marks=pytest.mark.slow)])
 def test_a_divided_model_has_the_curve_of_a_whole_one(team, words, tmp_path, optimizer):
     given = [*words, "--optimizer", optimizer, "--gradient-accumulation-steps", 2, "--max-steps", 4, "--eval-every", 2]
     assert team.command(1, *given, "--output", tmp_path / "one")["codes"] == [0]
