@@ -140,8 +140,10 @@ def table(folder: Path, steps: int) -> Iterator[str]:
                 continue
             best = min(found.values())
             cells = [f"{found[rate]:.3f}" if rate in found else "–" for rate in rates]
-            apart = found[default] / best - 1 if default in found else None
-            verdict = "–" if apart is None else f"{apart:.1%}" + ("" if 1 + apart <= NEAR else ", missed")
+            apart = found[default] / best - 1 if set(rates) <= set(found) else None
+            verdict = (
+                "not all measured" if apart is None else f"{apart:.1%}" + ("" if 1 + apart <= NEAR else ", missed")
+            )
             yield f"| {family} | {data} | {' | '.join(cells)} | {default:g} | {verdict} |"
 
 
