@@ -146,7 +146,7 @@ def measured(given: argparse.Namespace, results: Results, budget: Clock) -> int:
 
 
 def run(section: Section, given: Given, seconds: float, command: str) -> dict[str, Any]:
-    """A section's record. Whatever goes wrong in it is told there."""
+    """Runs a section and returns its record, which holds the error if the section fails."""
     record: dict[str, Any] = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
     record["command"] = command
     start, status, message = time.monotonic(), "done", ""

@@ -22,7 +22,7 @@ PROMPTS = ["the cat sat on", "once", "and the dog saw the"]
 
 
 def deaf(cls, name):
-    """A backend that is told every option and drops one before it does anything."""
+    """A backend that accepts every option and drops one before generating."""
 
     def resolve(self, options, overrides):
         found = cls.resolve(self, options, overrides)

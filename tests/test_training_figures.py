@@ -102,7 +102,7 @@ def test_console_figures_are_those_of_the_curves():
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that only moves when a test advances it."""
 
     def __init__(self):
         self.now = 0.0

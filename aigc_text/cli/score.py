@@ -109,7 +109,7 @@ def command(
 
 
 def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int, int]:
-    """The texts, how many, and their characters; they are read before a model is, so that any mistake is told first."""
+    """The texts, their number and total characters; reading them before the model is loaded reports mistakes early."""
     from ..formats import split_plain, text_lines
     from ..sources import Source, refuse_unused
 
