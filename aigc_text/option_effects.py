@@ -4,9 +4,9 @@ A shared option is held to what it means: `top_k=1` leaves nothing to draw, `max
 nothing follows from the value alone, two values far apart must give different texts somewhere, as must two values of an
 option that a backend adds. A value that the backend refuses counts as heeded.
 
-Effects that cannot be observed from outside are not checked: `min_new_tokens` and `length_penalty` of a backend whose texts never end
-by themselves (a model of transformers is made to end them), `truncate_prompt` without a context or with one of more
-than `LONGEST` tokens, and an option of the backend's own that is refused with each value tried here.
+Effects that cannot be observed from outside are not checked: `min_new_tokens` and `length_penalty` of a backend whose
+texts never end by themselves (a model of transformers is made to end them), `truncate_prompt` without a context or with
+one of more than `LONGEST` tokens, and an option of the backend's own that is refused with each value tried here.
 """
 
 from __future__ import annotations
