@@ -11,41 +11,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import from_scratch, generate, load
-    from .backend import Backend, Capabilities
-    from .errors import UserError
-    from .evaluation import evaluate
-    from .evaluation_options import EvaluationOptions
-    from .options import GenerationOptions, TrainingOptions
-    from .registry import list_backends, register_backend
-    from .results import Completion, Piece, Progress, Score, TokenScore
-    from .run import train
-    from .seeds import train_seeds
-    from .transformers_backend import TransformersBackend
+    from aigc_text.api import from_scratch, generate, load
+    from aigc_text.backends.base import Backend, Capabilities
+    from aigc_text.backends.hf.backend import TransformersBackend
+    from aigc_text.backends.registry import list_backends, register_backend
+    from aigc_text.errors import UserError
+    from aigc_text.evaluation.evaluation_run import evaluate
+    from aigc_text.evaluation.options import EvaluationOptions
+    from aigc_text.options.training import GenerationOptions, TrainingOptions
+    from aigc_text.outputs import Completion, Piece, Progress, Score, TokenScore
+    from aigc_text.runs.seeds import train_seeds
+    from aigc_text.runs.training_run import train
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Backend": "backend",
-    "Capabilities": "backend",
-    "Completion": "results",
-    "EvaluationOptions": "evaluation_options",
-    "GenerationOptions": "options",
-    "Piece": "results",
-    "Progress": "results",
-    "Score": "results",
-    "TokenScore": "results",
-    "TrainingOptions": "options",
-    "TransformersBackend": "transformers_backend",
+    "Backend": "backends.base",
+    "Capabilities": "backends.base",
+    "Completion": "outputs",
+    "EvaluationOptions": "evaluation.options",
+    "GenerationOptions": "options.training",
+    "Piece": "outputs",
+    "Progress": "outputs",
+    "Score": "outputs",
+    "TokenScore": "outputs",
+    "TrainingOptions": "options.training",
+    "TransformersBackend": "backends.hf.backend",
     "UserError": "errors",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.evaluation_run",
     "from_scratch": "api",
     "generate": "api",
-    "list_backends": "registry",
+    "list_backends": "backends.registry",
     "load": "api",
-    "register_backend": "registry",
-    "train": "run",
-    "train_seeds": "seeds",
+    "register_backend": "backends.registry",
+    "train": "runs.training_run",
+    "train_seeds": "runs.seeds",
 }
 
 __all__ = [

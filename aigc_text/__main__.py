@@ -1,5 +1,5 @@
 """`python -m aigc_text`, and so `accelerate launch -m aigc_text train …`."""
 
-from .cli import script
+from aigc_text.cli import script
 
 script()

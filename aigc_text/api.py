@@ -6,18 +6,19 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import hub, loading, model_checks
-from .descriptors import to_standard_error
-from .errors import BackendError, OptionError, nearest, shell
-from .registry import check_loaded, check_name, get_backend, list_backends
+from aigc_text.backends.hf import model_checks
+from aigc_text.backends.registry import check_loaded, check_name, get_backend, list_backends
+from aigc_text.errors import BackendError, OptionError, nearest, shell
+from aigc_text.hub import loading, locate
+from aigc_text.utils.file_descriptors import to_standard_error
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .backend import Backend
-    from .options import GenerationOptions
-    from .results import Completion
-    from .transformers_backend import TransformersBackend
+    from aigc_text.backends.base import Backend
+    from aigc_text.backends.hf.backend import TransformersBackend
+    from aigc_text.options.training import GenerationOptions
+    from aigc_text.outputs import Completion
 
 DEFAULT_BACKEND = "gpt2"
 
@@ -75,7 +76,7 @@ def find(backend: str | None, model: str | None) -> tuple[str, type[Backend], st
     """
     if model is None and backend is not None and _is_model(backend):
         backend, model = None, backend
-    own = hub.backend_of(model) if model is not None else None
+    own = locate.backend_of(model) if model is not None else None
     if own is not None and ".py:" in own:
         if backend is None:  # a folder from elsewhere must not choose which code is run
             raise BackendError(
@@ -104,12 +105,12 @@ def check_names(backend: str | None, model: str | None, revision: str | None = N
     if backend is not None:
         check_name(backend, list_backends())
     elif model is not None:
-        hub.locate(model, revision)
+        locate.locate(model, revision)
 
 
 def _is_model(name: str) -> bool:
     """Whether a folder stands where a backend's name may; a name is a name even where a folder is called so."""
-    return ".py:" not in name and not name.endswith(".py") and name not in list_backends() and hub.is_folder(name)
+    return ".py:" not in name and not name.endswith(".py") and name not in list_backends() and locate.is_folder(name)
 
 
 def _refuse_unknown(cls: type[Backend], name: str, kwargs: dict[str, Any]) -> None:
@@ -149,12 +150,12 @@ def from_scratch(
         OptionError: no such field of the configuration, sizes that do not fit, or a size for a given tokenizer.
         ModelError: no such tokenizer.
     """
-    from .transformers_backend import TransformersBackend
+    from aigc_text.backends.hf.backend import TransformersBackend
 
     cls = get_backend(backend)
     if not (issubclass(cls, TransformersBackend) and cls.capabilities.training):
         raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
-    from .sampling import seeded
+    from aigc_text.generation.sampling import seeded
 
     model_checks.check_class(cls, backend)
     chosen = _tokenizer(tokenizer, texts, vocab_size, infilling)
@@ -175,7 +176,7 @@ def from_scratch(
 def _tokenizer(
     wanted: str | PreTrainedTokenizerBase, texts: Iterable[str], vocab_size: int | None, infilling: bool
 ) -> PreTrainedTokenizerBase:
-    from .tokenizer import INFILLING, KINDS, infilling_tokens, train
+    from aigc_text.data.tokenizer_training import INFILLING, KINDS, infilling_tokens, train
 
     special = INFILLING[0] if infilling else ()
     if wanted in KINDS:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import TrainingError
+from aigc_text.errors import TrainingError
 
 if TYPE_CHECKING:
     import torch

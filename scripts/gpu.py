@@ -30,15 +30,18 @@ from pathlib import Path
 from typing import Any
 
 import accelerate
-import check_gpu
-import devices
 import torch
 import transformers
-from gpu_common import Clock, Failed, Given, OutOfTime, Skipped, free
-from gpu_sections import SECTIONS, Section
 
 import aigc_text
-from aigc_text import UserError, checkpoint
+from aigc_text import UserError
+from aigc_text.utils import sealed_dir
+
+sys.path.append(str(Path(__file__).parent / "benchmarks"))
+import check_gpu  # noqa: E402
+import devices  # noqa: E402
+from gpu_common import Clock, Failed, Given, OutOfTime, Skipped, free  # noqa: E402
+from gpu_sections import SECTIONS, Section  # noqa: E402
 
 BUDGET = 480
 HANG = 60  # seconds beyond a section's time after which a stack trace says where it hangs
@@ -110,8 +113,8 @@ class Results:
         return found
 
     def write(self) -> None:
-        checkpoint.write_text(self.json, json.dumps(self.all, indent=1, ensure_ascii=False) + "\n")
-        checkpoint.write_text(self.markdown, markdown(self.all))
+        sealed_dir.write_text(self.json, json.dumps(self.all, indent=1, ensure_ascii=False) + "\n")
+        sealed_dir.write_text(self.markdown, markdown(self.all))
 
 
 def measured(given: argparse.Namespace, results: Results, budget: Clock) -> int:

@@ -23,7 +23,7 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from aigc_text.tokenizer import train_bpe
+    from aigc_text.data.tokenizer_training import train_bpe
 
     folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
     tokenizer = train_bpe(SENTENCES, 300, context=64)

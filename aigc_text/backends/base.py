@@ -10,9 +10,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .errors import BackendError, OptionError, ask_author, nearest, shell
-from .options import GenerationOptions
-from .results import Completion, Piece, Score
+from aigc_text.errors import BackendError, OptionError, ask_author, nearest, shell
+from aigc_text.options.training import GenerationOptions
+from aigc_text.outputs import Completion, Piece, Score
 
 if TYPE_CHECKING:
     from typing_extensions import Self

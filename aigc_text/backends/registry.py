@@ -20,12 +20,13 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from .descriptors import to_standard_error as _printing_to_standard_error
-from .errors import BackendError, ask_author, described, nearest, one_line, shell
-from .misnamed import misnamed
+from aigc_text.errors import BackendError, ask_author, described, nearest, one_line, shell
+from aigc_text.utils.file_descriptors import to_standard_error as _printing_to_standard_error
+
+from .suggestions import misnamed
 
 if TYPE_CHECKING:
-    from .backend import Backend
+    from .base import Backend
 
 GROUP = "aigc_text.backends"
 PLUGINS = "AIGC_TEXT_PLUGINS"  # unset: all; a list of names: only those; empty: none
@@ -53,20 +54,20 @@ class Origin:
 # can be printed without importing torch.
 _CAUSAL = ("prompts", "continues", "streaming", "training", "saving", "likelihood (exact)")
 _BUILT_IN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "gpt2": ("aigc_text.backends.causal_lm:GPT2", _CAUSAL, ("chat",)),
+    "gpt2": ("aigc_text.models.causal_lm:GPT2", _CAUSAL, ("chat",)),
     "code": (
-        "aigc_text.backends.causal_lm:Code",
+        "aigc_text.models.causal_lm:Code",
         (*_CAUSAL[:5], "infilling", _CAUSAL[5]),
         ("chat", "suffix", "stop_at_function_end"),
     ),
-    "rnn": ("aigc_text.backends.rnn:RNN", _CAUSAL, ()),
-    "transformer": ("aigc_text.backends.transformer:Transformer", _CAUSAL, ()),
+    "rnn": ("aigc_text.models.rnn.backend:RNN", _CAUSAL, ()),
+    "transformer": ("aigc_text.models.transformer:Transformer", _CAUSAL, ()),
     "vae": (
-        "aigc_text.backends.vae:VAE",
+        "aigc_text.models.vae.backend:VAE",
         (*_CAUSAL[:5], "latents", "sentences", "likelihood (bound)"),
         ("mode", "z_temperature", "posterior", "z_of", "interpolate_to", "steps", "path", "z_add", "z_scale"),
     ),
-    "gan": ("aigc_text.backends.gan:GAN", (*_CAUSAL[:5], "sentences", _CAUSAL[5]), ()),
+    "gan": ("aigc_text.models.gan.backend:GAN", (*_CAUSAL[:5], "sentences", _CAUSAL[5]), ()),
 }
 _registered: dict[str, Origin] = {}
 _importing = threading.RLock()  # imports of torch and transformers by several threads at once fail in the middle
@@ -261,7 +262,7 @@ def failed_plugin(error: BaseException) -> BackendError | None:
     if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):  # what a generator makes of it
         error = error.__cause__
     frames = [(_top(frame), frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    known = [each for each in frames if each[0] in _picked or each[0] == __package__]
+    known = [each for each in frames if each[0] in _picked or each[0] == "aigc_text"]
     if not known or known[-1][0] not in _picked:
         return None
     name, frame, line = known[-1]
@@ -280,7 +281,7 @@ def check_loaded(loaded: Any, name: str) -> None:
     Raises:
         BackendError: it is none.
     """
-    from .backend import Backend
+    from .base import Backend
 
     if not isinstance(loaded, Backend):
         cure = ask_author(name)
@@ -288,7 +289,7 @@ def check_loaded(loaded: Any, name: str) -> None:
 
 
 def _checked(backend: Any, what: str, cure: str = "") -> type[Backend]:
-    from .backend import Backend
+    from .base import Backend
 
     if not (isinstance(backend, type) and issubclass(backend, Backend)):
         cure = cure or "Derive it from aigc_text.Backend."
@@ -304,7 +305,7 @@ _CALLS: dict[str, tuple[Any, ...]] = {"from_pretrained": (None,), "generate": (N
 
 def _misfit(backend: type[Backend]) -> str:
     """What of a class is not as the interface has it, or nothing."""
-    from .backend import Backend, Capabilities
+    from .base import Backend, Capabilities
 
     if not isinstance(backend.capabilities, Capabilities):
         return f"has capabilities that are no Capabilities: {backend.capabilities!r}"

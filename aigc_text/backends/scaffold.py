@@ -11,7 +11,8 @@ import unicodedata
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from .errors import BackendError, OptionError, shell
+from aigc_text.errors import BackendError, OptionError, shell
+
 from .registry import GROUP, list_backends
 
 TEMPLATES = Path(__file__).parent / "plugin_template"

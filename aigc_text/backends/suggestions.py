@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from .errors import BackendError, nearest, shell
+from aigc_text.errors import BackendError, nearest, shell
 
 #: Plugins whose source comes with this project, by the names of their backends.
 PLUGINS_HERE = {"markov": "aigc-text-markov"}
@@ -29,7 +29,7 @@ def misnamed(name: str, known: Iterable[str], hidden: str = "") -> BackendError:
         hint = shell("Name a backend or an existing folder. For a model of the hub: --model {}", name)
         return BackendError(f"{name!r} is neither a backend nor an existing folder.{looked}{hidden}", hint)
     if name in PLUGINS_HERE:
-        source = Path(__file__).parents[1] / "plugins" / PLUGINS_HERE[name]
+        source = Path(__file__).parents[2] / "plugins" / PLUGINS_HERE[name]
         where = source if source.is_dir() else Path("plugins", PLUGINS_HERE[name])
         from_source = "" if source.is_dir() else "in the source of aigc-text: "
         return BackendError(

@@ -15,9 +15,13 @@ from typing import Any, TextIO, cast
 
 import click
 
-from .. import descriptors, interrupts, output_file, processes, registry
-from ..errors import UserError, described, nearest, one_line
-from ..interrupts import Terminated
+from aigc_text import distributed
+from aigc_text.backends import registry
+from aigc_text.errors import UserError, described, nearest, one_line
+from aigc_text.training import interrupts
+from aigc_text.training.interrupts import Terminated
+from aigc_text.utils import file_descriptors, output_file
+
 from .mistakes import explained, users_error
 from .terminal import ReaderGone, error_stream, guarded, visible
 
@@ -112,17 +116,17 @@ def main() -> None:
             signal.signal(signal.SIGINT, _interrupted)
         if not any(word in SAVING for word in sys.argv[1:2]):
             in_time = interrupts.ended_in_time()
-    elif not processes.is_main():
+    elif not distributed.is_main():
         sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     try:
-        with in_time, guarded(), descriptors.owned():
+        with in_time, guarded(), file_descriptors.owned():
             code = _run(debug)
             sys.stdout.flush()
     except ReaderGone:
         # The reader has gone; what is still buffered must not raise again while Python shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
-    if code == 0 and processes.leave():
+    if code == 0 and distributed.leave():
         # Threads of the connection outlive it a little, and one that asks for the interpreter while that ends aborts a
         # process whose work is done ("terminate called without an active exception"). So it ends without that.
         _leave(0)
@@ -130,7 +134,7 @@ def main() -> None:
 
 
 def _together() -> bool:
-    return processes.world() > 1 and any(word in TOGETHER for word in sys.argv[1:2])
+    return distributed.world() > 1 and any(word in TOGETHER for word in sys.argv[1:2])
 
 
 def _run(debug: bool) -> int:
@@ -160,7 +164,7 @@ def _run(debug: bool) -> int:
 def _fail(message: str, cure: str, code: int, debug: bool) -> int:
     stream = sys.stderr
     if _together():
-        message, stream = processes.last_word(message), error_stream(cast(TextIO, sys.__stderr__))
+        message, stream = distributed.last_word(message), error_stream(cast(TextIO, sys.__stderr__))
     if debug:
         stream.write(traceback.format_exc())  # whole, so that a secret in it is seen whole
     click.echo(f"Error: {visible(message)}", file=stream)

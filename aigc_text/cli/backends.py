@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-from ..errors import OptionError, shell
-from ..options import GenerationOptions, Options, TrainingOptions, describe_range, value_type
-from ..registry import get_backend, list_backends
+from aigc_text.backends.registry import get_backend, list_backends
+from aigc_text.errors import OptionError, shell
+from aigc_text.options.training import GenerationOptions, Options, TrainingOptions, describe_range, value_type
+
 from .terminal import write
 
 
@@ -102,7 +103,7 @@ def check(name: str, model: str | None, prompts: tuple[str, ...]) -> None:
         raise OptionError(
             f"--prompt is given {len(prompts)} times, and three or more are needed", "Give others, or none."
         )
-    from ..testing import check_backend
+    from aigc_text.testing.contract import check_backend
 
     for passed in check_backend(name, model, prompts):
         _say(f"ok  {passed}")

@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
-from ..errors import DataError, OptionError
-from ..teaching import local
+from aigc_text.data.teaching import local
+from aigc_text.errors import DataError, OptionError
+
 from .parameters import asked_for, refuse_contradictions
 from .streams import destination
 from .terminal import notice, visible, write
@@ -59,7 +60,7 @@ def command(
     aigc-text copies texts.jsonl --source train.txt --held-out test.txt
     aigc-text copies texts.jsonl --source train.jsonl --output copies.json
     """
-    from .. import copies
+    from aigc_text.memorization import copies
 
     refuse_contradictions("copies")
     texts_file, source = str(local(texts_file)), str(local(source))
@@ -90,7 +91,7 @@ def command(
 
 def _refuse_unused(texts_file: str, sources: list[str]) -> None:
     """Refuses a column or a division that none of the files has; the generated texts are never divided."""
-    from ..sources import Source, refuse_unused
+    from aigc_text.data.sources import Source, refuse_unused
 
     asked = asked_for({})
     for name, files in (("text_column", [texts_file, *sources]), ("sample_by", sources)):
@@ -101,7 +102,7 @@ def _refuse_unused(texts_file: str, sources: list[str]) -> None:
 
 def _texts(file: str, column: str) -> tuple[list[str], list[str]]:
     """The texts, and the prompt of each."""
-    from ..formats import TABULAR, read_plain, read_records, text_of
+    from aigc_text.data.readers import TABULAR, read_plain, read_records, text_of
 
     path = Path(file)
     if path.suffix.lower() in TABULAR:
@@ -115,7 +116,7 @@ def _texts(file: str, column: str) -> tuple[list[str], list[str]]:
 
 def _whole(file: str, column: str, sample_by: str) -> list[str]:
     """The texts of a file, put together from their pieces."""
-    from ..copies import pieces
+    from aigc_text.memorization.copies import pieces
 
     found: list[str] = []
     for _, text, new in pieces(Path(file), column, sample_by):

@@ -8,8 +8,9 @@ import sys
 
 import click
 
-from .. import teaching
-from ..errors import OptionError, shell
+from aigc_text.data import teaching
+from aigc_text.errors import OptionError, shell
+
 from .streams import destination
 from .terminal import notice, write
 
@@ -75,8 +76,8 @@ def get(name: str, output: str | None, overwrite: bool) -> None:
 
 def _refuse_other_ending(path: str, split: teaching.Split) -> None:
     """A file's ending decides how it is read, so records are not written to what would be read as plain text."""
-    from ..formats import JSON, TABULAR
-    from ..output_file import is_stream
+    from aigc_text.data.readers import JSON, TABULAR
+    from aigc_text.utils.output_file import is_stream
 
     ending = path[path.rfind(".") :].lower() if "." in path else ""
     kind = "JSONL" if split.suffix == ".jsonl" else "plain text"

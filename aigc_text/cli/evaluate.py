@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..contradictions import Rule, refuse
-from ..errors import OptionError
-from ..evaluation_options import NOT_FOR_SAMPLES, EvaluationOptions
-from ..options import GenerationOptions
-from ..registry import list_backends
-from ..report import FORMS
-from ..sources import Source, refuse_unused
-from ..systems import System
+from aigc_text.backends.registry import list_backends
+from aigc_text.data.sources import Source, refuse_unused
+from aigc_text.errors import OptionError
+from aigc_text.evaluation.candidates import System
+from aigc_text.evaluation.options import NOT_FOR_SAMPLES, EvaluationOptions
+from aigc_text.evaluation.results import FORMS
+from aigc_text.options.contradictions import Rule, refuse
+from aigc_text.options.training import GenerationOptions
+
 from .parameters import LOADING, asked_for, given, key_values, loading_options, options_of, refuse_contradictions
 from .terminal import bar, notice, write
 
 if TYPE_CHECKING:
-    from ..evaluation import Evaluation, Stage
-    from ..report import Report
+    from aigc_text.evaluation.evaluation_run import Evaluation, Stage
+    from aigc_text.evaluation.results import Report
 
 
 @click.command()
@@ -64,7 +65,7 @@ def command(
     aigc-text evaluate --compare gpt2 mine=runs/mine --data test.txt --sweep temperature=0.5:1.2:0.1 --output report
     aigc-text evaluate --samples theirs.txt --data test.txt
     """
-    from ..evaluation import Evaluation
+    from aigc_text.evaluation.evaluation_run import Evaluation
 
     loading = given({name: values.pop(name) for name in LOADING})
     values = given(values)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from .. import contradictions
-from ..errors import DataError, OptionError
-from ..options import GenerationOptions, drawn_seed
-from ..sandbox import Limits
+from aigc_text.code_eval.sandbox.runner import Limits
+from aigc_text.errors import DataError, OptionError
+from aigc_text.options import contradictions
+from aigc_text.options.training import GenerationOptions, drawn_seed
+
 from .parameters import (
     ENGINE,
     LOADING,
@@ -29,7 +30,7 @@ from .streams import destination
 from .terminal import bar, begun, notice, write
 
 if TYPE_CHECKING:
-    from ..problems import Problem
+    from aigc_text.code_eval.problems import Problem
 
 T = TypeVar("T")
 
@@ -81,9 +82,9 @@ def command(
     aigc-text evaluate-code HumanEval.jsonl --samples completions.jsonl --run-untrusted-code
     aigc-text evaluate-code HumanEval.jsonl --samples solutions --run-untrusted-code
     """
-    from .. import code_evaluation as code
-    from ..problems import read_problems
-    from ..sandbox import check_support
+    from aigc_text.code_eval import evaluation as code
+    from aigc_text.code_eval.problems import read_problems
+    from aigc_text.code_eval.sandbox.runner import check_support
 
     refuse_contradictions("evaluate-code")
     _check_risk(run_untrusted_code, run_unconfined, syntax_only)
@@ -157,8 +158,8 @@ def _written(
     wanted: dict[str, Any],
     sizes: dict[str, int],
 ) -> list[tuple[int, int, str]]:
-    from .. import code_evaluation as code
-    from ..api import load
+    from aigc_text.api import load
+    from aigc_text.code_eval import evaluation as code
 
     loaded = load(backend, model, **loading)
     options = loaded.resolve(None, {"truncate_prompt": True, **wanted} if _truncates(loaded) else wanted)

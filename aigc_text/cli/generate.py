@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeGuard
 
 import click
 
-from .. import contradictions, processes
-from ..errors import GenerationError, OptionError, ask_author, shell
-from ..options import GenerationOptions, drawn_seed
-from ..output_file import is_stream
-from ..results import Piece
-from ..teaching import local
+from aigc_text import distributed
+from aigc_text.data.teaching import local
+from aigc_text.errors import GenerationError, OptionError, ask_author, shell
+from aigc_text.options import contradictions
+from aigc_text.options.training import GenerationOptions, drawn_seed
+from aigc_text.outputs import Piece
+from aigc_text.utils.output_file import is_stream
+
 from .parameters import (
     ENGINE,
     LOADING,
@@ -33,9 +35,9 @@ from .streams import destination, standard_input, waiting_input
 from .terminal import bar, begun, notice, write
 
 if TYPE_CHECKING:
-    from ..backend import Backend
-    from ..jobs import Job
-    from ..prompts import Prompts
+    from aigc_text.backends.base import Backend
+    from aigc_text.generation.prompts import Prompts
+    from aigc_text.jobs.batch_job import Job
 
 
 @click.command()
@@ -91,7 +93,7 @@ def command(
     aigc-text generate --prompts prompts.txt --format jsonl --output texts.jsonl
     aigc-text generate --prompts prompts.txt --format jsonl --output texts.jsonl --resume
     """
-    from ..api import load
+    from aigc_text.api import load
 
     refuse_contradictions("generate")
     _check_ways(output, form, resume)
@@ -107,7 +109,7 @@ def command(
     wanted = {**given(values), **given({"suffix": suffix}), **key_values(extra)}
     sizes = given({"batch_size": batch_size, "batch_tokens": batch_tokens})
     if _is_job(output, form):
-        from ..jobs import Job
+        from aigc_text.jobs.batch_job import Job
 
         found = _read_twice(prompt, prompts_file, template, prompt_column)
         with Job(found, output, resume=resume, overwrite=overwrite) as job:
@@ -152,8 +154,8 @@ def _without_copies(most: int | None, source: str | None) -> Callable[[Backend],
     """What makes a backend draw texts anew that copy too much, if that was asked for; reads the source now."""
     if most is None or source is None:
         return lambda backend: backend
-    from ..copies import Source
-    from ..without_copies import WithoutCopies
+    from aigc_text.memorization.copies import Source
+    from aigc_text.memorization.regenerate import WithoutCopies
 
     found = Source(source)
     return lambda backend: WithoutCopies(backend, found, most)
@@ -187,9 +189,9 @@ def _check_ways(output: str | None, form: str, resume: bool) -> None:
         else:
             said = shell("--resume with --output {}", output) if is_stream(output) else f"--resume with --format {form}"
         raise OptionError(f"{said}: only a file of records can be gone on with", "Give --output FILE --format jsonl.")
-    if processes.world() > 1:
+    if distributed.world() > 1:
         raise OptionError(
-            f"{processes.world()} processes were started, and they can only make a file of records together",
+            f"{distributed.world()} processes were started, and they can only make a file of records together",
             "Give --output FILE --format jsonl, or start one process.",
         )
 
@@ -207,12 +209,12 @@ def _check_text(prompts: tuple[str, ...], template: str | None) -> None:
 
 def _read_twice(prompt: tuple[str, ...], file: str | None, template: str | None, column: str | None) -> Prompts:
     """Prompts that stay in their file; those of the command line, or of a pipe, are held."""
-    from ..prompts import Prompts, read_prompts
+    from aigc_text.generation.prompts import Prompts, read_prompts
 
     if file is not None and not prompt and os.path.isfile(file):
         path = os.path.abspath(file)  # it is read twice, and a plugin may change the working folder in between
         return Prompts(lambda: read_prompts(path, template, column))
-    if processes.world() > 1 and not prompt and (file is None or os.path.exists(file) and Path(file).is_fifo()):
+    if distributed.world() > 1 and not prompt and (file is None or os.path.exists(file) and Path(file).is_fifo()):
         raise OptionError("several processes cannot share prompts from a pipe", "Give them a file with --prompts.")
     found = _prompts(prompt, file, template, column)
     return Prompts(lambda: found)
@@ -223,7 +225,7 @@ def _run(job: Job, backend: Backend, options: GenerationOptions, sizes: dict[str
         with closing(job.run(backend, options, **sizes)) as counts:
             _show(counts)
     except BaseException:
-        if processes.is_main() and job.left():
+        if distributed.is_main() and job.left():
             notice(f"What was finished is in {job.parts}; the same command with --resume goes on.")
         raise
 
@@ -232,7 +234,7 @@ def _show(counts: Iterator[tuple[int, int]]) -> None:
     """A bar on standard error, of the main process's share if there are several."""
     first, total = next(counts)
     counts = begun(counts)
-    share = f" share 1 of {processes.world()}" if processes.world() > 1 else ""
+    share = f" share 1 of {distributed.world()}" if distributed.world() > 1 else ""
     with bar(total, f"generating{share}", show_eta=False) as shown:
         shown.update(first)
         speed = _Speed(first, total)
@@ -271,7 +273,7 @@ class _Speed:
 
 
 def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None, column: str | None) -> list[str]:
-    from ..prompts import fill, read_prompts
+    from aigc_text.generation.prompts import fill, read_prompts
 
     if file is not None:
         return list(read_prompts(file, template, column))
@@ -296,7 +298,7 @@ def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:
 
 def _all(backend: Backend, pieces: Iterator[Piece], prompts: int, each: int) -> Iterator[Piece]:
     """The pieces, seen to be those of all the texts that were asked for and of no others."""
-    from ..backend import sound
+    from aigc_text.backends.base import sound
 
     whole = 0
     for piece in sound(pieces, Piece, backend.name):
@@ -338,7 +340,7 @@ def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | N
 def _write_records(
     stream: TextIO, pieces: Iterator[Piece], form: str, backend: Backend, options: GenerationOptions
 ) -> None:
-    from ..jobs import record_of
+    from aigc_text.jobs.batch_job import record_of
 
     effective = backend.effective(options)
     records = (record_of(p.completion, backend, effective) for p in pieces if p.completion is not None)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..contradictions import flag
-from ..errors import BackendError, DataError, OptionError, nearest, shell
-from ..output_file import OutputFile
+from aigc_text.errors import BackendError, DataError, OptionError, nearest, shell
+from aigc_text.options.contradictions import flag
+from aigc_text.utils.output_file import OutputFile
+
 from .parameters import LOADING, asked_for, given, loading_options
 from .terminal import notice
 
 if TYPE_CHECKING:
-    from ..backend import Backend
+    from aigc_text.backends.base import Backend
 
 PICTURES = (".png", ".svg")
 KINDS = (".parquet", ".npy", ".json", *PICTURES)
@@ -65,7 +66,7 @@ def command(
     aigc-text latents captions.txt --model runs/vae --output latents.parquet
     aigc-text latents captions.csv --model runs/vae --group-column topic --output latents.png
     """
-    from ..api import find, load
+    from aigc_text.api import find, load
 
     # Everything that can be wrong in the input is found before a model is loaded.
     _refuse_unused(outputs)
@@ -127,7 +128,7 @@ def _check(output: str, difference: str | None, group_column: str | None) -> Non
 
 def _read(file: str, text_column: str, group_column: str | None) -> tuple[list[str], list[str] | None]:
     """The texts, and the group of each if there is a column of them."""
-    from ..sources import Pair, Source, refuse_unused
+    from aigc_text.data.sources import Pair, Source, refuse_unused
 
     if group_column is None:
         source = Source(file, text_column=text_column, sample_by="line")
@@ -177,7 +178,7 @@ def _writer(
 def _table(
     path: Path, texts: list[str], groups: list[str] | None, found: Any, variances: bool, loaded: Backend
 ) -> None:
-    from ..formats import write_parquet
+    from aigc_text.data.readers import write_parquet
 
     columns: dict[str, Any] = {"text": texts, **({"group": groups} if groups is not None else {})}
     columns["mean"] = found.mean.numpy()
@@ -202,8 +203,8 @@ def _picture(texts: list[str], groups: list[str] | None, found: Any, loaded: Any
     """Draws at most so many texts as can be told apart, evenly spread."""
     import numpy as np
 
-    from ..encoding import spread
-    from ..latent_plots import POINTS, draw
+    from aigc_text.data.encoding import spread
+    from aigc_text.plots.latents import POINTS, draw
 
     chosen = spread(len(texts), POINTS)
     written = [c.text for c in loaded.generate([texts[n] for n in chosen], mode="reconstruct", batch_size=32)]

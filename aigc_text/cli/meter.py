@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-from ..results import Progress
-from ..training_figures import RATE, told
+from aigc_text.outputs import Progress
+from aigc_text.plots.panels import RATE, told
 
 SILENCE = 30.0  # seconds between two lines, at most
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import click
 
-from ..errors import UserError, described, one_line, out_of_memory, shell
-from ..output_file import NO_ROOM
-from ..registry import takers
+from aigc_text.backends.registry import takers
+from aigc_text.errors import UserError, described, one_line, out_of_memory, shell
+from aigc_text.utils.output_file import NO_ROOM
 
 #: What other programs call our options.
 SYNONYMS = {

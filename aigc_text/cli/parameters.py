@@ -11,9 +11,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .. import contradictions
-from ..errors import OptionError, nearest, one_line, shell
-from ..options import Options, TrainingOptions, value_type
+from aigc_text.errors import OptionError, nearest, one_line, shell
+from aigc_text.options import contradictions
+from aigc_text.options.training import Options, TrainingOptions, value_type
 
 SHORT = {"num_return_sequences": ["-n"], "num_samples": ["-n"], "stop_strings": ["--stop"]}
 
@@ -202,7 +202,7 @@ def remembered(file: str, *ignored: str) -> Callable[[click.Context, click.Param
         known = {**ctx.params, parameter.name: value}
         path = os.path.join(known.get("output") or "", file)
         if known.get("resume") and known.get("output") and os.path.isfile(path):
-            from ..run_folder import run_options
+            from aigc_text.runs.run_dir import run_options
 
             run_options(Path(path))  # what is damaged is named as the run's record, not as a file of the user's
             defaults, pairs = _of_file(ctx, path, ignored)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from ..errors import shell
-from ..scaffold import class_name, write_plugin
+from aigc_text.backends.scaffold import class_name, write_plugin
+from aigc_text.errors import shell
+
 from .terminal import notice
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from ..errors import OptionError
-from ..output_file import OutputFile, is_stream
+from aigc_text.errors import OptionError
+from aigc_text.utils.output_file import OutputFile, is_stream
+
 from .parameters import refuse_contradictions
 from .streams import written
 from .terminal import notice, write
@@ -56,7 +57,7 @@ def command(
     """
     refuse_contradictions("report")
     if tallied:
-        from ..tally import tally, written
+        from aigc_text.html_report.tally import tally, written
 
         write(sys.stdout, written(tally(runs, KEY if key is None else key), form))
         return
@@ -92,7 +93,7 @@ def _write(
     pairs: int,
     samples: int,
 ) -> None:
-    from ..page import build
+    from aigc_text.html_report.page import build
 
     page = build(runs, title=title, seed=seed, pairs=pairs, samples=samples)
     with ExitStack() as files:  # the key is there before its page is

@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from ..errors import DataError, OptionError
-from ..output_file import OutputFile
+from aigc_text.errors import DataError, OptionError
+from aigc_text.utils.output_file import OutputFile
+
 from .parameters import LOADING, asked_for, given, loading_options, refuse_contradictions
 from .streams import standard_input, stream_to
 from .terminal import bar, begun, notice, raw, visible, write
 
 if TYPE_CHECKING:
-    from ..backend import Backend
-    from ..likelihood import Total
-    from ..results import Score
-    from ..surprise import Block
+    from aigc_text.backends.base import Backend
+    from aigc_text.outputs import Score
+    from aigc_text.scoring.surprisal import Block
+    from aigc_text.training.validation import Total
 
 PICTURES = (".png", ".svg", ".html")
 LONG = 200_000  # characters: before scoring more, the command says how much there is to do
@@ -75,9 +76,9 @@ def command(
     aigc-text score tales.jsonl --model runs/mine --output scores.jsonl
     aigc-text score tale.txt --picture tale.png
     """
-    from ..api import find, load
-    from ..backend import no_likelihood
-    from ..likelihood import total
+    from aigc_text.api import find, load
+    from aigc_text.backends.base import no_likelihood
+    from aigc_text.training.validation import total
 
     # Everything that can be wrong in the input is found before a model is loaded.
     _check_picture(picture, output)
@@ -110,8 +111,8 @@ def command(
 
 def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int, int]:
     """The texts, their number and total characters; reading them before the model is loaded reports mistakes early."""
-    from ..formats import split_plain, text_lines
-    from ..sources import Source, refuse_unused
+    from aigc_text.data.readers import split_plain, text_lines
+    from aigc_text.data.sources import Source, refuse_unused
 
     if file != "-":
         source: Any = Source(file, text_column=text_column, sample_by=sample_by)
@@ -155,7 +156,7 @@ def _write_records(stream: TextIO, scores: Iterator[Score], backend: Backend, to
 
 
 def _record(score: Score, backend: Backend, tokens: bool) -> dict[str, Any]:
-    from ..likelihood import perplexity
+    from aigc_text.training.validation import perplexity
 
     size = score.utf8_bytes
     per_token = [
@@ -180,7 +181,7 @@ def _record(score: Score, backend: Backend, tokens: bool) -> dict[str, Any]:
 
 def _write_colours(stream: TextIO, scores: Iterator[Score], backend: Backend, _: bool) -> Iterator[Score]:
     """Texts on coloured ground; what is between their tokens has none."""
-    from ..surprise import BREAK, TOP, pieces
+    from aigc_text.scoring.surprisal import BREAK, TOP, pieces
 
     stream = raw(stream)  # whose colours are ours; all texts are made visible below
     steps = "".join(_painted("  ", TOP * n / 15) for n in range(16))
@@ -201,7 +202,7 @@ def _write_colours(stream: TextIO, scores: Iterator[Score], backend: Backend, _:
 
 def _painted(text: str, bits: float) -> str:
     """In the nearest of the 256 colours that every terminal has."""
-    from ..surprise import colour, is_dark
+    from aigc_text.scoring.surprisal import colour, is_dark
 
     rgb = colour(bits)
     levels = (0, 95, 135, 175, 215, 255)
@@ -212,7 +213,7 @@ def _painted(text: str, bits: float) -> str:
 
 def _kept(scores: Iterator[Score], blocks: list[Block], backend: Backend) -> Iterator[Score]:
     """Keeps the first texts for the picture."""
-    from ..surprise import Block, Piece, pieces
+    from aigc_text.scoring.surprisal import Block, Piece, pieces
 
     size = 0
     for n, score in enumerate(scores, 1):
@@ -233,14 +234,15 @@ def _demand_tokens(score: Score, backend: Backend) -> None:
 
 
 def _draw(blocks: list[Block], caption: str, picture: OutputFile) -> None:
-    from .. import surprise, text_plots
+    from aigc_text.plots import surprisal as pictures
+    from aigc_text.scoring import surprisal
 
     caption = visible(caption)
     with picture.replaced() as temporary:
         if temporary.suffix.lower() == ".html":
-            temporary.write_text(surprise.page(blocks, caption), encoding="utf-8")
+            temporary.write_text(surprisal.page(blocks, caption), encoding="utf-8")
         else:
-            text_plots.draw(blocks, caption, temporary)
+            pictures.draw(blocks, caption, temporary)
 
 
 def _source(backend: Backend) -> str:

@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import TextIO
 
-from ..errors import DataError
-from ..output_file import OutputFile
+from aigc_text.errors import DataError
+from aigc_text.utils.output_file import OutputFile
+
 from .terminal import notice
 
 
@@ -21,17 +22,17 @@ def standard_input() -> str:
     Raises:
         DataError: it is not UTF-8, or has no end.
     """
-    from .. import formats, signatures
+    from aigc_text.data import file_signatures, readers
 
     endless = False
     with suppress(OSError, ValueError):  # it may be no file at all
-        endless = formats.is_endless(sys.stdin.fileno())
+        endless = readers.is_endless(sys.stdin.fileno())
     if endless:
         raise DataError("standard input is a device, not text", "Give a file or a pipe.")
-    raw = sys.stdin.buffer.read(formats.LONGEST_LINE + 1)
-    if len(raw) > formats.LONGEST_LINE:
-        raise DataError(f"standard input is longer than {formats.LONGEST_LINE >> 20} MiB", "Give a file of texts.")
-    signatures.refuse(raw[:4096], None, Path("text.txt"))
+    raw = sys.stdin.buffer.read(readers.LONGEST_LINE + 1)
+    if len(raw) > readers.LONGEST_LINE:
+        raise DataError(f"standard input is longer than {readers.LONGEST_LINE >> 20} MiB", "Give a file of texts.")
+    file_signatures.refuse(raw[:4096], None, Path("text.txt"))
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:

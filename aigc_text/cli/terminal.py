@@ -12,8 +12,8 @@ from typing import Any, TextIO, TypeVar, cast
 
 import click
 
-from ..errors import redacted
-from ..markup import visible
+from aigc_text.errors import redacted
+from aigc_text.html_report.html import visible
 
 T = TypeVar("T")
 

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import contradictions, interrupts, processes
-from ..errors import OptionError, UserError, shell
-from ..options import TrainingOptions
-from ..results import Progress
-from ..training_figures import told
+from aigc_text import distributed
+from aigc_text.errors import OptionError, UserError, shell
+from aigc_text.options import contradictions
+from aigc_text.options.training import TrainingOptions
+from aigc_text.outputs import Progress
+from aigc_text.plots.panels import told
+from aigc_text.training import interrupts
+
 from .meter import Meter, rates
 from .parameters import (
     asked_for,
@@ -31,8 +34,8 @@ from .parameters import (
 from .terminal import bar, begun, notice
 
 if TYPE_CHECKING:
-    from ..backend import Backend
-    from ..sources import Example
+    from aigc_text.backends.base import Backend
+    from aigc_text.data.sources import Example
 
 
 BAR = 12  # columns, so that figures fit beside it
@@ -110,12 +113,12 @@ def command(
 
     The folder given by --output can be generated from: aigc-text generate --model FOLDER
     """
-    from ..api import find
-    from ..loading import choose_device
-    from ..run import read_data, train
-    from ..run_folder import RunFolder, SeedsFolder, generate_command
-    from ..seeds import train_seeds
-    from ..sources import Source, refuse_unused
+    from aigc_text.api import find
+    from aigc_text.data.sources import Source, refuse_unused
+    from aigc_text.hub.loading import choose_device
+    from aigc_text.runs.run_dir import RunFolder, SeedsFolder, generate_command
+    from aigc_text.runs.seeds import train_seeds
+    from aigc_text.runs.training_run import read_data, train
 
     if device is not None:
         choose_device(device)  # at once, and from scratch too
@@ -170,7 +173,7 @@ def _sorted_out(cls: type[Backend], pairs: dict[str, str]) -> tuple[dict[str, st
 
 
 def _pretrained(backend: str, model: str | None, device: str | None, config: dict[str, str], adapter: bool) -> Backend:
-    from ..api import load_to_train
+    from aigc_text.api import load_to_train
 
     return load_to_train(backend, model, adapter=adapter, **given({"device": device, "config": config or None}))
 
@@ -186,8 +189,8 @@ def _fresh(
 ) -> Backend:
     import inspect
 
-    from ..api import from_scratch
-    from ..sources import texts
+    from aigc_text.api import from_scratch
+    from aigc_text.data.sources import texts
 
     known = inspect.signature(from_scratch).parameters
     for name in config:
@@ -212,11 +215,11 @@ def _show(runs: Iterator[Progress], output: str) -> None:
             for progress in _barred(runs):
                 trained = trained or bool(progress.logs)
     except (KeyboardInterrupt, interrupts.Terminated):
-        if trained and processes.is_main():
+        if trained and distributed.is_main():
             notice(f"\nThe last update is saved in {output}; the same command with --resume goes on.")
         raise
     except Exception as error:
-        if not isinstance(error, UserError) and processes.is_main() and any(Path(output).glob("checkpoints/step-*")):
+        if not isinstance(error, UserError) and distributed.is_main() and any(Path(output).glob("checkpoints/step-*")):
             notice(shell("\nCheckpoints are kept; go on with: aigc-text train --resume --output {}", Path(output)))
         raise
 

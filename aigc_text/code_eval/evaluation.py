@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .characters import FUNCTION_END
-from .errors import DataError, OptionError, nearest
-from .formats import read_records, text_of
+from aigc_text.code_eval.sandbox.runner import OUTCOMES, Limits, Verdict, check_support, run_all
+from aigc_text.data.readers import read_records, text_of
+from aigc_text.errors import DataError, OptionError, nearest
+from aigc_text.generation.detokenizer import FUNCTION_END
+
 from .problems import PROGRAM_END, Problem, parses, task_of
-from .sandbox import OUTCOMES, Limits, Verdict, check_support, run_all
 
 if TYPE_CHECKING:
-    from .backend import Backend
-    from .options import GenerationOptions
+    from aigc_text.backends.base import Backend
+    from aigc_text.options.training import GenerationOptions
 
 OWN_SOLUTIONS = "solutions"  # instead of a file of completions: those that the problems bring along
 
@@ -144,7 +145,7 @@ def summary(found: Sequence[Attempt], ks: Sequence[int]) -> dict[str, Any]:
     }
     verdicts = [a.verdict for a in found if a.verdict is not None]
     if verdicts:
-        from .metrics.pass_at_k import estimates
+        from .pass_at_k import estimates
 
         for k, each in estimates(tasks, verdicts, ks).items():
             error = float(each.std(ddof=1)) / len(each) ** 0.5 if len(each) > 1 else 0.0

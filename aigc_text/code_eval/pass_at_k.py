@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import MetricError
-from ..problems import Problem, parses
-from ..sandbox import Limits, check_support, run_all
-from . import TextMetric
-from .ngrams import Floats
+from aigc_text.code_eval.sandbox.runner import Limits, check_support, run_all
+from aigc_text.errors import MetricError
+from aigc_text.metrics.base import TextMetric
+from aigc_text.metrics.ngrams import Floats
+
+from .problems import Problem, parses
 
 if TYPE_CHECKING:
-    from ..sandbox import Verdict
+    from aigc_text.code_eval.sandbox.runner import Verdict
 
 RISK = "Say run_untrusted_code (--run-untrusted-code) if you accept it."
 
@@ -22,7 +23,7 @@ RISK = "Say run_untrusted_code (--run-untrusted-code) if you accept it."
 class Syntax(TextMetric):
     """The share of texts that are Python of the version that runs this. Nothing of them is executed.
 
-    >>> from aigc_text.metrics.pass_at_k import Syntax
+    >>> from aigc_text.code_eval.pass_at_k import Syntax
     >>> Syntax().compute(predictions=["x = 1", "x = = 1"])
     {'syntax': 0.5}
     """
@@ -37,10 +38,10 @@ class PassAtK(TextMetric):
     """The chance that of k completions of a problem at least one passes its tests (Chen et al. 2021, equation 1).
 
     Of n completions c pass; the estimate 1 - C(n-c, k) / C(n, k) is unbiased, which 1 - (1 - c/n)^k is not. The figure
-    is the mean over problems. Completions run in a sandbox, see `aigc_text.sandbox`.
+    is the mean over problems. Completions run in a sandbox, see `aigc_text.code_eval.sandbox.runner`.
 
-    >>> from aigc_text.metrics.pass_at_k import PassAtK
-    >>> from aigc_text.problems import Problem
+    >>> from aigc_text.code_eval.pass_at_k import PassAtK
+    >>> from aigc_text.code_eval.problems import Problem
     >>> one = Problem(task_id="one", prompt="def f():\\n", tests="assert f() == 1", names=("f",))
     >>> texts = ["    return 1", "    return 2"]
     >>> PassAtK().compute(predictions=texts, problems=[one, one], k=(1, 2), run_untrusted_code=True)

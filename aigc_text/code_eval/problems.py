@@ -14,10 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, nearest
-from .formats import read_records, text_of
-from .sandbox import Case
-from .sandbox.pure_modules import MODULES
+from aigc_text.code_eval.sandbox.runner import Case
+from aigc_text.code_eval.sandbox.screening.pure_modules import MODULES
+from aigc_text.data.readers import read_records, text_of
+from aigc_text.errors import DataError, nearest
 
 CURE = (
     "Fields of HumanEval: task_id, prompt, entry_point, test. Of MBPP: task_id, text or prompt, test_list. "

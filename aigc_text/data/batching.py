@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aigc_text.errors import DataError
+
 from .encoding import Row
-from .errors import DataError
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
-from .boundaries import cut_left, decoded, template
+from .prompt_encoding import cut_left, decoded, template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

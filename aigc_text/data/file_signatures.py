@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .errors import DataError, shell
+from aigc_text.errors import DataError, shell
 
 #: First bytes, the program that made them, and the ending of its files.
 _COMPRESSED = (

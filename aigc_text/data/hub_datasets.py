@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import formats, hub
-from .errors import DataError, UserError, nearest, one_line, shell
+from aigc_text.errors import DataError, UserError, nearest, one_line, shell
+from aigc_text.hub import locate
+
+from . import readers
 
 if TYPE_CHECKING:
     import datasets
@@ -29,11 +31,11 @@ class Split:
         Raises:
             DataError: a column is missing or holds no text, or the data is broken.
         """
-        formats.check_columns(self.name, columns, self.rows.column_names)
-        formats.check_types(self.name, columns, self.rows.features.arrow_schema)
+        readers.check_columns(self.name, columns, self.rows.column_names)
+        readers.check_types(self.name, columns, self.rows.features.arrow_schema)
         wanted, number = self.rows.with_format(None).select_columns(list(columns)), 0
         try:
-            for batch in wanted.iter(formats.ROWS):
+            for batch in wanted.iter(readers.ROWS):
                 for values in zip(*(batch[c] for c in columns), strict=True):
                     number += 1
                     yield f"{self.name}: row {number}", dict(zip(columns, values, strict=True))
@@ -105,7 +107,7 @@ def _load(name: str, config: str | None) -> Mapping[str, datasets.Dataset]:
     cached = _cached(name)
     if (config or "default") in cached:
         return _from_cache(name, config or "default")
-    if hub.is_reachable():
+    if locate.is_reachable():
         return _from_hub(name, config)
     if config is None and len(cached) == 1:
         return _from_cache(name, None)
@@ -118,7 +120,7 @@ def _cached(name: str) -> list[str]:
     def bare(name: str) -> str:  # `owner/TinyTales` lies in `owner___tiny_tales`
         return name.replace("/", "").replace("_", "").lower()
 
-    found = (path for path in hub.datasets_cache().glob("*/*/*/*/dataset_info.json"))
+    found = (path for path in locate.datasets_cache().glob("*/*/*/*/dataset_info.json"))
     return sorted({path.parts[-4] for path in found if bare(path.parts[-5]) == bare(name)})
 
 
@@ -140,7 +142,7 @@ def _from_hub(name: str, config: str | None) -> Mapping[str, datasets.Dataset]:
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     if name in _PACKAGED_DATASETS_MODULES:  # json, text, …: these would read whatever lies in the working folder
-        raise DataError(f"{name!r} is neither a file nor a dataset of the hub", formats.siblings(Path(name)))
+        raise DataError(f"{name!r} is neither a file nor a dataset of the hub", readers.siblings(Path(name)))
     return datasets.load_dataset(name, config)
 
 
@@ -164,7 +166,7 @@ def _out_of_reach(name: str, config: str | None, cached: Sequence[str]) -> DataE
     arguments = ", ".join(json.dumps(a) for a in (name, config) if a)
     return DataError(
         f"{name!r} is neither a file nor a dataset in the cache, and the hub cannot be reached."
-        f"{formats.near(Path(name))}",
+        f"{readers.near(Path(name))}",
         shell("With a network: python -c {}", f"import datasets; datasets.load_dataset({arguments})"),
     )
 
@@ -175,7 +177,7 @@ def _cure(error: Exception, name: str) -> str:
         return "A dataset's own code is never run here; take one that is made of data files."
     if "onfig" in text:
         return shell("Choose a configuration: {}", f"{name}:CONFIGURATION")
-    near = formats.near(Path(name))
+    near = readers.near(Path(name))
     return f"Give a file, a folder, a glob, or OWNER/NAME of a dataset; a private one needs HF_TOKEN.{near}"
 
 

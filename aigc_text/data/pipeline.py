@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .batches import Batch, ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches
-from .boundaries import decoded, inner_ids, marks_beginnings, plain_ids
+from aigc_text.errors import OptionError, nearest
+
+from .batching import Batch, ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches
 from .encoding import CHUNK, Encoder, Row, chunks, encode, spread, tokenised
-from .errors import OptionError, nearest
-from .tokenizer import INFILLING, infilling_tokens, unknown_token
+from .prompt_encoding import decoded, inner_ids, marks_beginnings, plain_ids
+from .tokenizer_training import INFILLING, infilling_tokens, unknown_token
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .options import TrainingOptions
+    from aigc_text.options.training import TrainingOptions
+
     from .sources import Example
 
 SIDE_BY_SIDE = 16  # texts of which a validation reads the beginnings, where each alone is more than it may read
@@ -88,7 +90,7 @@ def validation_rows(
         context: tokens of a window.
         kept: ids that begin a window whose text began before it.
     """
-    from .scoring import Span, spans_of, window_of
+    from aigc_text.scoring.windows import Span, spans_of, window_of
 
     packed, examples = packs(examples, options, packing)
     examples = list(examples)

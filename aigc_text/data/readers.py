@@ -14,8 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from . import signatures
-from .errors import DataError, UserError, nearest, one_line, shell
+from aigc_text.errors import DataError, UserError, nearest, one_line, shell
+
+from . import file_signatures
 
 JSON = (".jsonl", ".ndjson", ".json")
 TABULAR = (*JSON, ".csv", ".tsv", ".parquet")  # files of records; all others are plain text
@@ -336,7 +337,7 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     with reading(path), path.open("rb") as stream:
         for number, raw in enumerate(_raw_lines(path, stream), 1):
             if number == 1:
-                signatures.refuse(raw, path, unused(path.with_name(f"utf8-{path.name}")))
+                file_signatures.refuse(raw, path, unused(path.with_name(f"utf8-{path.name}")))
             try:
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from aigc_text.errors import DataError
+
 from .encoding import CHUNK, Encoder, Row, chunks, tokenised
-from .errors import DataError
 
 if TYPE_CHECKING:
     from .sources import Example

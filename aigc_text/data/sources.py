@@ -10,11 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import formats, hub, hub_datasets, teaching
-from .contradictions import flag
-from .errors import DataError, OptionError, shell
+from aigc_text.errors import DataError, OptionError, shell
+from aigc_text.hub import locate
+from aigc_text.options.contradictions import flag
+from aigc_text.options.training import TrainingOptions
+
+from . import hub_datasets, readers, teaching
 from .hub_datasets import Split
-from .options import TrainingOptions
 
 SAMPLES = ("document", "paragraph", "line")
 PLAIN = (".txt", ".text", ".md", ".rst", ".tex", ".html", ".xml", ".log", ".py", ".c", ".h", ".cpp", ".java", ".js")
@@ -130,11 +132,11 @@ class Source:
                     f"{part} is plain text and has no columns {' and '.join(self.columns)}",
                     "Pairs come from JSONL, JSON, CSV, TSV, Parquet and datasets; choose a folder's files by a glob.",
                 )
-            yield from (text for text in formats.read_plain(part, sample_by) if self.blank or text.strip())
+            yield from (text for text in readers.read_plain(part, sample_by) if self.blank or text.strip())
             return
-        records = part.read(self.columns) if isinstance(part, Split) else formats.read_records(part, self.columns)
+        records = part.read(self.columns) if isinstance(part, Split) else readers.read_records(part, self.columns)
         for place, record in records:
-            values = [formats.text_of(place, record, column) for column in self.columns]
+            values = [readers.text_of(place, record, column) for column in self.columns]
             if self.blank or values[-1].strip():
                 yield Pair(*values) if len(values) > 1 else values[0]
 
@@ -168,7 +170,7 @@ def refuse_unused(sources: Iterable[Source], asked: Mapping[str, Any]) -> None:
 
 
 def _is_plain(part: Path | Split) -> bool:
-    return isinstance(part, Path) and part.suffix.lower() not in formats.TABULAR
+    return isinstance(part, Path) and part.suffix.lower() not in readers.TABULAR
 
 
 def texts(examples: Iterable[Example]) -> Iterator[str]:
@@ -211,7 +213,7 @@ def split(source: Iterable[Example], share: float) -> tuple[Iterable[Example], I
 
 def _no_text(name: str) -> DataError:
     cure = shell("Write some into it: echo 'Once upon a time.' >> {}", Path(name))
-    plain = os.path.isfile(name) and not name.lower().endswith(formats.TABULAR)
+    plain = os.path.isfile(name) and not name.lower().endswith(readers.TABULAR)
     return DataError(f"{name} holds no text", cure if plain else "Give data with text in it.")
 
 
@@ -240,12 +242,12 @@ def _find(what: str | Path) -> Sequence[Path | Split]:
         return [hub_datasets.find(found["name"], found["config"], found["split"])]
     if any(c in name for c in "*?["):
         return _matches(path)
-    raise DataError(f"{path} does not exist", formats.siblings(path))
+    raise DataError(f"{path} does not exist", readers.siblings(path))
 
 
 def _is_path(name: str) -> bool:
     """Whether a name that does not exist is meant as a file's."""
-    return hub.is_folder(name) or name.lower().endswith((*formats.TABULAR, *PLAIN))
+    return locate.is_folder(name) or name.lower().endswith((*readers.TABULAR, *PLAIN))
 
 
 def _matches(pattern: Path) -> list[Path]:

@@ -1,7 +1,7 @@
 """Small data sets that ship with the package, for guides, lessons and tests. Standard library only.
 
 `teaching:NAME` stands for the training split of one wherever data is read, `teaching:NAME@test` for its held-out split.
-`scripts/teaching_data.py` builds them.
+`scripts/tools/teaching_data.py` builds them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import lzma
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import checkpoint, hub
-from .errors import DataError, nearest
+from aigc_text.errors import DataError, nearest
+from aigc_text.hub import locate
+from aigc_text.utils import sealed_dir
 
 PREFIX = "teaching:"
 FOLDER = Path(__file__).with_name("teaching_data")
@@ -140,12 +141,12 @@ def local(what: str | Path) -> str | Path:
     if not is_teaching(what):
         return what
     found = find(str(what))
-    path = hub.cache_folder() / "teaching" / found.sha256[:12] / f"{found.title}{found.suffix}"
+    path = locate.cache_folder() / "teaching" / found.sha256[:12] / f"{found.title}{found.suffix}"
     if not _is_whole(path, found):
         content = found.read()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with checkpoint.whole(path) as temporary:
+            with sealed_dir.whole(path) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
             hint = "Set AIGC_TEXT_CACHE to a folder that you may write to."

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import OptionError, shell
-from .evaluation_options import NOT_FOR_SAMPLES, PURE, EvaluationOptions, sweep_of
-from .figures import evenly
+from aigc_text.data.sources import Source
+from aigc_text.errors import OptionError, shell
+
+from .metric_groups import evenly
+from .options import NOT_FOR_SAMPLES, PURE, EvaluationOptions, sweep_of
 from .sample_cache import Sample, SampleCache
-from .sources import Source
 
 if TYPE_CHECKING:
-    from .backend import Backend
-    from .options import GenerationOptions
+    from aigc_text.backends.base import Backend
+    from aigc_text.options.training import GenerationOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class System:
 
     def load(self) -> Backend:
         """The loaded backend."""
-        from . import api
+        from aigc_text import api
 
         if self.backend is not None and not isinstance(self.backend, str):
             return self.backend
@@ -115,7 +116,7 @@ class Systems:
         Raises:
             UserError: a label twice, no such backend, model's folder, device or file of samples.
         """
-        from . import api
+        from aigc_text import api
 
         _check_labels(systems, reserved)
         for device in {(system.loading or {}).get("device") for system in systems} - {None}:

@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from . import checkpoint, figures, frontier
-from .errors import BackendError, DataError, MetricError, OptionError, shell
-from .evaluation_options import EvaluationOptions
-from .figures import Texts, Yardstick, evenly
-from .output_file import FolderLock, is_stream, refuse_newer
-from .report import Report, Row, file_name
+from aigc_text.data.sources import Pair, Source
+from aigc_text.errors import BackendError, DataError, MetricError, OptionError, shell
+from aigc_text.utils import sealed_dir
+from aigc_text.utils.output_file import FolderLock, is_stream, refuse_newer
+
+from . import frontier, metric_groups
+from .candidates import Job, System, Systems, counted
+from .metric_groups import Texts, Yardstick, evenly
+from .options import EvaluationOptions
+from .results import Report, Row, file_name
 from .sample_cache import Sample, default_folder, line_of
-from .sources import Pair, Source
-from .systems import Job, System, Systems, counted
 
 if TYPE_CHECKING:
-    from .backend import Backend
+    from aigc_text.backends.base import Backend
 
 REAL = "real data"
 SAMPLES = "samples"  # the folder of them in that of a report
@@ -145,7 +147,7 @@ class Evaluation:
     ) -> None:
         prompts, self.yardstick = self._read(data, train)
         #: Whether anything that is asked for is measured on generated texts.
-        self.of_texts = any(figures.GROUPS[name].of_texts(self.yardstick) for name in self.wanted)
+        self.of_texts = any(metric_groups.GROUPS[name].of_texts(self.yardstick) for name in self.wanted)
         if not self.of_texts:
             prompts = []
             self._check_unswept()
@@ -197,7 +199,7 @@ class Evaluation:
         if "mauve" in self.wanted:
             self.yardstick.model(self.options.feature_model)
         if "sacrebleu" in self.wanted and self.options.metrics is not None:  # else the cell says what is missing
-            from .metrics.sacrebleu import SacreBleu
+            from aigc_text.metrics.sacrebleu import SacreBleu
 
             SacreBleu().compute(predictions=["text"], references=["text"])  # its package is optional
 
@@ -244,7 +246,7 @@ class Evaluation:
         places = evenly(range(len(source)), self.options.num_samples)
         own = places if self.yardstick.train is None else None
         texts = Texts([source[n] for n in places], own, real=True, likelihood="the data have no model")
-        found, missing = figures.measure(self.yardstick, texts, self.wanted)
+        found, missing = metric_groups.measure(self.yardstick, texts, self.wanted)
         notes = list(found.notes)
         if len(texts.texts) < self.options.num_samples:
             notes.append(f"there are {len(texts.texts)} real texts; figures over other numbers of texts differ by that")
@@ -255,7 +257,7 @@ class Evaluation:
     def _row(self, job: Job, samples: Sequence[Sample]) -> Row:
         likelihood = self._likelihood(job) if "likelihood" in self.wanted else ""
         texts = Texts([s.text for s in samples], likelihood=likelihood)
-        found, missing = figures.measure(self.yardstick, texts, self.wanted)
+        found, missing = metric_groups.measure(self.yardstick, texts, self.wanted)
         return Row(
             label=job.label,
             at=job.at,
@@ -298,7 +300,7 @@ class Evaluation:
         return self._likelihoods[job.label]
 
     def _find_likelihood(self, backend: Backend | None) -> Mapping[str, float | str] | str:
-        from .metrics.likelihood import Likelihood
+        from aigc_text.evaluation.model_metrics.likelihood import Likelihood
 
         if backend is None:
             return "these texts come without a model"
@@ -316,7 +318,7 @@ class Evaluation:
 
     def _unknown_note(self, backend: Any) -> list[str]:
         """What a model need not spell out makes its likelihood look better than that of one that must."""
-        from .tokenizer import unknown_share
+        from aigc_text.data.tokenizer_training import unknown_share
 
         tokenizer = getattr(backend, "tokenizer", None)
         share = unknown_share(tokenizer, self.yardstick.references) if tokenizer is not None else 0.0
@@ -350,11 +352,11 @@ class Evaluation:
 
     def _keep(self, name: str, samples: Sequence[Sample]) -> None:
         if self.output is not None:
-            with checkpoint.whole(self.output / SAMPLES / f"{file_name(name)}.jsonl") as temporary:
+            with sealed_dir.whole(self.output / SAMPLES / f"{file_name(name)}.jsonl") as temporary:
                 temporary.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
 
     def _report(self, rows: Sequence[Row], complete: bool = True) -> Report:
-        from . import __version__
+        from aigc_text import __version__
 
         options = self.options
         protocol = {
@@ -387,9 +389,9 @@ class Evaluation:
         if self.output is not None and any(
             {self.options.quality, self.options.diversity} <= set(row.values) for row in rows[1:]
         ):
-            from . import plots
+            from aigc_text.plots import training_curves
 
-            plots.frontier(rows, self.options.quality, self.options.diversity, self.output / "frontier.png")
+            training_curves.frontier(rows, self.options.quality, self.options.diversity, self.output / "frontier.png")
 
 
 def _examples(what: Data, options: EvaluationOptions) -> Iterator[str | Pair]:

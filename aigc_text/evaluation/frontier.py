@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from .report import COLUMNS, HIGHER, LOWER, Row
+from .results import COLUMNS, HIGHER, LOWER, Row
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import MetricError
+from aigc_text.errors import MetricError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .backend import Backend
+    from aigc_text.backends.base import Backend
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class Yardstick:
 
     def model(self, name: str) -> Backend:
         """A model that measures, loaded once."""
-        from .metrics import loaded
+        from aigc_text.metrics.base import loaded
 
         if name not in self._loaded:
             self._loaded[name] = loaded(name)
@@ -50,7 +50,7 @@ class Yardstick:
 
     def has_words(self) -> bool:
         """Whether white space separates words in the references."""
-        from .likelihood import letters_of, spaces_separate
+        from aigc_text.training.validation import letters_of, spaces_separate
 
         if self.tokenize == "chars":
             return False
@@ -59,7 +59,7 @@ class Yardstick:
 
     def features(self, texts: Sequence[str]) -> np.ndarray:
         """What MAUVE compares (N, D); those of the last sets are kept, since rows share their references."""
-        from .metrics.mauve import features
+        from aigc_text.evaluation.model_metrics.mauve import features
 
         key = hash(tuple(texts))
         if key not in self._features:
@@ -104,8 +104,8 @@ class Found:
 
 
 def _bleu(to: Yardstick, row: Texts) -> Found:
-    from .metrics.bleu import Bleu
-    from .metrics.self_bleu import SelfBleu
+    from aigc_text.metrics.bleu import Bleu
+    from aigc_text.metrics.self_bleu import SelfBleu
 
     if row.own is None:
         return Found().means(Bleu().scores(row.texts, to.references, tokenize=to.tokenize))
@@ -116,13 +116,13 @@ def _bleu(to: Yardstick, row: Texts) -> Found:
 
 
 def _self_bleu(to: Yardstick, row: Texts) -> Found:
-    from .metrics.self_bleu import SelfBleu
+    from aigc_text.metrics.self_bleu import SelfBleu
 
     return Found().means(SelfBleu().scores(row.texts, tokenize=to.tokenize))
 
 
 def _mauve(to: Yardstick, row: Texts) -> Found:
-    from .metrics.mauve import compare, demand_texts
+    from aigc_text.evaluation.model_metrics.mauve import compare, demand_texts
 
     others: Sequence[str] = to.references
     texts, notes = row.texts, []
@@ -143,7 +143,7 @@ def _plain(metric: str) -> Callable[[Yardstick, Texts], Found]:
     """A group whose columns are named as the figures of a metric of that name, against all references."""
 
     def fill(to: Yardstick, row: Texts) -> Found:
-        module = importlib.import_module(f".metrics.{metric}", __package__)
+        module = importlib.import_module(f"aigc_text.metrics.{metric}")
         made = getattr(module, metric.capitalize())()
         return Found(made.compute(predictions=row.texts, references=to.references, tokenize=to.tokenize))
 
@@ -151,7 +151,7 @@ def _plain(metric: str) -> Callable[[Yardstick, Texts], Found]:
 
 
 def _novelty(to: Yardstick, row: Texts) -> Found:
-    from .metrics.novelty import Novelty
+    from aigc_text.metrics.novelty import Novelty
 
     if to.train is None:
         raise MetricError("no training texts are given (--train)")
@@ -179,7 +179,7 @@ def _likelihood(to: Yardstick, row: Texts) -> Found:
 
 
 def _reference_ppl(to: Yardstick, row: Texts) -> Found:
-    from .metrics.reference_perplexity import ReferencePerplexity
+    from aigc_text.evaluation.model_metrics.reference_perplexity import ReferencePerplexity
 
     found = ReferencePerplexity().compute(predictions=row.texts, model=to.model(to.reference_model))
     unit = "word" if to.has_words() else "character"
@@ -190,7 +190,7 @@ def _reference_ppl(to: Yardstick, row: Texts) -> Found:
 
 
 def _sacrebleu(to: Yardstick, row: Texts) -> Found:
-    from .metrics.sacrebleu import SacreBleu
+    from aigc_text.metrics.sacrebleu import SacreBleu
 
     if row.real:
         raise MetricError("these are the references themselves")

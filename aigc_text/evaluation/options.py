@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from .errors import OptionError, nearest
-from .figures import GROUPS
-from .options import GenerationOptions, Options, option, value_type
+from aigc_text.errors import OptionError, nearest
+from aigc_text.options.training import GenerationOptions, Options, option, value_type
+
+from .metric_groups import GROUPS
 
 MOST_POINTS = 100
 #: Draws from the model's own distribution, nothing cut off or bent.

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import checkpoint
-from .errors import DataError
+from aigc_text.errors import DataError
+from aigc_text.utils import sealed_dir
 
 HIGHER, LOWER = "↑", "↓"
 FORMS = ("table", "markdown", "csv", "json")
@@ -142,7 +142,7 @@ class Report:
     def write(self, folder: Path) -> None:
         """Writes `report.json`, `table.md` and `table.csv`; each appears when it is complete, the first one last."""
         for name, form in (("table.md", "markdown"), ("table.csv", "csv"), ("report.json", "json")):
-            with checkpoint.whole(folder / name) as temporary:
+            with sealed_dir.whole(folder / name) as temporary:
                 temporary.write_text(self.text(form), encoding="utf-8", newline="")
 
 

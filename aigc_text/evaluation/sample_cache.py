@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, hub, isolation, output_file
-from .errors import OptionError, TrainingError, shell
-from .results import ordered
+from aigc_text.errors import OptionError, TrainingError, shell
+from aigc_text.hub import locate
+from aigc_text.outputs import ordered
+from aigc_text.utils import isolation, output_file, sealed_dir
 
 if TYPE_CHECKING:
-    from .backend import Backend
-    from .options import GenerationOptions
-    from .results import Completion
+    from aigc_text.backends.base import Backend
+    from aigc_text.options.training import GenerationOptions
+    from aigc_text.outputs import Completion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class Sample:
 
 def default_folder() -> Path:
     """Where samples are kept if nothing else is said."""
-    return hub.cache_folder() / "samples"
+    return locate.cache_folder() / "samples"
 
 
 class SampleCache:
@@ -210,7 +211,7 @@ def _identity(backend: Backend) -> str | None:
     files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else None
     if files is None:
         return None
-    sums = [(f.relative_to(path).as_posix(), checkpoint.sha256(f)) for f in files]
+    sums = [(f.relative_to(path).as_posix(), sealed_dir.sha256(f)) for f in files]
     return hashlib.sha256(json.dumps([sums, rest]).encode()).hexdigest()
 
 
@@ -218,15 +219,15 @@ def _version(backend: Backend) -> str:
     """Of the package, or of the file, that the backend's code comes from."""
     import inspect
 
-    from . import __version__
-    from .registry import list_backends
+    from aigc_text import __version__
+    from aigc_text.backends.registry import list_backends
 
     origin = list_backends().get(backend.name)
     if origin is not None and origin.version:
         return f"aigc-text {__version__}, {origin.distribution} {origin.version}"
     try:
         code = Path(inspect.getfile(type(backend)))
-        return f"aigc-text {__version__}, {checkpoint.sha256(code)[:12]}"
+        return f"aigc-text {__version__}, {sealed_dir.sha256(code)[:12]}"
     except (TypeError, OSError):
         return f"aigc-text {__version__}"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .boundaries import continuation, decoded, plain_ids
-from .errors import ModelError, OptionError
+from aigc_text.data.prompt_encoding import continuation, decoded, plain_ids
+from aigc_text.errors import ModelError, OptionError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
-from .characters import Detokenizer, StopMatcher, Stops
-from .engines import Engine, Event, Row, batch_size
-from .errors import GenerationError, OptionError, out_of_memory
-from .results import Completion, Piece
+from aigc_text.errors import GenerationError, OptionError, out_of_memory
+from aigc_text.outputs import Completion, Piece
+
+from .detokenizer import Detokenizer, StopMatcher, Stops
+from .engine import Engine, Event, Row, batch_size
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import DataError, nearest
-from .formats import JSON, TABULAR, check_columns, read_plain, read_records, text_of
+from aigc_text.data.readers import JSON, TABULAR, check_columns, read_plain, read_records, text_of
+from aigc_text.errors import DataError, nearest
 
 COLUMN = "prompt"
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from .markup import visible
+from .html import visible
 
 if TYPE_CHECKING:
-    from .page_runs import Key, Texts
+    from .reading import Key, Texts
 
 KIND = "key of a blind sheet"
 

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import frontier, training_figures
-from .charts import Axis, Band, Series, chart
-from .markup import bullets, element, escaped, paragraph, table
-from .page_runs import Run
-from .report import COLUMNS, LOWER, Report, Row, blocks, protocol
-from .training_figures import PARTS, Curve, Part, is_mark, words
+from aigc_text.evaluation import frontier
+from aigc_text.evaluation.results import COLUMNS, LOWER, Report, Row, blocks, protocol
+from aigc_text.plots import panels
+from aigc_text.plots.panels import PARTS, Curve, Part, is_mark, words
+
+from .html import bullets, element, escaped, paragraph, table
+from .reading import Run
+from .svg_chart import Axis, Band, Series, chart
 
 THIN = 300  # points of a curve, at most
 QUALITIES = (*(f"bleu-{n}" for n in (5, 4, 3, 2)), "mauve", "sacrebleu")
@@ -48,7 +50,7 @@ def training(runs: Sequence[Run], colours: Colours) -> str:
         return ""
     names = list(dict.fromkeys(name for run in runs for name in run.curves))
     numbers = colours.among(run.label for run in runs)
-    parts = [training_figures.parts(run.curves, run.loss_unit) for run in runs]
+    parts = [panels.parts(run.curves, run.loss_unit) for run in runs]
     used = set().union(*parts)
     order = [p for p in PARTS if p in used] + sorted(used.difference(PARTS))
     main = [_part(part, runs, [each.get(part, {}) for each in parts], colours) for part in order]
@@ -84,11 +86,9 @@ def _folded(summary: str, content: str, opened: bool = False) -> str:
 
 def _part(part: Part, runs: Sequence[Run], curves: Sequence[Mapping[str, Curve]], colours: Colours) -> str:
     """The chart of one unit: of each run its curves, with the stretches marked in which training had failed."""
-    several = len(dict.fromkeys(training_figures.label(name) for found in curves for name in found)) > 1
+    several = len(dict.fromkeys(panels.label(name) for found in curves for name in found)) > 1
     named = {
-        (run.label, name): ": ".join(
-            [run.label] * (len(runs) > 1 or not several) + [training_figures.label(name)] * several
-        )
+        (run.label, name): ": ".join([run.label] * (len(runs) > 1 or not several) + [panels.label(name)] * several)
         for run, found in zip(runs, curves, strict=True)
         for name in found
     }
@@ -106,7 +106,7 @@ def _part(part: Part, runs: Sequence[Run], curves: Sequence[Mapping[str, Curve]]
 
 def _bands(run: Run, drawn: Mapping[str, Curve], named: bool) -> list[Band]:
     """Where the run had failed; nothing on a chart that it is not on."""
-    marks = training_figures.marks(run.curves) if drawn else []
+    marks = panels.marks(run.curves) if drawn else []
     return [Band(f"{run.label}: {mark.label}" if named else mark.label, mark.begin, mark.end) for mark in marks]
 
 

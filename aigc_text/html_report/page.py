@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import blind, page_figures, page_texts
-from .markup import bullets, element, escaped, paragraph, table
-from .page_runs import Run, check_labels, read_all
+from . import blind, metric_sections, text_sections
+from .html import bullets, element, escaped, paragraph, table
+from .reading import Run, check_labels, read_all
 
-ASSETS = Path(__file__).parent / "page_assets"
+ASSETS = Path(__file__).parent / "assets"
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,19 @@ def build(
     others = iter(read_all([run for run in runs if not isinstance(run, Run)]))
     read = [run if isinstance(run, Run) else next(others) for run in runs]
     check_labels([run.label for run in read])
-    colours = page_figures.Colours()
-    systems = page_texts.named(read)
-    tables = page_texts.sides(systems, samples)
-    sheet, notices = _sheet(systems, page_texts.shown(read, tables, samples), pairs, seed)
+    colours = metric_sections.Colours()
+    systems = text_sections.named(read)
+    tables = text_sections.sides(systems, samples)
+    sheet, notices = _sheet(systems, text_sections.shown(read, tables, samples), pairs, seed)
     if systems and not samples:
         notices.append("No texts are shown side by side, as --samples 0 asks for.")
     sections = [
-        ("training", "Training", page_figures.training(read, colours)),
-        ("evaluation", "Evaluation", page_figures.evaluation(read, colours)),
-        ("pictures", "Pictures", page_figures.pictures(read)),
-        ("lengths", "Lengths and frequencies", page_texts.statistics(systems, colours)),
-        ("samples", "Samples", page_texts.samples(tables, read)),
-        ("copies", "Verbatim copies", page_texts.copies(read, colours, samples)),
+        ("training", "Training", metric_sections.training(read, colours)),
+        ("evaluation", "Evaluation", metric_sections.evaluation(read, colours)),
+        ("pictures", "Pictures", metric_sections.pictures(read)),
+        ("lengths", "Lengths and frequencies", text_sections.statistics(systems, colours)),
+        ("samples", "Samples", text_sections.samples(tables, read)),
+        ("copies", "Verbatim copies", text_sections.copies(read, colours, samples)),
         ("blind", "Blind comparison", _blind(sheet)),
     ]
     body = [(id_, name, content) for id_, name, content in sections if content]
@@ -79,7 +79,7 @@ def build(
 
 
 def _sheet(
-    systems: Sequence[page_texts.Texts], shown: set[str], pairs: int, seed: int
+    systems: Sequence[text_sections.Texts], shown: set[str], pairs: int, seed: int
 ) -> tuple[blind.Sheet | None, list[str]]:
     if not pairs or not systems:
         return None, []
@@ -102,7 +102,7 @@ def _document(
     notices: Sequence[str],
     sheet: blind.Sheet | None,
 ) -> str:
-    from . import __version__
+    from aigc_text import __version__
 
     script = (ASSETS / "page.js").read_text(encoding="utf-8") if sheet else ""
     contents = [element("li", element("a", escaped(name), href=f"#{id_}")) for id_, name, _ in sections]

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import formats
-from .errors import DataError, OptionError, nearest, shell
-from .page_copies import Copies, read_copies
-from .report import Report, Row, file_name
+from aigc_text.data import readers
+from aigc_text.errors import DataError, OptionError, nearest, shell
+from aigc_text.evaluation.results import Report, Row, file_name
+
+from .reading_copies import Copies, read_copies
 
 MOST_TEXTS = 50_000  # of one system: what is beyond is left out, and the page says so
 PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -141,11 +142,11 @@ def read(path: Path, label: str) -> Run:
         DataError: it is missing, broken or no run.
     """
     if os.path.isdir(path):
-        with formats.reading(path):
+        with readers.reading(path):
             return _folder(path, label)
     suffix = path.suffix.lower()
     if not os.path.exists(path):  # unlike Path.exists, no error for a name that no file can have
-        raise DataError(f"there is no run {path}", formats.siblings(path))
+        raise DataError(f"there is no run {path}", readers.siblings(path))
     if suffix in PICTURES:
         return Run(label=label, path=str(path), what=["picture"], pictures=[_picture(path)])
     if suffix == ".jsonl":
@@ -204,7 +205,7 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], str, floa
     """
     undrawn, unit = 0, ""
     found: dict[str, list[tuple[float, float]]] = {}
-    lines = list(formats.lines(path))
+    lines = list(readers.lines(path))
     last = 0.0
     for number, line in lines:
         if not line.strip():
@@ -242,7 +243,7 @@ def _options(path: Path) -> dict[str, Any]:
 
 def _object(path: Path, cure: str) -> dict[str, Any]:
     try:
-        found = json.loads("".join(line for _, line in formats.lines(path)))
+        found = json.loads("".join(line for _, line in readers.lines(path)))
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -255,12 +256,12 @@ def _object(path: Path, cure: str) -> dict[str, Any]:
 def _records(path: Path) -> tuple[list[Text], str]:
     """The texts of a file of records, and what is to be known of them."""
     found: list[Text] = []
-    for place, record in formats.read_jsonl(path):
+    for place, record in readers.read_jsonl(path):
         if "text" not in record:
             cure = "Name a training run by its folder." if "step" in record else 'Each line must be like {"text": "…"}.'
             raise DataError(f"{place} holds no text: it has no field 'text'.{nearest('text', record)}", cure)
-        text = formats.text_of(place, record, "text")
-        prompt = formats.text_of(place, record, "prompt") if record.get("prompt") else ""
+        text = readers.text_of(place, record, "text")
+        prompt = readers.text_of(place, record, "prompt") if record.get("prompt") else ""
         if len(found) == MOST_TEXTS:
             return found, f"only the first {MOST_TEXTS} texts are read"
         found.append(Text(prompt, text))
@@ -272,7 +273,7 @@ def _records(path: Path) -> tuple[list[Text], str]:
 def _newest(path: Path, label: str) -> list[Texts]:
     """The texts of a training run's last validation that drew some."""
     records = []
-    for place, record in formats.read_jsonl(path):
+    for place, record in readers.read_jsonl(path):
         if isinstance(record.get("text"), str):
             step = record.get("step")
             if not isinstance(step, (int, float)) or not math.isfinite(step):
@@ -308,7 +309,7 @@ def point_of(rows: Sequence[Row]) -> Row:
 
 
 def _picture(path: Path) -> Picture:
-    with formats.reading(path):
+    with readers.reading(path):
         content = path.read_bytes()
     kind = path.suffix.lower()
     starts = b"\x89PNG\r\n\x1a\n" if kind == ".png" else b"<"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from .chart_labels import Box, labels
-from .markup import element, escaped
+from .html import element, escaped
+from .svg_labels import Box, labels
 
 WIDTH, HEIGHT = 460, 300  # units of the drawing; it is scaled to the column's width
 TOP, RIGHT, BOTTOM = 14, 16, 46

@@ -11,9 +11,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from aigc_text.errors import DataError
+
 from .blind import KIND
-from .errors import DataError
-from .markup import visible
+from .html import visible
 
 VERDICTS = ("a", "b", "same")
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from statistics import mean, median
 from typing import NamedTuple
 
-from .charts import Axis, Series, chart, nice_ticks
-from .markup import bullets, element, escaped, paragraph, table
-from .page_copies import Copies, Copy
-from .page_figures import Colours
-from .page_runs import Key, Run, Text, Texts
+from .html import bullets, element, escaped, paragraph, table
+from .metric_sections import Colours
+from .reading import Key, Run, Text, Texts
+from .reading_copies import Copies, Copy
+from .svg_chart import Axis, Series, chart, nice_ticks
 
 BINS = 40  # of a histogram, at most about
 RANKS = 120  # points of a curve over ranks
@@ -35,7 +35,7 @@ def statistics(systems: Sequence[Texts], colours: Colours) -> str:
     """How long the texts are, and how often their words come; words as the metrics have them."""
     if not systems:
         return ""
-    from .metrics.words import all_words
+    from aigc_text.metrics.tokenization import all_words
 
     unit = "words" if all(system.tokenize == "words" for system in systems) else "tokens"
     heading = ["texts of", "texts", f"{unit}, mean", f"{unit}, median", f"different {unit}", "different texts"]

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, hub, output_file
-from .errors import DamagedError, ModelError, OptionError, TrainingError, one_line
+from aigc_text.errors import DamagedError, ModelError, OptionError, TrainingError, one_line
+from aigc_text.utils import output_file, sealed_dir
+
+from . import locate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -73,7 +75,7 @@ def converted(
         )
     stored = "int8" if compute_type == "int8" else "float32"
     name = hashlib.sha256(f"{FORMAT}/{library.__version__}/{key}/{stored}".encode()).hexdigest()[:16]
-    folder = hub.cache_folder() / "ctranslate2" / name
+    folder = locate.cache_folder() / "ctranslate2" / name
     if not _whole(folder):
         _make(folder, stored, load, plain)
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
@@ -102,7 +104,7 @@ def _whole(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     try:
-        checkpoint.verify(folder)
+        sealed_dir.verify(folder)
     except DamagedError as error:
         print(f"Notice: {error.message}. It is converted again.", file=sys.stderr)
         return False
@@ -116,7 +118,7 @@ def _make(folder: Path, stored: str, load: Callable[[], Any], plain: Callable[[]
             if not folder.is_dir() or not _whole(folder):  # another process may have made it meanwhile
                 print("Notice: converting the model for CTranslate2, once …", file=sys.stderr)
                 model, tokenizer = load()
-                checkpoint.save(folder, lambda place: _write(place, model, tokenizer, stored, plain))
+                sealed_dir.save(folder, lambda place: _write(place, model, tokenizer, stored, plain))
     except OSError as error:
         raise ModelError(
             f"the converted model cannot be written to {folder}: {error.strerror or error}",

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, guards, hub, preflight, processes
-from .errors import ModelError, OptionError, nearest, shell
+from aigc_text import distributed
+from aigc_text.errors import ModelError, OptionError, nearest, shell
+from aigc_text.utils import sealed_dir
+
+from . import locate, model_files, tokenizer_checks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -48,14 +51,16 @@ def load_model(
 
     where = {**where, "trust_remote_code": trust_remote_code}
     name = where["pretrained_model_name_or_path"]
-    failed = guards.said(f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class))
-    with failed, preflight.building(), quiet(bool(where.get("local_files_only"))):
-        bounds = preflight.inspect(hub.files_of(name, where.get("revision")))
+    failed = tokenizer_checks.said(
+        f"model {name!r} cannot be loaded", lambda error: _loading_cure(error, name, auto_class)
+    )
+    with failed, model_files.building(), quiet(bool(where.get("local_files_only"))):
+        bounds = model_files.inspect(locate.files_of(name, where.get("revision")))
         own: Any = model_class
         loading = (own or getattr(transformers, auto_class)).from_pretrained
         described_by = own.config_class if own else transformers.AutoConfig
         config = _changed(described_by.from_pretrained(**where), changes or {})
-        with preflight.bounded(bounds):
+        with model_files.bounded(bounds):
             model, info = loading(
                 **where,
                 config=config,
@@ -67,7 +72,7 @@ def load_model(
                 ignore_mismatched_sizes=True,  # named below, where transformers would only say that there are some
             )
         given = {**where, **({"config": config} if own else {})}  # else it would look for a registered type
-        tokenizer = guards.tried(transformers.AutoTokenizer.from_pretrained, given)
+        tokenizer = tokenizer_checks.tried(transformers.AutoTokenizer.from_pretrained, given)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if wrong := info.get(kind):
             first = sorted(" ".join(map(str, w)) if isinstance(w, tuple) else str(w) for w in wrong)[0]
@@ -77,7 +82,7 @@ def load_model(
             )
     if tokenizer.eos_token_id is None and tokenizer.bos_token_id is None and tokenizer.pad_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no special token to begin or end a text", "Add an eos_token.")
-    guards.check_ids(name, model, tokenizer)
+    tokenizer_checks.check_ids(name, model, tokenizer)
     return model, tokenizer
 
 
@@ -106,9 +111,9 @@ def load_plain_tokenizer(where: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     from transformers import PreTrainedTokenizerFast
 
     name = where["pretrained_model_name_or_path"]
-    failed = guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: preflight.RESTORE)
-    with failed, preflight.building(), quiet(bool(where.get("local_files_only"))):
-        return guards.tried(PreTrainedTokenizerFast.from_pretrained, where)
+    failed = tokenizer_checks.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: model_files.RESTORE)
+    with failed, model_files.building(), quiet(bool(where.get("local_files_only"))):
+        return tokenizer_checks.tried(PreTrainedTokenizerFast.from_pretrained, where)
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
@@ -119,16 +124,16 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
-    where = hub.locate_tokenizer(name)
+    where = locate.locate_tokenizer(name)
     cure = "Give a folder with tokenizer.json and tokenizer_config.json, or bpe, word or char to train one."
-    failed = guards.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure)
-    with failed, preflight.building(), quiet(bool(where.get("local_files_only"))):
-        if hub.is_folder(name):
-            preflight.refuse_links(hub.folder_of(name))
-            if (hub.folder_of(name) / checkpoint.MANIFEST).is_file():
-                checkpoint.verify(hub.folder_of(name))
+    failed = tokenizer_checks.said(f"the tokenizer of {name!r} cannot be loaded", lambda _: cure)
+    with failed, model_files.building(), quiet(bool(where.get("local_files_only"))):
+        if locate.is_folder(name):
+            model_files.refuse_links(locate.folder_of(name))
+            if (locate.folder_of(name) / sealed_dir.MANIFEST).is_file():
+                sealed_dir.verify(locate.folder_of(name))
         # Without a word of it, transformers would ask on the terminal whether to run the tokenizer's own code.
-        tokenizer = guards.tried(AutoTokenizer.from_pretrained, {**where, "trust_remote_code": False})
+        tokenizer = tokenizer_checks.tried(AutoTokenizer.from_pretrained, {**where, "trust_remote_code": False})
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {name!r} has no eos_token to end a text", "Add one, or choose another.")
     return tokenizer
@@ -193,11 +198,11 @@ def choose_device(device: str | None) -> str:
     import torch
 
     if device is None:
-        if processes.divide_model():  # it may be larger than a device; FSDP moves the parts
+        if distributed.divide_model():  # it may be larger than a device; FSDP moves the parts
             return "cpu"
         if torch.cuda.is_available():
-            own = processes.local_rank() % torch.cuda.device_count()
-            return f"cuda:{own}" if processes.world() > 1 else "cuda"
+            own = distributed.local_rank() % torch.cuda.device_count()
+            return f"cuda:{own}" if distributed.world() > 1 else "cuda"
         return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=device).item()  # a value must come back: "meta" takes tensors and has none

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import checkpoint, preflight
-from .errors import ModelError, nearest, shell
+from aigc_text.errors import ModelError, nearest, shell
+from aigc_text.utils import sealed_dir
+
+from . import model_files
 
 WAIT = 2.0  # seconds that a dead network may cost
-BUNDLED = Path(__file__).parent / "bundled"
+BUNDLED = Path(__file__).parents[1] / "bundled"
 BUNDLED_PREFIX = "bundled:"  # `bundled:gpt2-tales` names a model that ships with the package
 ADAPTER_CONFIG = "adapter_config.json"  # of peft: the folder holds a LoRA adapter, not a whole model
 BACKEND_KEY = "aigc_text_backend"  # in config.json: the backend that the folder belongs to
@@ -32,9 +34,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"there is no folder {folder}", "Give a hub id (owner/name) or a folder with config.json.")
     if not path.is_file():  # a pipe of that name would never end
         raise ModelError(f"{folder} holds no model: no config.json", _runs_in(folder))
-    if (folder / checkpoint.MANIFEST).is_file():  # a damaged name of a backend would be no backend's
-        checkpoint.verify(folder, only="config.json")
-    return preflight.read_object(path)
+    if (folder / sealed_dir.MANIFEST).is_file():  # a damaged name of a backend would be no backend's
+        sealed_dir.verify(folder, only="config.json")
+    return model_files.read_object(path)
 
 
 def _runs_in(folder: Path) -> str:

@@ -11,12 +11,13 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import hub, preflight
-from .errors import ModelError, OptionError, one_line, shell
+from aigc_text.errors import ModelError, OptionError, one_line, shell
+
+from . import locate, model_files
 
 if TYPE_CHECKING:
-    from .options import TrainingOptions
-    from .pretrained import PretrainedBackend
+    from aigc_text.backends.hf.loading import PretrainedBackend
+    from aigc_text.options.training import TrainingOptions
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_KEY = "aigc_text_base"  # in the adapter's config.json: the hash or commit of the base that it was trained on
@@ -32,7 +33,7 @@ def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
     if backend.adapter is not None:
         _go_on(backend, options)
         return
-    from .sampling import seeded
+    from aigc_text.generation.sampling import seeded
 
     targets: Any = "all-linear" if options.lora_targets is None else list(options.lora_targets)
     if not targets:
@@ -45,7 +46,7 @@ def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
         task_type="CAUSAL_LM" if backend.auto_class == "AutoModelForCausalLM" else None,
         revision=backend.revision if backend.is_from_hub else None,
     )
-    with seeded(options.seed), preflight.building(), warnings.catch_warnings():
+    with seeded(options.seed), model_files.building(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers that hold their weights transposed, which it sees to
         try:
             backend.adapter = peft.get_peft_model(backend.model, config)
@@ -104,27 +105,27 @@ def base_of(folder: Path) -> dict[str, Any]:
     name, revision = _base_named(folder)
     seen = {os.path.realpath(folder)}
     below = name
-    while os.path.isfile(hub.expanded(below) / hub.ADAPTER_CONFIG):  # an adapter on an adapter
-        if (real := os.path.realpath(hub.expanded(below))) in seen:
+    while os.path.isfile(locate.expanded(below) / locate.ADAPTER_CONFIG):  # an adapter on an adapter
+        if (real := os.path.realpath(locate.expanded(below))) in seen:
             raise ModelError(f"the adapter in {folder} comes back to itself as its base", "Restore it from a copy.")
         seen.add(real)
-        below, _ = _base_named(hub.expanded(below))
+        below, _ = _base_named(locate.expanded(below))
     try:
-        return hub.locate(name, revision)
+        return locate.locate(name, revision)
     except ModelError as error:
         place = folder.absolute() / name
-        if hub.is_folder(name):
+        if locate.is_folder(name):
             cure = shell("Put it there again: ln -s NEW_PLACE {}", place)
         else:
             link = shell("ln -s FOLDER {}", place)
-            cure = f"With a network: {hub.download(name, revision)}. If it is a folder: {link}"
+            cure = f"With a network: {locate.download(name, revision)}. If it is a folder: {link}"
         raise ModelError(f"the adapter in {folder} needs its base model {name!r}: {error.message}", cure) from None
 
 
 def _base_named(folder: Path) -> tuple[str, str | None]:
     """The base that the adapter in a folder names, and which revision of it."""
-    path = folder / hub.ADAPTER_CONFIG
-    config = preflight.read_object(path)
+    path = folder / locate.ADAPTER_CONFIG
+    config = model_files.read_object(path)
     name, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not (isinstance(name, str) and name and "\0" not in name and isinstance(revision, (str, type(None)))):
         cause = f"base_model_name_or_path is {ascii(name)[:100]}"
@@ -132,7 +133,7 @@ def _base_named(folder: Path) -> tuple[str, str | None]:
     if config.get("megatron_config"):  # peft imports whatever module megatron_core names
         raise ModelError(f"{path} has a megatron_config, which names code to be run", "Save the adapter without it.")
     beside = folder / name
-    if not hub.expanded(name).exists() and ".." not in Path(name).parts and beside.is_dir():
+    if not locate.expanded(name).exists() and ".." not in Path(name).parts and beside.is_dir():
         return str(beside.absolute()), revision
     return name, revision
 
@@ -144,11 +145,11 @@ def load(backend: PretrainedBackend, folder: Path) -> None:
         ModelError: the adapter is broken, or not of this base.
     """
     peft = _peft()
-    preflight.refuse_links(folder)
+    model_files.refuse_links(folder)
     if not (folder / ADAPTER_WEIGHTS).is_file():  # peft would take a pickled adapter_model.bin, or ask the hub
         raise ModelError(f"the adapter in {folder} has no {ADAPTER_WEIGHTS}", "Save the adapter again with peft.")
-    preflight.header(folder / ADAPTER_WEIGHTS)
-    with preflight.building(), warnings.catch_warnings(record=True) as caught:
+    model_files.header(folder / ADAPTER_WEIGHTS)
+    with model_files.building(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             adapter = peft.PeftModel.from_pretrained(backend.model, str(folder))
@@ -160,7 +161,7 @@ def load(backend: PretrainedBackend, folder: Path) -> None:
         raise ModelError(f"the adapter in {folder} lacks tensors: {one_line(missing[0])[:200]}", "Restore it.")
     backend.adapter = adapter
     own = (folder / "config.json").is_file()  # adapters from elsewhere have none
-    trained_on = hub.read_config(folder).get(BASE_KEY) if own else None
+    trained_on = locate.read_config(folder).get(BASE_KEY) if own else None
     if trained_on and trained_on != backend.base_revision:
         warnings.warn(
             f"the adapter in {folder} was trained on another state of its base ({trained_on}) than is there now "
@@ -178,7 +179,7 @@ def merge(backend: PretrainedBackend) -> None:
 
 def _name_of(backend: PretrainedBackend) -> str:
     """Where the base will be looked for; a folder by its full path, since the adapter may be loaded from anywhere."""
-    folder = hub.expanded(backend.source)
+    folder = locate.expanded(backend.source)
     return str(folder.resolve()) if folder.is_dir() and not backend.is_from_hub else backend.source
 
 
@@ -188,7 +189,7 @@ def _is_linear(module: Any) -> bool:
 
 def _peft() -> Any:
     try:
-        with preflight.building(), warnings.catch_warnings():
+        with model_files.building(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import peft
     except ImportError as error:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .descriptors import PANIC, panics_muted
-from .errors import ModelError, UserError, one_line
+from aigc_text.errors import ModelError, UserError, one_line
+from aigc_text.utils.file_descriptors import PANIC, panics_muted
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

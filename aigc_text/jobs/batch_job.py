@@ -22,17 +22,19 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, processes
-from .errors import GenerationError, OptionError
-from .options import drawn_seed
-from .output_file import Lock, locked, refuse_newer
-from .parts import ANEW, ELSEWHERE, Part, Share, records, unwritable
-from .results import Completion, ordered
+from aigc_text import distributed
+from aigc_text.errors import GenerationError, OptionError
+from aigc_text.options.training import drawn_seed
+from aigc_text.outputs import Completion, ordered
+from aigc_text.utils import sealed_dir
+from aigc_text.utils.output_file import Lock, locked, refuse_newer
+
+from .shard import ANEW, ELSEWHERE, Part, Share, records, unwritable
 
 if TYPE_CHECKING:
-    from .backend import Backend
-    from .options import GenerationOptions
-    from .prompts import Prompts
+    from aigc_text.backends.base import Backend
+    from aigc_text.generation.prompts import Prompts
+    from aigc_text.options.training import GenerationOptions
 
 FORM = 1  # of the files beside the output
 
@@ -98,7 +100,7 @@ class Job:
         self._locks: list[Lock] = []
         try:
             self._claim()
-            if processes.is_main():
+            if distributed.is_main():
                 self._look()
         except BaseException:
             self.close()
@@ -117,9 +119,11 @@ class Job:
 
     def _claim(self) -> None:
         """Claims the output for all processes together, and for each its own part: none of another run gets further."""
-        if processes.is_main():
+        if distributed.is_main():
             self._probe()
-        for path in [self.output] * processes.is_main() + [self._part_of(processes.rank())] * (processes.world() > 1):
+        for path in [self.output] * distributed.is_main() + [self._part_of(distributed.rank())] * (
+            distributed.world() > 1
+        ):
             if (lock := locked(path, self.output, "--output", self.partial)) is not None:
                 self._locks.append(lock)
             if path == self.output and self.overwrite:
@@ -127,13 +131,13 @@ class Job:
 
     def resumes(self) -> bool:
         """Whether there is something that this run goes on with; for processes but the main one always."""
-        return self._begun is not None or not processes.is_main()
+        return self._begun is not None or not distributed.is_main()
 
     def _beside(self, ending: str) -> Path:
         return self.output.with_name(f"{self.output.name}.partial{ending}")
 
     def _part_of(self, rank: int) -> Path:
-        world = processes.world()
+        world = distributed.world()
         return self._beside(f".{rank + 1}-of-{world}") if world > 1 else self.partial
 
     # What is there
@@ -152,7 +156,7 @@ class Job:
 
     def _probe(self) -> None:
         """Finds out before a model is loaded whether files can be made beside the output."""
-        longest = checkpoint.beside(self._ordered)
+        longest = sealed_dir.beside(self._ordered)
         try:
             os.close(os.open(longest, os.O_WRONLY))
         except FileNotFoundError:
@@ -214,7 +218,7 @@ class Job:
         """What is known before the model is loaded."""
         return {
             "prompts": f"{self.prompts.count} with hash {self.prompts.digest}",
-            "processes": processes.world(),
+            "processes": distributed.world(),
         }
 
     def _about(self, backend: Backend, options: GenerationOptions) -> dict[str, Any]:
@@ -267,32 +271,32 @@ class Job:
             GenerationError: what is to be resumed was begun with something else; a file cannot be written.
             TrainingError: another process has gone, or was started with something else.
         """
-        with self, processes.company():
-            if processes.world() > 1:
-                from . import hardware
+        with self, distributed.company():
+            if distributed.world() > 1:
+                from aigc_text.training import hardware
 
                 hardware.connect()
             options = self._seeded(backend, options)
             about = self._about(backend, options)
             if self._begun is not None:
                 self._compare(self._begun, about)
-            processes.agree(options={**about, "overwrite": None})
-            if processes.from_main(
+            distributed.agree(options={**about, "overwrite": None})
+            if distributed.from_main(
                 self._is_left_to_tidy() or (self._begun is not None and os.path.exists(self._ordered))
             ):
                 all_of_them = self.prompts.count * (options.num_return_sequences or 1)
                 yield all_of_them, all_of_them
             else:
                 yield from self._make(backend, options, about, batch_size, batch_tokens)
-            if processes.is_main():
+            if distributed.is_main():
                 self._finish()
-            processes.wait()
+            distributed.wait()
 
     def _seeded(self, backend: Backend, options: GenerationOptions) -> GenerationOptions:
         if options.seed is not None:
             return options
         before = self._begun["seed"] if self._begun is not None else drawn_seed()
-        return backend.resolve(options, {"seed": processes.from_main(before)})
+        return backend.resolve(options, {"seed": distributed.from_main(before)})
 
     def _make(
         self,
@@ -303,7 +307,7 @@ class Job:
         batch_tokens: int | None,
     ) -> Iterator[tuple[int, int]]:
         per_prompt = options.num_return_sequences or 1
-        share = Share(processes.rank(), processes.world(), self.prompts.count * per_prompt)
+        share = Share(distributed.rank(), distributed.world(), self.prompts.count * per_prompt)
         with closing(Part(self._part_of(share.rank), share, per_prompt)) as part, ExitStack() as failing:
             failing.callback(self._leave_nothing, part)
             self._begin(part, about)
@@ -323,25 +327,25 @@ class Job:
                 )
             part.flush()
             failing.pop_all()
-            processes.wait()
-            if processes.is_main():
+            distributed.wait()
+            if distributed.is_main():
                 self._order(part)
 
     def _begin(self, part: Part, about: dict[str, Any]) -> None:
         """Makes sure, now that the part is held, that nobody else was faster; a new run is written down."""
-        new = processes.from_main(self._begun is None)
+        new = distributed.from_main(self._begun is None)
         if new and not part.empty():
             if not self.overwrite:
                 raise OptionError(f"{part.path} exists already", "Go on by --resume, or begin anew with --overwrite.")
             part.clear()
-        processes.wait()
-        if processes.is_main():
+        distributed.wait()
+        if distributed.is_main():
             self._check_folder()
             self._look_again(about)
-        processes.wait()
+        distributed.wait()
 
     def _check_folder(self) -> None:
-        missing = [p for p in map(self._part_of, range(processes.world())) if not p.exists()]
+        missing = [p for p in map(self._part_of, range(distributed.world())) if not p.exists()]
         if missing:
             raise GenerationError(
                 f"{missing[0]} is not seen by the main process", "Give an --output in a folder that all machines share."
@@ -354,21 +358,21 @@ class Job:
             raise GenerationError(f"{self.output} was finished by another process", "Look at it.")
         if self._begun is not None:
             return
-        own = {self._part_of(r) for r in range(processes.world())}
+        own = {self._part_of(r) for r in range(distributed.world())}
         for leftover in [self._ordered, *(p for p in self._parts() if p not in own)]:
             leftover.unlink(missing_ok=True)
         self._write(self._run, [json.dumps(about, ensure_ascii=False, indent=1).encode() + b"\n"])
 
     def _leave_nothing(self, part: Part) -> None:
         """After a failure before the first record; of several processes the others may have some."""
-        if processes.world() == 1 and part.empty():
+        if distributed.world() == 1 and part.empty():
             self._run.unlink(missing_ok=True)  # before the part: see the states at the top
             part.path.unlink(missing_ok=True)
 
     @property
     def parts(self) -> str:
         """The file in which records are until all are there, or the pattern of several."""
-        return f"{self.partial}.*-of-{processes.world()}" if processes.world() > 1 else str(self.partial)
+        return f"{self.partial}.*-of-{distributed.world()}" if distributed.world() > 1 else str(self.partial)
 
     def left(self) -> bool:
         """Whether this run has left something to go on with; a run that was refused has not touched it."""
@@ -392,7 +396,7 @@ class Job:
 
     def _write(self, path: Path, lines: Iterable[bytes]) -> None:
         try:
-            with checkpoint.whole(path) as temporary, temporary.open("wb") as stream:
+            with sealed_dir.whole(path) as temporary, temporary.open("wb") as stream:
                 stream.writelines(lines)
         except OSError as error:
             raise unwritable(path, error) from None
@@ -407,10 +411,10 @@ class Job:
             for part in self._parts():
                 part.unlink(missing_ok=True)
             os.replace(self._ordered, self.output)
-            checkpoint.flush(self.output.parent)
+            sealed_dir.flush(self.output.parent)
         self._run.unlink(missing_ok=True)
         for path in (self._run, self._ordered):  # of a run that was killed while it wrote them
-            checkpoint.beside(path).unlink(missing_ok=True)
+            sealed_dir.beside(path).unlink(missing_ok=True)
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import GenerationError, OptionError
+from aigc_text.errors import GenerationError, OptionError
 
 CHUNK = 256  # texts in a row that one process makes
 ELSEWHERE = "Choose another --output."

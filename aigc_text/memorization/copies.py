@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from . import teaching
-from .errors import DataError
-from .formats import TABULAR, lines, read_records, text_of
-from .suffixes import Ints, Match, SuffixArray
+from aigc_text.data import teaching
+from aigc_text.data.readers import TABULAR, lines, read_records, text_of
+from aigc_text.errors import DataError
+
+from .suffix_array import Ints, Match, SuffixArray
 
 _EACH = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c)[0] == "M")  # to Python no \w

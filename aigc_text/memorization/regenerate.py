@@ -7,10 +7,11 @@ from dataclasses import replace
 from itertools import chain, islice, repeat
 from typing import Any
 
-from .backend import Backend
+from aigc_text.backends.base import Backend
+from aigc_text.options.training import GenerationOptions
+from aigc_text.outputs import Completion, ordered
+
 from .copies import Source
-from .options import GenerationOptions
-from .results import Completion, ordered
 
 TRIES = 8  # texts that are drawn anew in place of one that copies too much
 WINDOW = 4096  # prompts after which texts that copied too much are drawn anew

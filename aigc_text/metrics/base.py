@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MetricError
+from aigc_text.errors import MetricError
 
 if TYPE_CHECKING:
     import evaluate
 
-    from ..backend import Backend
+    from aigc_text.backends.base import Backend
 
 REFERENCE_MODEL = "bundled:gpt2-tales"  # whose likelihood and features judge texts where nobody names another
 
@@ -140,7 +140,7 @@ def loaded(model: Backend | str) -> Backend:
     Raises:
         UserError: see `api.load`.
     """
-    from ..api import list_backends, load
+    from aigc_text.api import list_backends, load
 
     if not isinstance(model, str):
         return model

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ..errors import MetricError
-from . import TextMetric
+from aigc_text.errors import MetricError
+
+from .base import TextMetric
 from .ngrams import Floats, Ints, highest, lengths, ngrams
-from .words import all_words
+from .tokenization import all_words
 
 EPSILON = 0.1  # what smoothing method 1 puts for a count of 0: Chen and Cherry (2014); nltk's default
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import MetricError
-from . import TextMetric
+from aigc_text.errors import MetricError
+
+from .base import TextMetric
 from .ngrams import ngrams
-from .words import all_words
+from .tokenization import all_words
 
 
 class Distinct(TextMetric):

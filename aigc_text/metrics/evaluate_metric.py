@@ -8,7 +8,7 @@ import evaluate
 from datasets import Features, Value
 
 if TYPE_CHECKING:
-    from . import TextMetric
+    from .base import TextMetric
 
 
 class EvaluateMetric(evaluate.Metric):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import TextMetric
+from .base import TextMetric
 from .ngrams import Ints, lengths
-from .words import all_words
+from .tokenization import all_words
 
 
 class Lengths(TextMetric):

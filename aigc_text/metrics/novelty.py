@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from . import TextMetric
+from .base import TextMetric
 from .ngrams import Floats
-from .words import all_words
+from .tokenization import all_words
 
 
 class Novelty(TextMetric):

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from ..errors import MetricError, nearest
-from . import TextMetric
+from aigc_text.errors import MetricError, nearest
+
+from .base import TextMetric
 
 TOKENIZE = ("13a", "intl", "zh", "char", "none")  # sacrebleu's others download a model, or need one more package
 

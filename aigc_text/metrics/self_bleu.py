@@ -6,11 +6,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..errors import MetricError
-from . import TextMetric
+from aigc_text.errors import MetricError
+
+from .base import TextMetric
 from .bleu import check_order, combine
 from .ngrams import Floats, Ints, highest_elsewhere, lengths, ngrams
-from .words import all_words
+from .tokenization import all_words
 
 
 class SelfBleu(TextMetric):

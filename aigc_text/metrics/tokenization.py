@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ..errors import MetricError, nearest
+from aigc_text.errors import MetricError, nearest
 
 if TYPE_CHECKING:
     from nltk.tokenize.destructive import NLTKWordTokenizer

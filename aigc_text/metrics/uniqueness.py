@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import TextMetric
-from .words import all_words
+from .base import TextMetric
+from .tokenization import all_words
 
 
 class Uniqueness(TextMetric):

@@ -7,8 +7,8 @@ from itertools import chain
 
 import numpy as np
 
-from . import TextMetric
-from .words import all_words
+from .base import TextMetric
+from .tokenization import all_words
 
 
 class Vocabulary(TextMetric):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .. import chat
-from ..boundaries import cut_left, inner_ids, plain_ids
-from ..characters import FUNCTION_END
-from ..errors import OptionError, shell
-from ..options import GenerationOptions, option
-from ..pretrained import fresh, width_and_heads
-from ..transformers_backend import TransformersBackend
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.backends.hf.loading import fresh, width_and_heads
+from aigc_text.data.prompt_encoding import cut_left, inner_ids, plain_ids
+from aigc_text.errors import OptionError, shell
+from aigc_text.generation import chat_templates
+from aigc_text.generation.detokenizer import FUNCTION_END
+from aigc_text.options.training import GenerationOptions, option
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,7 +61,7 @@ class CausalLM(TransformersBackend):
     def prompt_tokens(self, prompt: str, options: GenerationOptions) -> list[int]:
         if not getattr(options, "chat", None):
             return super().prompt_tokens(prompt, options)
-        return chat.prompt_tokens(self.tokenizer, prompt)
+        return chat_templates.prompt_tokens(self.tokenizer, prompt)
 
     def held_back(self, prompt: str, options: GenerationOptions) -> str:
         """Nothing in a chat template, where the prompt is not what the text goes on from."""
@@ -71,7 +71,7 @@ class CausalLM(TransformersBackend):
         """In the chat template if there is one, for then the prompts of generation belong there too."""
         if not self.tokenizer.chat_template:
             return super().pair_tokens(prompt, completion)
-        return chat.pair_tokens(self.tokenizer, prompt, completion)
+        return chat_templates.pair_tokens(self.tokenizer, prompt, completion)
 
 
 class GPT2(CausalLM):
@@ -130,7 +130,7 @@ class Code(CausalLM):
         return (*asked, *FUNCTION_END) if wanted and continues and inside_function(prompt) else asked
 
     def _infilling_tokens(self) -> tuple[int, int, int]:
-        from ..tokenizer import infilling_tokens
+        from aigc_text.data.tokenizer_training import infilling_tokens
 
         if (found := infilling_tokens(self.tokenizer)) is None:
             raise OptionError(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .caches import CACHE
+from aigc_text.hub.transformers_compat import CACHE
 
 
 class OwnConfig(PreTrainedConfig):

@@ -19,10 +19,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GenerationMixin
 from transformers import initialization as init
 
-from ..caches import CachedOutput
-from ..own_models import OwnConfig, OwnModel
-from ..pretrained import fresh, width_and_heads
-from ..transformers_backend import TransformersBackend
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.backends.hf.loading import fresh, width_and_heads
+from aigc_text.hub.transformers_compat import CachedOutput
+
+from .common import OwnConfig, OwnModel
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedTokenizerBase
@@ -177,7 +178,7 @@ class TransformerForCausalLM(OwnModel, GenerationMixin):
         logits = self.output(self.norm(x[:, -logits_to_keep:]))  # (B, T, V)
         loss = None
         if labels is not None:
-            from ..losses import next_token_loss
+            from aigc_text.training.losses import next_token_loss
 
             loss = next_token_loss(logits, labels)
         return CachedOutput(loss=loss, logits=logits, cache=cache)

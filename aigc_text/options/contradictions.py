@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .errors import OptionError
+from aigc_text.errors import OptionError
 
 GIVEN = object()  # any value
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+from aigc_text.errors import OptionError, nearest, shell
+
 from . import contradictions
-from .errors import OptionError, nearest, shell
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 WHOLE = 2**63  # whole numbers from here on fit in no register

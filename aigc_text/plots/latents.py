@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .plots import blank, save
+from .training_curves import blank, save
 
 POINTS = 1000  # texts in a picture, at most
 PAIRS = 120  # of them with their reconstructions

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import surprise
-from .plots import blank, save
+from aigc_text.scoring import surprisal
+
+from .training_curves import blank, save
 
 COLUMNS, LINES = 96, 100  # of a picture, at most
 POINTS = 10  # size of its font
@@ -19,17 +20,17 @@ WIDE_FONTS = (
 )
 
 
-def draw(blocks: Sequence[surprise.Block], caption: str, picture: Path) -> None:
+def draw(blocks: Sequence[surprisal.Block], caption: str, picture: Path) -> None:
     """Draws texts with each token on the colour of its surprise, as PNG or SVG; of long ones the first `LINES` lines.
 
     Warns of characters that no installed font can show.
     """
     from matplotlib.patches import Rectangle
 
-    rows: list[tuple[str, list[surprise.Piece]]] = []  # (heading, []) or ("", a line)
+    rows: list[tuple[str, list[surprisal.Piece]]] = []  # (heading, []) or ("", a line)
     for block in blocks:
         rows.append((block.heading, []))
-        rows += [("", line) for line in surprise.lines(block.pieces, COLUMNS)]
+        rows += [("", line) for line in surprisal.lines(block.pieces, COLUMNS)]
     shown = rows[:LINES]
     fonts = _fonts("".join(heading + "".join(p.text for p in line) for heading, line in shown))
     advance, height = 0.602 * POINTS / 72, 1.5 * POINTS / 72  # inches of a column (DejaVu Sans Mono) and of a line
@@ -46,11 +47,11 @@ def draw(blocks: Sequence[surprise.Block], caption: str, picture: Path) -> None:
             axes.text(0, n + 0.6, heading, color="#555555", **{**style, "size": 0.8 * POINTS})
         column = 0
         for text, bits in line:
-            rgb = surprise.colour(bits) if bits is not None else (255, 255, 255)
-            wide = surprise.width(text)
+            rgb = surprisal.colour(bits) if bits is not None else (255, 255, 255)
+            wide = surprisal.width(text)
             if bits is not None:
                 axes.add_patch(Rectangle((column, n), wide - 0.1, 0.96, color=[c / 255 for c in rgb], linewidth=0))
-            axes.text(column, n + 0.5, text, color="white" if surprise.is_dark(rgb) else "black", **style)
+            axes.text(column, n + 0.5, text, color="white" if surprisal.is_dark(rgb) else "black", **style)
             column += wide
     _scale(figure, axes, len(shown) + 3, advance, height, size)
     with warnings.catch_warnings():
@@ -64,10 +65,10 @@ def _scale(figure: Any, axes: Any, line: float, advance: float, height: float, s
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     place = (advance / size[0], 1 - (line + 0.8) * height / size[1], 30 * advance / size[0], 0.6 * height / size[1])
-    colours = LinearSegmentedColormap.from_list("surprise", surprise.COLOURS)
-    drawn = ScalarMappable(Normalize(0, surprise.TOP), colours)
+    colours = LinearSegmentedColormap.from_list("surprise", surprisal.COLOURS)
+    drawn = ScalarMappable(Normalize(0, surprisal.TOP), colours)
     bar = figure.colorbar(drawn, cax=figure.add_axes(place), orientation="horizontal", extend="max")
-    bar.set_ticks(range(0, int(surprise.TOP) + 1, 3))
+    bar.set_ticks(range(0, int(surprisal.TOP) + 1, 3))
     bar.ax.tick_params(labelsize=0.8 * POINTS)
     bar.outline.set_linewidth(0.5)
     axes.text(33, line + 0.5, "bits a token", size=0.8 * POINTS, va="center", color="#555555")

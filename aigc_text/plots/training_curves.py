@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from . import checkpoint, training_figures
-from .report import COLUMNS, LOWER, Row
+from aigc_text.evaluation.results import COLUMNS, LOWER, Row
+from aigc_text.utils import sealed_dir
+
+from . import panels
 
 MARKS = {"posterior collapse": "tab:red", "mode collapse": "tab:red", "rolled back": "tab:purple"}
 
@@ -16,12 +18,12 @@ MARKS = {"posterior collapse": "tab:red", "mode collapse": "tab:red", "rolled ba
 def curves(metrics: Path, picture: Path) -> None:
     """Draws a run's `metrics.jsonl` over the updates: an axis for each unit, validation as points, failures marked."""
     series, unit = _series(metrics)
-    drawn = training_figures.parts(series, unit)
+    drawn = panels.parts(series, unit)
     columns = 1 if len(drawn) < 4 else 2
     rows = max(1, -(-len(drawn) // columns))
     figure = blank(7 * columns, 2.6 * rows)
     places = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
-    marks = training_figures.marks(series)
+    marks = panels.marks(series)
     for axes, (part, found) in zip(places, drawn.items(), strict=False):
         _part(axes, part, found, marks)
     for axes in places[len(drawn) :]:
@@ -31,13 +33,11 @@ def curves(metrics: Path, picture: Path) -> None:
     save(figure, picture)
 
 
-def _part(
-    axes: Any, part: training_figures.Part, found: dict[str, Any], marks: Sequence[training_figures.Mark]
-) -> None:
+def _part(axes: Any, part: panels.Part, found: dict[str, Any], marks: Sequence[panels.Mark]) -> None:
     for name, curve in found.items():
         steps, values = zip(*curve, strict=True)
         how = {"marker": "o", "markersize": 3} if name.startswith("eval_") else {"alpha": 0.6}
-        axes.plot(steps, values, label=training_figures.label(name), linewidth=1, **how)
+        axes.plot(steps, values, label=panels.label(name), linewidth=1, **how)
     for n, mark in enumerate(marks):
         told = mark.label not in {m.label for m in marks[:n]}
         style = {"color": MARKS[mark.label], "label": mark.label if told else None}
@@ -149,7 +149,7 @@ def blank(width: float, height: float, layout: Literal["constrained"] | None = "
 
 def save(figure: Any, picture: Path) -> None:
     """Writes a picture of the kind that its name ends with, whole or not at all."""
-    with checkpoint.whole(picture) as temporary:
+    with sealed_dir.whole(picture) as temporary:
         # Tight: a legend below axes of fixed proportions may reach out of the figure.
         figure.savefig(temporary, format=picture.suffix[1:].lower(), dpi=120, bbox_inches="tight")
 

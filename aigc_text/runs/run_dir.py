@@ -19,12 +19,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, lora, output_file, processes
-from .errors import TrainingError, one_line, shell
-from .options import TrainingOptions
+from aigc_text import distributed
+from aigc_text.errors import TrainingError, one_line, shell
+from aigc_text.hub import lora
+from aigc_text.options.training import TrainingOptions
+from aigc_text.utils import output_file, sealed_dir
 
 if TYPE_CHECKING:
-    from .transformers_backend import TransformersBackend
+    from aigc_text.backends.hf.backend import TransformersBackend
 
 
 class RunFolder:
@@ -75,7 +77,7 @@ class RunFolder:
         Raises:
             TrainingError: the run was started with something else.
         """
-        if not processes.is_main():
+        if not distributed.is_main():
             return
         path = self.path / "options.json"
         if self.resume and path.exists():
@@ -90,18 +92,18 @@ class RunFolder:
                 )
             return
         self._new = True
-        checkpoint.write_text(path, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
+        sealed_dir.write_text(path, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
 
     def deliver(self, backend: TransformersBackend, card: str, merge: bool = False) -> None:
         """Puts the trained model into the folder: complete, or not yet loadable; merged too if asked for."""
         final = self.path / ".final.tmp"
         shutil.rmtree(final, ignore_errors=True)
         try:
-            with checkpoint.writing(self.path / "model.safetensors"):
+            with sealed_dir.writing(self.path / "model.safetensors"):
                 final.mkdir()
                 backend.write(final)
                 (final / "README.md").write_text(card, encoding="utf-8")
-                checkpoint.seal(final)
+                sealed_dir.seal(final)
         except BaseException:
             shutil.rmtree(final, ignore_errors=True)
             raise
@@ -109,16 +111,16 @@ class RunFolder:
         for f in files:
             os.replace(f, self.path / f.name)
         final.rmdir()
-        checkpoint.flush(self.path)
+        sealed_dir.flush(self.path)
         if merge and backend.adapter is not None:
             lora.merge(backend)
-            checkpoint.save(self.path / "merged", backend.write)
+            sealed_dir.save(self.path / "merged", backend.write)
 
     def close(self) -> None:
         """Lets go of the folder; nothing stays in it of a new run that has no update and no checkpoint to show."""
         if self.lock is None:
             return
-        if self._new and not checkpoint.steps(self.checkpoints) and not _size(self.metrics):
+        if self._new and not sealed_dir.steps(self.checkpoints) and not _size(self.metrics):
             (self.path / "options.json").unlink(missing_ok=True)
             self.metrics.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it is not there, or somebody else's
@@ -150,7 +152,7 @@ def _locked(path: str | Path) -> output_file.FolderLock | None:
     """The lock of a run's folder; `None` for processes but the main one."""
     if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
         raise TrainingError("the run's folder has an empty name", "Name one with --output.")
-    if not processes.is_main():
+    if not distributed.is_main():
         return None
     if os.path.exists(path) and not os.path.isdir(path):
         raise TrainingError(f"{path} is a file, not a folder", "Choose another folder with --output.")

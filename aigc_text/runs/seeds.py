@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import checkpoint, processes
-from .options import TrainingOptions
-from .results import Progress
-from .run import train
-from .run_folder import SeedsFolder, delivered_figures
+from aigc_text import distributed
+from aigc_text.options.training import TrainingOptions
+from aigc_text.outputs import Progress
+from aigc_text.utils import sealed_dir
+
+from .run_dir import SeedsFolder, delivered_figures
+from .training_run import train
 
 if TYPE_CHECKING:
-    from .backend import Backend
+    from aigc_text.backends.base import Backend
 
 
 def train_seeds(
@@ -63,7 +65,7 @@ def _trained(
     resume: bool,
     more: dict[str, Any],
 ) -> Iterator[Progress]:
-    from . import plots
+    from aigc_text.plots import training_curves
 
     first, done, folders = int(more.pop("seed", base.seed)), 0, []
     begun = [seed for seed in range(first, first + seeds) if (output / f"seed-{seed}").exists()]
@@ -76,11 +78,11 @@ def _trained(
             yield dataclasses.replace(progress, step=done + progress.step, total=seeds * total, message=message)
         folders.append(folder)
         done += total
-    if not processes.is_main():
+    if not distributed.is_main():
         return
     summary = summarise(folders)
-    checkpoint.write_text(output / "seeds.json", json.dumps(summary, indent=1) + "\n")
-    plots.seeds([f / "metrics.jsonl" for f in folders], output / "curves.png")
+    sealed_dir.write_text(output / "seeds.json", json.dumps(summary, indent=1) + "\n")
+    training_curves.seeds([f / "metrics.jsonl" for f in folders], output / "curves.png")
     words = "; ".join(f"{k} {v['mean']:.4f} ± {v['sd']:.4f}" for k, v in summary.items() if k.startswith("eval_"))
     yield Progress(step=done, total=done, message=f"{seeds} seeds, mean ± standard deviation: {words}")
 

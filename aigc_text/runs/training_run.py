@@ -12,18 +12,23 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import contradictions, isolation, lora, model_checks, processes
-from .errors import BackendError, GenerationError, OptionError
-from .options import GenerationOptions, TrainingOptions
-from .results import Progress
-from .run_folder import RunFolder, card, delivered_figures, forget_after
-from .sources import Example, Pair, Source, refuse_unused, split, texts
-from .training_figures import TOKEN
+from aigc_text import distributed
+from aigc_text.backends.hf import model_checks
+from aigc_text.data.sources import Example, Pair, Source, refuse_unused, split, texts
+from aigc_text.errors import BackendError, GenerationError, OptionError
+from aigc_text.hub import lora
+from aigc_text.options import contradictions
+from aigc_text.options.training import GenerationOptions, TrainingOptions
+from aigc_text.outputs import Progress
+from aigc_text.plots.panels import TOKEN
+from aigc_text.utils import isolation
+
+from .run_dir import RunFolder, card, delivered_figures, forget_after
 
 if TYPE_CHECKING:
-    from .backend import Backend
-    from .trainer import Evaluate
-    from .transformers_backend import TransformersBackend
+    from aigc_text.backends.base import Backend
+    from aigc_text.backends.hf.backend import TransformersBackend
+    from aigc_text.training.trainer import Evaluate
 
 
 def train(
@@ -103,7 +108,7 @@ def _run(
             _check_samples(loaded, chosen)
         folder.remember(started_with)  # only now: a folder of a run that never began stays free
         told, anew = 0, [f"there is no run to resume in {folder.path}, so a new one begins"] * folder.begins_anew
-        if processes.world() == 1 and not (folder.resume and not folder.begins_anew):
+        if distributed.world() == 1 and not (folder.resume and not folder.begins_anew):
             anew += filter(None, [loaded.announcement(batches, chosen)])
         with closing(_train(loaded, batches, evaluate, chosen, folder, merge)) as reports:
             for progress in reports:
@@ -116,8 +121,8 @@ def _run(
 
 
 def _trainable(backend: Backend | str, adapter: bool) -> TransformersBackend:
-    from .api import load_to_train
-    from .transformers_backend import TransformersBackend
+    from aigc_text.api import load_to_train
+    from aigc_text.backends.hf.backend import TransformersBackend
 
     loaded = load_to_train(backend, adapter=adapter) if isinstance(backend, str) else backend
     if not (isinstance(loaded, TransformersBackend) and loaded.capabilities.training):
@@ -229,7 +234,7 @@ def _train(
     folder: RunFolder,
     merge: bool,
 ) -> Generator[Progress, None, None]:
-    from . import trainer
+    from aigc_text.training import trainer
 
     # Master weights in fp32, bf16 is for the computation alone; what LoRA leaves frozen keeps the type it came in.
     model = backend.model if backend.adapter is not None else backend.model.float()
@@ -244,13 +249,13 @@ def _train(
         resume=folder.resume,
     )
     picture = _Curves(folder)
-    with processes.company(), closing(reports):
+    with distributed.company(), closing(reports):
         yield from _logged(reports, backend, options, folder, picture, objective.unit)
-        if processes.is_main():
+        if distributed.is_main():
             picture.draw(at_end=True)
             figures = delivered_figures(folder.metrics, options)
             folder.deliver(backend, card(backend, options, figures), merge)
-        processes.wait()  # none ends before the folder is complete
+        distributed.wait()  # none ends before the folder is complete
 
 
 def _logged(
@@ -262,7 +267,7 @@ def _logged(
     loss_unit: str,
 ) -> Iterator[Progress]:
     """The reports of the trainer, each written down by the main process before it is passed on."""
-    first, main = True, processes.is_main()
+    first, main = True, distributed.is_main()
     with open(folder.metrics if main else os.devnull, "a", encoding="utf-8") as log:
         for progress in reports:
             if main and first and folder.resume:
@@ -290,21 +295,21 @@ class _Curves:
         self.due, self.drawn = 0.0, -1  # when it may be drawn again, and the size of what was drawn
 
     def draw(self, at_end: bool = False) -> None:
-        from . import plots
+        from aigc_text.plots import training_curves
 
         began, size = time.monotonic(), self.folder.metrics.stat().st_size
         if size == self.drawn or began < self.due and not at_end:
             return
-        plots.curves(self.folder.metrics, self.folder.curves)
+        training_curves.curves(self.folder.metrics, self.folder.curves)
         self.due, self.drawn = 21 * time.monotonic() - 20 * began, size
 
 
 def _sampled(backend: TransformersBackend, options: TrainingOptions, step: int, folder: RunFolder) -> str:
     """Adds samples to the run's; says why there are none, since a training outlives that."""
     try:
-        sample(backend, options, step, folder.samples if processes.is_main() else Path(os.devnull))
+        sample(backend, options, step, folder.samples if distributed.is_main() else Path(os.devnull))
     except GenerationError as error:
-        if processes.world() > 1:  # the others may be within the model, and wait
+        if distributed.world() > 1:  # the others may be within the model, and wait
             raise
         return f"no samples: {error.message}"
     return ""

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from .results import Score
+from aigc_text.outputs import Score
 
 TOP = 12.0  # bits from which all pieces have the last colour: one token in 4,096
 END = "∎"  # the end of a text

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .errors import DataError, OptionError
-from .results import Score, TokenScore
+from aigc_text.errors import DataError, OptionError
+from aigc_text.outputs import Score, TokenScore
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .transformers_backend import TransformersBackend
+    from aigc_text.backends.hf.backend import TransformersBackend
 
 CONTEXT = 2048  # tokens of a window where nobody says more; the logits of a longer one fill gigabytes
 WINDOW = 64  # batches whose windows are sorted by length together
@@ -50,7 +50,7 @@ def encoded(tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], begin: Seq
     Raises:
         DataError: a text holds half of a character, which no tokenizer takes.
     """
-    from .encoding import CHUNK, chunks
+    from aigc_text.data.encoding import CHUNK, chunks
 
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     for chunk in chunks(map(whole, texts), CHUNK):
@@ -167,7 +167,7 @@ def rows_at_once(length: int, vocabulary: int, most: int) -> int:
 def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int, batch_size: int) -> Iterator[Score]:
     import torch
 
-    from .encoding import chunks
+    from aigc_text.data.encoding import chunks
 
     waiting: deque[_Waiting] = deque()
     kept = kept_in_front(backend, context)

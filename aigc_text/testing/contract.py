@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import model_checks
-from .backend import Backend
-from .decoding import Budget
-from .errors import BackendError, OptionError, UserError
+from aigc_text.backends.base import Backend
+from aigc_text.backends.hf import model_checks
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.errors import BackendError, OptionError, UserError
+from aigc_text.generation.decoding import Budget
+from aigc_text.options.training import GenerationOptions, TrainingOptions
+from aigc_text.outputs import Completion
+
 from .option_effects import check_options
 from .option_trial import Ignored
-from .options import GenerationOptions, TrainingOptions
-from .results import Completion
-from .transformers_backend import TransformersBackend
 
 SHARED = {"seed"}  # means the same in generation and in training
 DEMANDED = {"max_new_tokens", "num_return_sequences", "stop_strings", "seed"}  # options that every backend takes
@@ -54,8 +55,8 @@ def check_backend(
 
 
 def _loaded(backend: str | type[Backend] | Backend, model: str | None) -> Backend:
-    from .api import load
-    from .registry import get_backend
+    from aigc_text.api import load
+    from aigc_text.backends.registry import get_backend
 
     if isinstance(backend, Backend):
         loaded = backend
@@ -75,8 +76,8 @@ def _drawn(cls: type[Backend], name: str) -> Backend | None:
         return None
     import torch
 
-    from .sampling import seeded
-    from .tokenizer import train
+    from aigc_text.data.tokenizer_training import train
+    from aigc_text.generation.sampling import seeded
 
     model_checks.check_class(cls, name)
     with seeded(0):
@@ -272,9 +273,9 @@ def _batches(backend: Backend, prompts: Sequence[str]) -> bool | None:
 
 def _saves(backend: Backend, prompts: Sequence[str]) -> bool | None:
     """Saved, loaded, same text."""
-    from . import hub
-    from .api import load
-    from .registry import list_backends
+    from aigc_text.api import load
+    from aigc_text.backends.registry import list_backends
+    from aigc_text.hub import locate
 
     if not backend.capabilities.saving:
         return False
@@ -288,14 +289,14 @@ def _saves(backend: Backend, prompts: Sequence[str]) -> bool | None:
             again = type(backend).from_pretrained(str(folder))
         same = [c.text for c in _texts(again, prompts)] == [c.text for c in _texts(backend, prompts)]
         _demand(same, backend, "after saving and loading it gives another text")
-        named = hub.backend_of(str(folder)) == backend.name
+        named = locate.backend_of(str(folder)) == backend.name
         _demand(named or not (known or file), backend, "the saved folder does not name its backend")
     return None
 
 
 def _trains(backend: Backend, prompts: Sequence[str]) -> bool | None:
     """Trains: two updates with a finite loss, in place."""
-    from . import trainer
+    from aigc_text.training import trainer
 
     if not (isinstance(backend, TransformersBackend) and backend.capabilities.training):
         return False

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .backend import Backend
-from .errors import OptionError
+from aigc_text.backends.base import Backend
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.errors import OptionError
+from aigc_text.options.training import GenerationOptions
+
 from .option_trial import LENGTH, Ignored, Trial
-from .options import GenerationOptions
 from .own_option_effects import check_own
-from .transformers_backend import TransformersBackend
 
 LONGEST = 2048  # tokens of a context that a prompt is made to exceed
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .backend import Backend
-from .errors import UserError, described
-from .results import Completion
-from .transformers_backend import TransformersBackend
+from aigc_text.backends.base import Backend
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.errors import UserError, described
+from aigc_text.outputs import Completion
 
 LENGTH = 8  # tokens of a text, where nothing else is said
 SAMPLES, SEEDS = 3, 2  # texts of a prompt, seeds; few, for a large model takes seconds for each call

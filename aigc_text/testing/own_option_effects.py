@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .errors import OptionError, UserError
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.errors import OptionError, UserError
+from aigc_text.options.training import GenerationOptions, value_type
+
 from .option_trial import LENGTH, SEEDS, Ignored, Trial
-from .options import GenerationOptions, value_type
-from .transformers_backend import TransformersBackend
 
 CODE = "def add(a, b):\n    return a"  # some options act on code alone
 CONTRADICTORY = "contradictory"  # options that cannot be given together

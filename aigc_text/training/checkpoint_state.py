@@ -24,8 +24,9 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from . import processes
-from .errors import TrainingError, one_line
+from aigc_text import distributed
+from aigc_text.errors import TrainingError, one_line
+
 from .objective import Objective
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ def write(
     del weights
     states = [_mapped(o.state_dict(), whole) for o in optimizers]
     own = _mapped(objective.state_dict(), lambda tensor: tensor.detach().cpu())
-    owns = processes.gathered(own) if objective.per_process else [own]
+    owns = distributed.gathered(own) if objective.per_process else [own]
     if folder is not None:
         torch.save(states, folder / "optimizers.pt")
         torch.save(owns, folder / "objective.pt")
@@ -97,18 +98,18 @@ def read(
     divide(model)
     _read_weights(folder, changeable(model, optimizers))
     _read_optimizers(folder, optimizers)
-    owns = processes.from_main(_load(folder / "objective.pt") if folder else [])
-    if objective.per_process and len(owns) != processes.world():
+    owns = distributed.from_main(_load(folder / "objective.pt") if folder else [])
+    if objective.per_process and len(owns) != distributed.world():
         raise TrainingError(
             f"{type(objective).__name__} has a state of its own in each process, and {len(owns)} saved one, "
-            f"not {processes.world()}",
+            f"not {distributed.world()}",
             f"Resume in {len(owns)} processes.",
         )
-    objective.load_state_dict(owns[processes.rank() if objective.per_process else 0])
+    objective.load_state_dict(owns[distributed.rank() if objective.per_process else 0])
     place, text = (folder or Path()) / "trainer.json", ""
     with _whole_file(place):
         text = place.read_text(encoding="utf-8") if folder else ""
-    text = processes.from_main(text)
+    text = distributed.from_main(text)
     with _whole_file(place):
         return loop(**json.loads(text))
 
@@ -165,7 +166,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor | None:
         return tensor
     divided: Any = tensor.to(tensor.device_mesh.device_type)
     together: torch.Tensor = divided.full_tensor()
-    return together.cpu() if processes.is_main() else None
+    return together.cpu() if distributed.is_main() else None
 
 
 def _mapped(tree: Any, change: Callable[[torch.Tensor], Any]) -> Any:
@@ -193,7 +194,7 @@ def _read_weights(folder: Path | None, into: dict[str, torch.Tensor]) -> None:
         with _whole_file(folder / "model.safetensors"):
             stream = safe_open(folder / "model.safetensors", framework="pt")
     shapes = {name: list(stream.get_slice(name).get_shape()) for name in list(stream.keys())} if stream else {}
-    saved = processes.from_main(shapes)
+    saved = distributed.from_main(shapes)
     needed = {n: list(tensor.shape) for n, tensor in into.items()}
     for name in sorted({*saved, *needed}):
         if saved.get(name) != needed.get(name):
@@ -207,7 +208,7 @@ def _read_weights(folder: Path | None, into: dict[str, torch.Tensor]) -> None:
 def _read_optimizers(folder: Path | None, optimizers: Sequence[torch.optim.Optimizer]) -> None:
     path = (folder or Path()) / "optimizers.pt"
     states = _load(path) if folder else []
-    outlines = processes.from_main(_mapped(states, lambda tensor: tensor.to("meta")))
+    outlines = distributed.from_main(_mapped(states, lambda tensor: tensor.to("meta")))
     states = states or outlines
     with _whole_file(path, (TypeError, LookupError, ValueError, AttributeError)):
         if len(states) != len(optimizers):
@@ -229,7 +230,7 @@ def _spread(saved: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
     Elsewhere `saved` is a tensor without data.
     """
-    if not processes.connected():
+    if not distributed.connected():
         return saved
     mesh = like.device_mesh if isinstance(like, DTensor) else None
     device = mesh.device_type if mesh is not None else like.device

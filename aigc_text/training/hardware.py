@@ -23,9 +23,11 @@ from accelerate.utils import (
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from . import processes, training_state
-from .errors import OptionError, TrainingError, out_of_memory
-from .options import TrainingOptions
+from aigc_text import distributed
+from aigc_text.errors import OptionError, TrainingError, out_of_memory
+from aigc_text.options.training import TrainingOptions
+
+from . import checkpoint_state
 
 PATIENCE = timedelta(minutes=30)  # how long the others wait while the main process writes
 LONG_PATIENCE = timedelta(days=30)  # how long one waits for another that makes texts, where nothing else passes
@@ -51,12 +53,12 @@ def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
         TrainingError: the processes were started in a way that is not known here.
     """
     _refuse_other_ways()
-    if options.batch_size < processes.world():
+    if options.batch_size < distributed.world():
         raise OptionError(
-            f"batch_size={options.batch_size} has no row for each of the {processes.world()} processes",
-            f"Set --batch-size to {processes.world()} or more (it counts the rows of all of them), or start fewer.",
+            f"batch_size={options.batch_size} has no row for each of the {distributed.world()} processes",
+            f"Set --batch-size to {distributed.world()} or more (it counts the rows of all of them), or start fewer.",
         )
-    plugin = _fsdp(_bf16(options.precision)) if processes.divide_model() else None
+    plugin = _fsdp(_bf16(options.precision)) if distributed.divide_model() else None
     # The state is shared by all Accelerators of a process, and would keep the first one's precision.
     AcceleratorState._reset_state()
     made = Accelerator(
@@ -79,9 +81,9 @@ def accelerator(options: TrainingOptions, groups: int) -> Accelerator:
 
 
 def _all_seen(count: int) -> None:
-    if count != processes.world():
+    if count != distributed.world():
         raise TrainingError(
-            f"{processes.world()} processes were started, and Accelerate sees {count}",
+            f"{distributed.world()} processes were started, and Accelerate sees {count}",
             "Start them with accelerate launch or torchrun, as docs/scale.md says.",
         )
 
@@ -115,7 +117,7 @@ def _refuse_other_ways() -> None:
     for variable, name in (("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"), ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM")):
         if os.environ.get(variable, "").lower() == "true":
             raise TrainingError(f"Accelerate is configured for {name}, which is not known here", "Use FSDP 2 instead.")
-    if not processes.divide_model():
+    if not distributed.divide_model():
         return
     if os.environ.get("FSDP_VERSION") != "2":
         raise TrainingError("Accelerate is configured for FSDP 1, only FSDP 2 is known here", "Set --fsdp_version 2.")
@@ -155,13 +157,13 @@ def reunite(model: nn.Module, before: nn.Module) -> None:
         model: as FSDP left it.
         before: its `outline`.
     """
-    training_state.divide(model)
-    named = {training_state.plain_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
-    buffers = {training_state.plain_name(n): b for n, b in model.named_buffers(remove_duplicate=False)}
+    checkpoint_state.divide(model)
+    named = {checkpoint_state.plain_name(n): p for n, p in model.named_parameters(remove_duplicate=False)}
+    buffers = {checkpoint_state.plain_name(n): b for n, b in model.named_buffers(remove_duplicate=False)}
     filled: dict[int, nn.Parameter] = {}  # tied parameters stay tied
     for name, hole in [*before.named_parameters(remove_duplicate=False)]:
         if id(hole) not in filled:
-            tensor = training_state.whole(named[name])
+            tensor = checkpoint_state.whole(named[name])
             filled[id(hole)] = hole if tensor is None else nn.Parameter(tensor, requires_grad=hole.requires_grad)
         owner, _, leaf = name.rpartition(".")
         before.get_submodule(owner)._parameters[leaf] = filled[id(hole)]
@@ -206,4 +208,4 @@ def scalar(value: torch.Tensor | float, device: torch.device) -> torch.Tensor:
 
 def to(batch: Any, device: torch.device) -> Any:
     """The batch with its tensors on the device."""
-    return processes.mapped(batch, lambda x: x.to(device, non_blocking=True) if torch.is_tensor(x) else x)
+    return distributed.mapped(batch, lambda x: x.to(device, non_blocking=True) if torch.is_tensor(x) else x)

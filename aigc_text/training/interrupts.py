@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from . import output_file, processes
+from aigc_text import distributed
+from aigc_text.utils import output_file
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 PATIENCE = 0.6  # seconds from a signal to the end of a process that does not come to it by itself
@@ -55,7 +56,7 @@ def postponed() -> Iterator[None]:
     try:
         # Of several processes each may wait for another outside of Python, where no handler would run: until they work
         # step by step, signals end them as always.
-        with _handlers() if processes.world() == 1 else _nothing():
+        with _handlers() if distributed.world() == 1 else _nothing():
             yield
     finally:
         _Here.postponed, _Here.noted = False, 0
@@ -69,7 +70,7 @@ def held() -> Iterator[None]:
         return
     _Here.held = True
     try:
-        with _handlers() if processes.world() > 1 else _nothing():
+        with _handlers() if distributed.world() > 1 else _nothing():
             yield
     finally:
         _Here.held = False

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import processes
+from aigc_text import distributed
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from .options import TrainingOptions
+    from aigc_text.options.training import TrainingOptions
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Objective:
 
         Several are what is accumulated, and in several processes their shares of a batch, which may be unequal.
         """
-        rows = processes.rows(batch)
+        rows = distributed.rows(batch)
         return 1.0 if rows is None else float(rows)
 
     def steps(self, model: nn.Module, batch: Any, step: int) -> Iterator[Step]:

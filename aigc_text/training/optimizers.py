@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from .options import TrainingOptions
+    from aigc_text.options.training import TrainingOptions
 
 
 def build(model: nn.Module, parameters: list[nn.Parameter], options: TrainingOptions) -> list[torch.optim.Optimizer]:

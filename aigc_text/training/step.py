@@ -14,10 +14,12 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from . import hardware, interrupts, optimizers, processes
-from .errors import TrainingError, out_of_memory
+from aigc_text import distributed
+from aigc_text.errors import TrainingError, out_of_memory
+from aigc_text.options.training import TrainingOptions
+
+from . import hardware, interrupts, optimizers
 from .objective import Objective, Step
-from .options import TrainingOptions
 
 HALVINGS = 5  # of a batch that does not fit into memory, at most
 
@@ -73,7 +75,7 @@ class Updates:
         self.state, self.place = state, place
         while True:
             parts = self._divided(given)
-            self.rows = max(processes.rows(part) or 1 for part, _ in parts)
+            self.rows = max(distributed.rows(part) or 1 for part, _ in parts)
             try:
                 return self._attempt(parts)
             except (MemoryError, RuntimeError) as error:
@@ -107,27 +109,27 @@ class Updates:
 
     def _divided(self, given: list[tuple[Any, bool]]) -> list[tuple[Any, bool]]:
         """The micro-batches in as many parts as memory asks for."""
-        return [(part, counts) for rows, counts in given for part in processes.parts(rows, 2**self.state.halvings)]
+        return [(part, counts) for rows, counts in given for part in distributed.parts(rows, 2**self.state.halvings)]
 
     def _can_halve(self, given: list[tuple[Any, bool]]) -> bool:
         """Whether the step can be done again in smaller parts: not after an update of one of its groups."""
         divisible = all(self.objective.divisible(part) for part, _ in given)
-        alone = processes.world() == 1  # of several the others have gone on
+        alone = distributed.world() == 1  # of several the others have gone on
         return self.rows > 1 and divisible and alone and not self.applied and self.state.halvings < HALVINGS
 
     def _attempt(self, micro: list[tuple[Any, bool]]) -> dict[str, float]:
         step, device = self.state.step, self.accelerator.device
         self.applied, self.losses = False, list[list[torch.Tensor]]()
-        seed(self.options, step, processes.rank(), device)
+        seed(self.options, step, distributed.rank(), device)
         weights = [self.objective.weight(rows) if counts else 0.0 for rows, counts in micro]
-        total = processes.total([sum(weights)], device)[0]
+        total = distributed.total([sum(weights)], device)[0]
         if total == 0:
             raise TrainingError(
                 f"step {step + 1}: nothing in the batch is to be learned, all of its targets are masked",
                 "Raise --block-size if completions are cut off, or look at the data.",
             )
         # Averaging over processes divides by their number; multiplied back here so that targets weigh the same.
-        shares = [w * processes.world() / total for w in weights]
+        shares = [w * distributed.world() / total for w in weights]
         runs = [self.objective.steps(self.model, hardware.to(rows, device), step) for rows, _ in micro]
         factor = self.state.scale * optimizers.rate(step, self.options)
         logs = {self._prefix(g) + "learning_rate": o.learning_rate * factor for g, o in self.of_group.items()}

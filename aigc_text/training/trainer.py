@@ -17,12 +17,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import checkpoint, hardware, interrupts, isolation, optimizers, processes, training_state
-from .errors import OptionError, TrainingError, nearest
+from aigc_text import distributed
+from aigc_text.errors import OptionError, TrainingError, nearest
+from aigc_text.options.training import TrainingOptions
+from aigc_text.outputs import Progress
+from aigc_text.utils import isolation, sealed_dir
+
+from . import checkpoint_state, hardware, interrupts, optimizers
 from .objective import Objective, Verdict
-from .options import TrainingOptions
-from .results import Progress
-from .updates import Rates, Updates, seed
+from .step import Rates, Updates, seed
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -81,7 +84,7 @@ def _reports(
     resume: bool,
 ) -> Iterator[Progress]:
     try:
-        with processes.company():
+        with distributed.company():
             run = _Run(model, objective, batches, options, evaluate, checkpoints)
             try:
                 yield from run.start(resume)
@@ -133,7 +136,7 @@ class _Run:
         of_group = {name: options.for_group(name) for name in names}
         built = objective.optimizers(model, options)
         self.groups = list(built)
-        processes.agree(options=options, model={n: list(p.shape) for n, p in model.named_parameters()})
+        distributed.agree(options=options, model={n: list(p.shape) for n, p in model.named_parameters()})
         self.before = hardware.outline(model) if self.accelerator.is_fsdp2 else None
         if options.compile:
             model.compile()
@@ -148,8 +151,8 @@ class _Run:
         self.updates = Updates(self.accelerator, self.model, objective, options, of_group, self.optimizers)
 
     def start(self, resume: bool) -> Iterator[Progress]:
-        found, messages = self._find(resume) if processes.is_main() else (None, [])
-        found, messages = processes.from_main((found, messages))
+        found, messages = self._find(resume) if distributed.is_main() else (None, [])
+        found, messages = distributed.from_main((found, messages))
         if found is not None:
             self._load(found)
             messages.append(f"resumed from step {self.state.step}")
@@ -161,9 +164,9 @@ class _Run:
         messages: list[str] = []
         if self.folder is None:
             return None, messages
-        checkpoint.sweep(self.folder)
-        found = checkpoint.latest(self.folder, messages.append) if resume else None
-        if resume and found is None and checkpoint.steps(self.folder):
+        sealed_dir.sweep(self.folder)
+        found = sealed_dir.latest(self.folder, messages.append) if resume else None
+        if resume and found is None and sealed_dir.steps(self.folder):
             raise TrainingError(
                 f"no checkpoint in {self.folder} is whole: {messages[-1].split(';')[0]}",
                 "Train again into another folder with --output.",
@@ -241,7 +244,7 @@ class _Run:
     def _validate(self, logs: dict[str, float]) -> tuple[dict[str, float], str, bool]:
         """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
         found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in self._measured().items()}
-        logs = {**logs, **processes.from_main(found)}  # all must follow the same verdict
+        logs = {**logs, **distributed.from_main(found)}  # all must follow the same verdict
         found_best = self._criterion(logs)
         best = found_best < self.state.best
         if best:
@@ -256,12 +259,12 @@ class _Run:
         assert self.evaluate is not None
         autocast = hardware.autocast(self.accelerator.device, self.options)
         # Of several processes all must save together, and the others may be anywhere in it.
-        leave = interrupts.at_once() if processes.world() == 1 else nullcontext()
+        leave = interrupts.at_once() if distributed.world() == 1 else nullcontext()
         self.model.eval()
         with torch.no_grad(), autocast, optimizers.averaged(self._averages()):
             with leave, hardware.memory(f"in the validation of step {self.state.step}", lambda: LESS_VALIDATION):
                 figures = self.evaluate(self._bare())
-            training_state.divide(self._bare())
+            checkpoint_state.divide(self._bare())
         self.model.train()
         return figures
 
@@ -292,8 +295,8 @@ class _Run:
         if self.folder is None or not 0 <= self.state.best_step < self.state.step:
             return False
         now, best = self.state, self.folder / f"step-{self.state.best_step}"
-        if processes.is_main():
-            checkpoint.verify(best)
+        if distributed.is_main():
+            sealed_dir.verify(best)
         self._load(best)
         self.state = now
         return True
@@ -346,10 +349,10 @@ class _Run:
                     skip -= 1
                     continue
                 if not compared:
-                    processes.agree(data=batch)
+                    distributed.agree(data=batch)
                     compared = True
                 self.tokens += _tokens(batch)
-                yield processes.share(batch)
+                yield distributed.share(batch)
             if empty:
                 raise TrainingError("there are no batches to train on", "Is the data shorter than one block?")
             source = iter(self.batches)
@@ -368,23 +371,23 @@ class _Run:
         if self.folder is None or self.saved == self.state.step:
             return
         self.saved = self.state.step
-        if processes.is_main():
-            needed = training_state.size(self._bare(), self._all_optimizers())
+        if distributed.is_main():
+            needed = checkpoint_state.size(self._bare(), self._all_optimizers())
             place = self.folder / f"step-{self.state.step}"
-            with checkpoint.writing(place, needed):
-                checkpoint.save(place, self._write)
+            with sealed_dir.writing(place, needed):
+                sealed_dir.save(place, self._write)
             best = self.folder / f"step-{self.state.best_step}"
-            checkpoint.prune(self.folder, self.options.keep_checkpoints, also=best)
+            sealed_dir.prune(self.folder, self.options.keep_checkpoints, also=best)
         else:
             self._write(None)
-        processes.wait()
+        distributed.wait()
 
     def _write(self, folder: Path | None) -> None:
-        training_state.write(folder, self._bare(), self._all_optimizers(), self.objective, asdict(self.state))
+        checkpoint_state.write(folder, self._bare(), self._all_optimizers(), self.objective, asdict(self.state))
 
     def _load(self, folder: Path) -> None:
-        mine = folder if processes.is_main() else None
-        self.state = training_state.read(mine, self._bare(), self._all_optimizers(), self.objective, _State)
+        mine = folder if distributed.is_main() else None
+        self.state = checkpoint_state.read(mine, self._bare(), self._all_optimizers(), self.objective, _State)
         self.saved = self.state.step
 
     def _bare(self) -> nn.Module:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import processes
-from .results import Score
+from aigc_text import distributed
+from aigc_text.outputs import Score
 
 if TYPE_CHECKING:
     import torch
 
-    from .encoding import Row
-    from .transformers_backend import TransformersBackend
+    from aigc_text.backends.hf.backend import TransformersBackend
+    from aigc_text.data.encoding import Row
 
 ROWS = 16  # that a validation reads at once, at most
 
@@ -35,7 +35,7 @@ class Validation:
     """
 
     def __init__(self, rows: Iterable[Row], backend: TransformersBackend, notes: Sequence[str] = ()) -> None:
-        from .tokenizer import unknown_token
+        from aigc_text.data.tokenizer_training import unknown_token
 
         self.rows = sorted(rows, key=lambda row: len(row.ids))
         self.backend, self.unknown, self.notes = backend, unknown_token(backend.tokenizer), notes
@@ -58,7 +58,7 @@ class Validation:
                 nll += float((found.double().cpu() * known).sum())
                 scored += int(known.sum())
                 unknown += int((labels == self.unknown).sum()) if self.unknown is not None else 0
-        nll, scored, unknown = processes.total([nll, scored, unknown], device)
+        nll, scored, unknown = distributed.total([nll, scored, unknown], device)
         return {
             "loss": nll / max(1, scored),
             "bits_per_byte": nll / math.log(2) / max(1, self.utf8_bytes),
@@ -67,13 +67,13 @@ class Validation:
 
     def _batches(self) -> Iterator[tuple[dict[str, torch.Tensor], bool]]:
         """This process's share of every batch, the longest rows first; see `processes.share`."""
-        from .batches import collate
-        from .scoring import rows_at_once
+        from aigc_text.data.batching import collate
+        from aigc_text.scoring.windows import rows_at_once
 
         left = len(self.rows)
         while left:
-            size = rows_at_once(len(self.rows[left - 1].ids), len(self.backend.tokenizer), ROWS) * processes.world()
-            yield processes.share(collate(self.rows[max(0, left - size) : left], self.backend.pad()))
+            size = rows_at_once(len(self.rows[left - 1].ids), len(self.backend.tokenizer), ROWS) * distributed.world()
+            yield distributed.share(collate(self.rows[max(0, left - size) : left], self.backend.pad()))
             left = max(0, left - size)
 
     def _nll(self, ids: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,7 @@ class ScoreValidation:
     notes: Sequence[str] = ()
 
     def __init__(self, texts: Sequence[str], backend: TransformersBackend) -> None:
-        from .tokenizer import unknown_share, unknown_token
+        from aigc_text.data.tokenizer_training import unknown_share, unknown_token
 
         self.texts, self.backend = texts, backend
         known = unknown_token(backend.tokenizer) is None

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
-from .errors import UserError
+from aigc_text.errors import UserError
 
 T = TypeVar("T")
 

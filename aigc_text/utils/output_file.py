@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from . import checkpoint
-from .errors import OptionError, TrainingError
+from aigc_text.errors import OptionError, TrainingError
+
+from . import sealed_dir
 
 TRIES = 100  # to lock a file or folder that its holder removes just then
 STANDARD = {"-": 1, "/dev/stdout": 1, "/dev/fd/1": 1, "/proc/self/fd/1": 1, "/dev/stderr": 2, "/dev/fd/2": 2}
@@ -260,7 +261,7 @@ class OutputFile:
                 with temporary.open("rb") as source, self.path.open("wb") as target:
                     shutil.copyfileobj(source, target)
             else:
-                checkpoint.flush(temporary)
+                sealed_dir.flush(temporary)
                 os.replace(temporary, self.folder / self.path)
 
 

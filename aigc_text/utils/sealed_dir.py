@@ -18,7 +18,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .errors import DamagedError, TrainingError, one_line, shell
+from aigc_text.errors import DamagedError, TrainingError, one_line, shell
 
 MANIFEST = "manifest.json"
 UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the manifest is written

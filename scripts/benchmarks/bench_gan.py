@@ -1,6 +1,6 @@
 """Times one adversarial step of `gan` beside a plain implementation of the same step, and measures the memory of both.
 
-    python scripts/bench_gan.py --output bench.json
+    python scripts/benchmarks/bench_gan.py --output bench.json
 
 A step is one update of the discriminator and one of the generator: batch 64, length 37, a vocabulary of 4,682. The
 plain one is what a reader of the paper would write: a Python loop over time with an LSTM cell, the Gumbel-softmax
@@ -33,12 +33,12 @@ import torch.nn.functional as F
 from devices import seconds
 from torch import nn
 
-from aigc_text import trainer
-from aigc_text.backends.gan_config import GANConfig
-from aigc_text.backends.gan_discriminator import WIDTHS, Discriminator
-from aigc_text.backends.gan_losses import discriminator_loss, generator_loss
-from aigc_text.backends.gan_model import GANForCausalLM
-from aigc_text.backends.gan_objective import Adversarial, GANTraining
+from aigc_text.models.gan.config import GANConfig
+from aigc_text.models.gan.discriminator import WIDTHS, Discriminator
+from aigc_text.models.gan.losses import discriminator_loss, generator_loss
+from aigc_text.models.gan.model import GANForCausalLM
+from aigc_text.models.gan.objective import Adversarial, GANTraining
+from aigc_text.training import trainer
 
 
 @dataclass(frozen=True)

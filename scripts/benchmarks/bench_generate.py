@@ -1,9 +1,9 @@
 """Times generation beside what a user would take instead: transformers' `generate` and `pipeline`, CTranslate2 by hand.
 
-    python scripts/bench_generate.py                      # everything: about an hour and a half on two cores
-    python scripts/bench_generate.py --part steps --pairs 3
-    python scripts/bench_generate.py --part file --prompts 128 --pairs 3
-    python scripts/bench_generate.py --part bits --text prose.txt
+    python scripts/benchmarks/bench_generate.py                      # everything: about an hour and a half on two cores
+    python scripts/benchmarks/bench_generate.py --part steps --pairs 3
+    python scripts/benchmarks/bench_generate.py --part file --prompts 128 --pairs 3
+    python scripts/benchmarks/bench_generate.py --part bits --text prose.txt
 
 The model is made here with random weights (speed does not depend on them), in the geometry of GPT-2. All that is
 compared takes turns, so that a busy machine slows all; a ratio is the median over the turns, with its range. In `steps`

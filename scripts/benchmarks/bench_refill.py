@@ -1,6 +1,6 @@
 """What it could bring to put new rows in the place of finished ones while a file of texts is made.
 
-    python scripts/bench_refill.py
+    python scripts/benchmarks/bench_refill.py
 
 Measures what a step and a prompt cost for batches of 1 to 128 rows (GPT-2's geometry, random weights), then adds up the
 costs of two ways through the same file of prompts, 8 to 200 tokens, whose texts end after 4 to 128 tokens, once in 60:
@@ -23,7 +23,7 @@ import torch
 from random_gpt2 import TOP, WORDS, make
 
 from aigc_text import load
-from aigc_text.engines import Row
+from aigc_text.generation.engine import Row
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 PROMPT, STEPS, LONGEST, SHORTEST, END = 100, 12, 128, 4, 60

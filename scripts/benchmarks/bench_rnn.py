@@ -1,7 +1,7 @@
 """Times generation of recurrent models: a token costs the same after 1,000 tokens as after none.
 
-    python scripts/bench_rnn.py
-    python scripts/bench_rnn.py --cell gru --hidden-size 1024
+    python scripts/benchmarks/bench_rnn.py
+    python scripts/benchmarks/bench_rnn.py --cell gru --hidden-size 1024
 
 Random weights, one text, arg max. Short and long texts take turns; `ratio` is of the medians of CPU seconds a token,
 which other programs of the machine hardly change.

@@ -1,8 +1,8 @@
 """Measures our training loop against transformers' Trainer: the same model, optimizer and precision, step beside step.
 
-    python scripts/bench_train.py                                 # a made-up text of mixed lengths, fp32 and bf16
-    python scripts/bench_train.py --data made-up captions.txt --output bench.json --picture bench.png
-    python scripts/bench_train.py --size 124m --device cuda --precision bf16
+    python scripts/benchmarks/bench_train.py                      # a made-up text of mixed lengths, fp32 and bf16
+    python scripts/benchmarks/bench_train.py --data made-up captions.txt --output bench.json --picture bench.png
+    python scripts/benchmarks/bench_train.py --size 124m --device cuda --precision bf16
 
 Three comparisons, by real tokens a second (padding counts for nothing, and every update sees about as many of them):
 
@@ -41,9 +41,10 @@ from devices import Peaks, name_of, synchronize
 from transformers import DataCollatorForLanguageModeling, GPT2Config, GPT2LMHeadModel, TrainerCallback
 
 import aigc_text
-from aigc_text import TrainingOptions, trainer
-from aigc_text.backends.causal_lm import GPT2
-from aigc_text.tokenizer import train_bpe
+from aigc_text import TrainingOptions
+from aigc_text.data.tokenizer_training import train_bpe
+from aigc_text.models.causal_lm import GPT2
+from aigc_text.training import trainer
 
 SIZES = {  # GPT-2 architectures, and the rows and tokens of a batch
     "tiny": ({"n_layer": 1, "n_embd": 32, "n_head": 2, "n_positions": 64, "vocab_size": 512}, 4, 32),
@@ -286,7 +287,7 @@ def describe(setups: list[Setup]) -> dict[str, Any]:
     versions = [f"Python {platform.python_version()}", f"aigc-text {aigc_text.__version__}"]
     versions += [f"{m.__name__} {m.__version__}" for m in (torch, transformers, accelerate)]
     return {
-        "command": shlex.join(["python", f"scripts/{Path(__file__).name}", *sys.argv[1:]]),
+        "command": shlex.join(["python", f"scripts/benchmarks/{Path(__file__).name}", *sys.argv[1:]]),
         "machine": name_of(given.device) + ("" if cuda else f", threads: {torch.get_num_threads()}"),
         "versions": ", ".join(versions),
         "model": f"{given.size}, {sum(w.numel() for w in setup.model().parameters()):,} parameters",

@@ -1,6 +1,6 @@
 """Trains the `transformer` recipe for tinyshakespeare beside a plain PyTorch loop of nanoGPT's CPU recipe.
 
-    python scripts/bench_transformer.py --data input.txt --output bench.json
+    python scripts/benchmarks/bench_transformer.py --data input.txt --output bench.json
 
 The first nine tenths of the characters are trained on, the last tenth is measured: all of it, in windows of 64. Both
 see as many characters: 2,000 updates of 12 rows of 64. Times are CPU seconds, which other programs of the machine
@@ -32,9 +32,10 @@ import transformers
 import yaml
 from torch import nn
 
-from aigc_text import TrainingOptions, from_scratch, trainer
+from aigc_text import TrainingOptions, from_scratch
+from aigc_text.training import trainer
 
-RECIPE = Path(__file__).parent / "recipes" / "transformer_shakespeare_cpu.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "transformer_shakespeare_cpu.yaml"
 LAYERS, HEADS, WIDTH, CONTEXT, BATCH, STEPS = 4, 4, 128, 64, 12, 2000
 BAR, GOAL, SLOWEST = 1.65, 1.60, 1.5  # nats, nats, times the plain loop's time
 

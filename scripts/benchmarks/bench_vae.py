@@ -1,6 +1,6 @@
 """Measures the training of `vae` beside a plain PyTorch loop of the same VAE, and how its cost grows.
 
-    python scripts/bench_vae.py --data train.txt --output bench.json
+    python scripts/benchmarks/bench_vae.py --data train.txt --output bench.json
 
 The plain loop is what a reader would write: sentences in random order, each batch padded to its longest one, a
 bidirectional `nn.LSTM` over packed rows, fp32, AdamW. Both train the model of `scripts/recipes/vae_coco.yaml` on
@@ -32,10 +32,11 @@ from devices import seconds
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from aigc_text import from_scratch, trainer
-from aigc_text.backends.vae_objective import VAETraining
+from aigc_text import from_scratch
+from aigc_text.models.vae.objective import VAETraining
+from aigc_text.training import trainer
 
-RECIPE = Path(__file__).parent / "recipes" / "vae_coco.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "vae_coco.yaml"
 BATCH, BAR = 64, 1.5
 LENGTHS = (16, 32, 64, 128)
 

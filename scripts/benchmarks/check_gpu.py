@@ -1,7 +1,7 @@
 """Tries every built-in backend that can be trained on a GPU, and prints a table; takes a few minutes.
 
-    python scripts/check_gpu.py
-    python scripts/check_gpu.py --device cpu --tiny      # the same checks without a GPU, in seconds
+    python scripts/benchmarks/check_gpu.py
+    python scripts/benchmarks/check_gpu.py --device cpu --tiny      # the same checks without a GPU, in seconds
 
 Each backend trains a small model from scratch in bf16, is stopped half-way and resumed, and generates. What fails is
 told in a line below the table, and the exit code is then 1.
@@ -30,7 +30,7 @@ import transformers
 from devices import name_of
 
 from aigc_text import TrainingOptions, UserError, from_scratch, load, train
-from aigc_text.registry import built_in
+from aigc_text.backends.registry import built_in
 
 # Fields of the configuration, by backend; a family that is not here is made as its own defaults have it.
 GPT2 = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 512}

@@ -14,11 +14,12 @@ import yaml
 from devices import Peaks
 from gpu_common import Clock, Given, OutOfTime, Skipped, fraction, share, token_flop
 
-from aigc_text import TrainingOptions, checkpoint, from_scratch, train
-from aigc_text.likelihood import total
+from aigc_text import TrainingOptions, from_scratch, train
+from aigc_text.training.validation import total
+from aigc_text.utils import sealed_dir
 
 TARGET, GOAL = 1.4697, 1.44  # nats a character of tinyshakespeare's last tenth
-RECIPE = Path(__file__).parent / "recipes" / "transformer_shakespeare.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "transformer_shakespeare.yaml"
 FINISH = 20.0  # seconds kept for scoring and saving the model
 
 
@@ -98,7 +99,7 @@ def scored(given: Given, record: dict[str, Any], backend: Any, text: str) -> Non
 def save(given: Given, backend: Any, metrics: Path) -> None:
     """The weights in fp16, half the size, and the figures of the run."""
     backend.model.half()
-    checkpoint.save(given.output / "shakespeare", backend.write)
+    sealed_dir.save(given.output / "shakespeare", backend.write)
     (given.output / "shakespeare-metrics.jsonl").write_bytes(metrics.read_bytes())
 
 

@@ -1,7 +1,7 @@
 """Where the time of a step goes when a bundled model generates: the functions that take most of it.
 
-python scripts/profile_generate.py gan
-python scripts/profile_generate.py transformer --texts 64
+python scripts/benchmarks/profile_generate.py gan
+python scripts/benchmarks/profile_generate.py transformer --texts 64
 """
 
 from __future__ import annotations

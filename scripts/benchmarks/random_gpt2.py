@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from aigc_text.engines import Row
+from aigc_text.generation.engine import Row
 
 WORDS, PROMPT, NEW, TOP = 50_257, 16, 64, 50
 

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aigc_text.metrics import TextMetric
+from aigc_text.metrics.base import TextMetric
 from aigc_text.metrics.bleu import Bleu
 from aigc_text.metrics.self_bleu import SelfBleu
-from aigc_text.metrics.words import all_words
+from aigc_text.metrics.tokenization import all_words
 
 ALLOWED = 0.001
 EXACT = 1e-9

@@ -3,11 +3,11 @@
 Of `rnn`, `transformer`, `vae` and `gpt2` it measures bits per byte of held-out texts; of `gan`, with half and twice the
 default, BLEU against held-out captions and Self-BLEU of 1,000 drawn ones.
 
-    python scripts/defaults.py --output runs/defaults
-    python scripts/defaults.py --output runs/defaults --part 1/2 &      # two processes share the work
-    python scripts/defaults.py --output runs/defaults --part 2/2
-    python scripts/defaults.py --output runs/defaults --family gan
-    python scripts/defaults.py --output runs/defaults --table
+    python scripts/research/defaults.py --output runs/defaults
+    python scripts/research/defaults.py --output runs/defaults --part 1/2 &      # two processes share the work
+    python scripts/research/defaults.py --output runs/defaults --part 2/2
+    python scripts/research/defaults.py --output runs/defaults --family gan
+    python scripts/research/defaults.py --output runs/defaults --table
 
 Each run trains the family's default model with its default batches and schedule. A run's result is a file of its own,
 so an interrupted command continues where it stopped. The table says how far the default is from the best learning rate.
@@ -31,11 +31,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 from aigc_text import from_scratch, train
-from aigc_text.checkpoint import whole
+from aigc_text.backends.registry import built_in
+from aigc_text.data.sources import Source, texts
 from aigc_text.metrics.bleu import Bleu
 from aigc_text.metrics.self_bleu import SelfBleu
-from aigc_text.registry import built_in
-from aigc_text.sources import Source, texts
+from aigc_text.utils.sealed_dir import whole
 
 FAMILIES = ("rnn", "transformer", "vae", "gpt2")
 DATA = {"captions": "line", "shakespeare": None, "songci-small": None}  # what a text is where the family does not say

@@ -1,7 +1,7 @@
 """What keeps a text GAN from collapse: generators, losses and stabilisers side by side, short runs from one warm-up.
 
-    python scripts/gan_captions.py --data coco_captions --output runs/captions     # makes the sentences
-    python scripts/gan_ablation.py --data runs/captions --output runs/ablation
+    python scripts/research/gan_captions.py --data coco_captions --output runs/captions     # makes the sentences
+    python scripts/research/gan_ablation.py --data runs/captions --output runs/ablation
 
 {LSTM, relational memory} × {non-saturating, relativistic, hinge} × {none, R1, likelihood term}: each from the warm-up
 of its generator with `recipes/gan_coco_adversarial.yaml` and `BASE`, five minutes at most. A row says whether the run
@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 LOSSES = ("non_saturating", "relativistic", "hinge")
 STABILISERS = {
     "none": {},

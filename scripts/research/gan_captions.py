@@ -1,6 +1,6 @@
 """A GAN against maximum likelihood on COCO captions: quality and diversity at every temperature, three seeds.
 
-    python scripts/gan_captions.py --data coco_captions --output runs/captions
+    python scripts/research/gan_captions.py --data coco_captions --output runs/captions
 
 `--data` has train.txt and test.txt of Texygen. Words are divided as for BLEU. A generator is warmed up by likelihood
 once (`recipes/gan_coco.yaml`); from that checkpoint the adversarial phase runs with each seed
@@ -24,7 +24,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "recipes"
 HELD_OUT = 1000  # last lines of train.txt
 TEMPERATURES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)
 LEVELS = (0.20, 0.23, 0.26)  # of BLEU-5
@@ -66,7 +66,7 @@ def main() -> None:
 
 def prepare(data: Path, folder: Path) -> None:
     """fit.txt, held-out.txt and test.txt: a sentence a line, its words apart."""
-    from aigc_text.metrics.words import all_words
+    from aigc_text.metrics.tokenization import all_words
 
     if (folder / "test.txt").exists():
         return
@@ -147,7 +147,7 @@ SETS = ("test", "held-out")
 
 def nats(backend: Any, texts: Iterable[str]) -> float:
     """Mean negative log-likelihood a token, the end counted, `<unk>` as any other word."""
-    from aigc_text.likelihood import total
+    from aigc_text.training.validation import total
 
     found = total(backend.score(texts, batch_size=64))
     return found.nll / found.tokens

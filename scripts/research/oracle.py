@@ -1,6 +1,6 @@
 """The synthetic oracle task (SeqGAN, Yu et al. 2017, section 4): how near a generator comes to a known distribution.
 
-    python scripts/oracle.py --output runs/oracle
+    python scripts/research/oracle.py --output runs/oracle
 
 A fixed random LSTM of 32 units is the world: 10,000 sequences of 20 words out of 5,000 are drawn from it to learn from,
 and 10,000 more to measure with. As it is known, what a generator writes can be judged: NLL_oracle is the mean negative
@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from aigc_text import trainer
-from aigc_text.backends.gan_config import GANConfig
-from aigc_text.backends.gan_model import GANForCausalLM
-from aigc_text.backends.gan_objective import Adversarial, GANTraining
-from aigc_text.backends.rnn_model import RNNConfig, RNNForCausalLM
-from aigc_text.losses import token_nll
+from aigc_text.models.gan.config import GANConfig
+from aigc_text.models.gan.model import GANForCausalLM
+from aigc_text.models.gan.objective import Adversarial, GANTraining
+from aigc_text.models.rnn.model import RNNConfig, RNNForCausalLM
+from aigc_text.training import trainer
+from aigc_text.training.losses import token_nll
 
 WORDS, LENGTH, SEQUENCES, BATCH = 5000, 20, 10_000, 64
 START = WORDS  # begins every sequence, and is never drawn

@@ -1,6 +1,6 @@
 """A VAE and a GAN of points in the plane, trained by the very objectives and the trainer that sentences are trained by.
 
-    python scripts/toy2d.py --output pictures
+    python scripts/research/toy2d.py --output pictures
 
 writes toy-vae.png (points against their reconstructions and against draws from the prior) and toy-gan.png (real against
 generated points over the discriminator's decision surface: a plain GAN that loses modes, and cures). A few minutes on
@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from aigc_text import trainer
-from aigc_text.backends.gan_losses import squared_gradient
-from aigc_text.backends.gan_objective import Adversarial, GANTraining
-from aigc_text.backends.vae_model import kl_divergence
-from aigc_text.backends.vae_objective import ELBO, VAETraining
+from aigc_text.models.gan.losses import squared_gradient
+from aigc_text.models.gan.objective import Adversarial, GANTraining
+from aigc_text.models.vae.model import kl_divergence
+from aigc_text.models.vae.objective import ELBO, VAETraining
+from aigc_text.training import trainer
 
 MODES, NOISE, SPREAD, LIMIT = 8, 8, 0.05, 1.6
 CENTRES = torch.tensor([[math.cos(a), math.sin(a)] for a in torch.arange(MODES) * 2 * math.pi / MODES])

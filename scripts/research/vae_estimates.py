@@ -1,6 +1,6 @@
 """What a trained VAE is worth on files of sentences: a bound, importance-weighted perplexity, and what z holds.
 
-    python scripts/vae_estimates.py runs/vae test.txt --samples 500
+    python scripts/research/vae_estimates.py runs/vae test.txt --samples 500
 
 One JSON object a file, with the mean BLEU-4 of greedy reconstructions, each against its own sentence.
 """
@@ -25,7 +25,7 @@ def measured(backend: Any, texts: Sequence[str], samples: int) -> dict[str, Any]
     """
     import torch
 
-    from aigc_text.backends import vae_estimates
+    from aigc_text.models.vae import estimates as vae_estimates
 
     started = time.perf_counter()
 

@@ -1,6 +1,6 @@
 """The remedies against posterior collapse side by side, at equal budget: trains, measures, writes a table.
 
-    python scripts/vae_remedies.py --data coco_captions --output runs/vae
+    python scripts/research/vae_remedies.py --data coco_captions --output runs/vae
 
 Every run is `scripts/recipes/vae_coco.yaml` with the options of one remedy. What is done is not done again, so the
 script can be stopped and started. It trains on `train.txt` less its last 1,000 lines, and measures on those and on
@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 from vae_estimates import measured, some
 
-RECIPE = Path(__file__).parent / "recipes" / "vae_coco.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "vae_coco.yaml"
 HELD_OUT = 1000  # last lines of train.txt
 REMEDIES = {
     "none": [],

@@ -1,6 +1,6 @@
 """Packs a finished run as a model that ships with the package: fp16 weights, a card with measured figures, a manifest.
 
-    python scripts/bundle.py runs/shakespeare --name transformer-shakespeare --held-out valid.txt \\
+    python scripts/tools/bundle.py runs/shakespeare --name transformer-shakespeare --held-out valid.txt \\
         --recipe scripts/recipes/transformer_shakespeare_cpu.yaml \\
         --about "Characters of Shakespeare's plays" --data "tinyshakespeare, its first nine tenths; public domain" \\
         --prompt "ROMEO:" --option temperature=0.8 --option max_new_tokens=200
@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aigc_text import checkpoint, load
+from aigc_text import load
 from aigc_text.cli.parameters import key_values
-from aigc_text.likelihood import total
-from aigc_text.sources import Source
+from aigc_text.data.sources import Source
+from aigc_text.training.validation import total
+from aigc_text.utils import sealed_dir
 
-BUNDLED = Path(__file__).parents[1] / "aigc_text" / "bundled"
+BUNDLED = Path(__file__).parents[2] / "aigc_text" / "bundled"
 LIMIT = 3_000_000  # bytes of a folder
 
 CARD = """# {name}
@@ -39,7 +40,7 @@ Every option stands in `{recipe}`. Data: {data}. Weights: Apache-2.0. Seed {seed
 | `{held_out}` | {texts:,} | {tokens:,} | {bytes:,} | {bits:.4f} | {perplexity:.2f} |
 
 Exact likelihood of each text alone, its end counted, measured with the fp16 weights computed in fp32. Made by
-`python scripts/bundle.py`. Generation defaults: {sampling}.
+`python scripts/tools/bundle.py`. Generation defaults: {sampling}.
 {drawn}
 ## Five samples, not picked (seeds 0 to 4)
 
@@ -88,7 +89,7 @@ def pack(backend: Any, folder: Path, sampling: Mapping[str, Any], card: Callable
         backend.model.float()
         (scratch / "README.md").write_text(card(), encoding="utf-8")
 
-    checkpoint.save(folder, write)
+    sealed_dir.save(folder, write)
 
 
 def card(given: argparse.Namespace, backend: Any, sampling: dict[str, Any]) -> str:

@@ -1,17 +1,20 @@
 """Packs a trained VAE for `aigc_text/bundled`: weights in fp16, generation defaults, and a card with measured figures.
 
-python scripts/bundle_vae.py runs/vae-bundled aigc_text/bundled/vae-captions --held-out held-out.txt
+python scripts/tools/bundle_vae.py runs/vae-bundled aigc_text/bundled/vae-captions --held-out held-out.txt
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 from bundle import pack
-from vae_estimates import measured, some
+
+sys.path.append(str(Path(__file__).parents[1] / "research"))
+from vae_estimates import measured, some  # noqa: E402
 
 SAMPLING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 48}
 WALK = ("a large airplane flying through the air.", "a bathroom with a white toilet and sink.")
@@ -80,7 +83,8 @@ are. Weights: Apache-2.0.
 | reconstruction BLEU-4, mean over sentences | {reconstruction_bleu_4:.3f} |
 
 Words of the corpus, the end of each sentence counted as one; docs/vae.md says what the figures are. Measured with the
-fp16 weights, the decoder computing in bf16. Made by `python scripts/bundle_vae.py`. Generation defaults: {sampling}.
+fp16 weights, the decoder computing in bf16. Made by `python scripts/tools/bundle_vae.py`.
+Generation defaults: {sampling}.
 
 ## Eight samples from the prior, not picked (seed 0)
 

@@ -1,9 +1,9 @@
 """Trains the models that ship with the package, from scratch, and makes their folders under aigc_text/bundled.
 
-    python scripts/pretrain.py prose --data DATA --output runs/prose          # about 100 minutes on one core with AMX
-    python scripts/pretrain.py prose --data DATA --output runs/prose --bundle aigc_text/bundled/gpt2-tales
-    python scripts/pretrain.py code --data DATA --humaneval HumanEval.jsonl --output runs/code
-    python scripts/pretrain.py code --data DATA --output runs/code --bundle aigc_text/bundled/gpt2-python
+    python scripts/tools/pretrain.py prose --data DATA --output runs/prose   # about 100 minutes on one core with AMX
+    python scripts/tools/pretrain.py prose --data DATA --output runs/prose --bundle aigc_text/bundled/gpt2-tales
+    python scripts/tools/pretrain.py code --data DATA --humaneval HumanEval.jsonl --output runs/code
+    python scripts/tools/pretrain.py code --data DATA --output runs/code --bundle aigc_text/bundled/gpt2-python
 
 DATA holds `fairytales`, `novels` and `python_code`, a folder each with `train.jsonl` and `valid.jsonl`: one JSON
 object a book or file, its text in `text`. With --bundle the finished run is measured and packed, not trained.
@@ -25,9 +25,9 @@ from pathlib import Path
 from bundle import pack
 
 from aigc_text import TrainingOptions, from_scratch, load, train
-from aigc_text.formats import read_jsonl
-from aigc_text.likelihood import total
-from aigc_text.sources import Source
+from aigc_text.data.readers import read_jsonl
+from aigc_text.data.sources import Source
+from aigc_text.training.validation import total
 
 SHARED_TOKENS = 13  # a function with a run of this many tokens in common with HumanEval is dropped (GPT-3, app. C)
 
@@ -235,7 +235,7 @@ teaching and tests. It knows little and invents freely.
 
     aigc-text generate --backend {backend}
 
-Trained from scratch by the project's own trainer, with the recipe of `scripts/pretrain.py`, on: {data}.
+Trained from scratch by the project's own trainer, with the recipe of `scripts/tools/pretrain.py`, on: {data}.
 Licences of the text: {licence}. Weights: Apache-2.0.
 Tokens seen: {seen} in {steps:,} updates (Muon and AdamW, bf16). Seed 0.
 
@@ -245,7 +245,7 @@ Tokens seen: {seen} in {steps:,} updates (Muon and AdamW, bf16). Seed 0.
 {rows}
 
 Exact likelihood, end of text counted, in windows of {context} tokens that move by half; measured with the fp16 weights
-computed in fp32. Made by `python scripts/pretrain.py … --bundle`. Generation defaults: {sampling}.
+computed in fp32. Made by `python scripts/tools/pretrain.py … --bundle`. Generation defaults: {sampling}.
 
 ## Five samples, not picked (seeds 0 to 4)
 

@@ -1,6 +1,6 @@
-"""Builds the teaching data that ships with the package, in aigc_text/teaching_data.
+"""Builds the teaching data that ships with the package, in aigc_text/data/teaching_data.
 
-    python scripts/teaching_data.py DATA
+    python scripts/tools/teaching_data.py DATA
 
 DATA is a folder with `coco_captions`, `tinyshakespeare`, `fairytales`, `songci` and `python_code`. Each data set
 becomes a `train` and a `test` split, compressed with xz; `catalog.json` lists their licenses, sources, sizes and
@@ -17,7 +17,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "aigc_text" / "teaching_data"
+FOLDER = Path(__file__).resolve().parents[2] / "aigc_text" / "data" / "teaching_data"
 
 TALES = [
     "Grimms’ Fairy Tales",

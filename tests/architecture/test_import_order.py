@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "aigc_text"
 HEAVY = {"torch", "transformers", "accelerate", "datasets", "pyarrow", "evaluate", "matplotlib"}
 MAY_BE_HEAVY = (

@@ -11,7 +11,7 @@ HEAVY = ["torch", "transformers", "datasets", "accelerate", "evaluate", "matplot
 
 SCRIPT = """
 import contextlib, io, json, sys
-import aigc_text, aigc_text.cli, aigc_text.registry
+import aigc_text, aigc_text.cli, aigc_text.backends.registry
 
 def loaded():
     return [name for name in sys.argv[1].split() if name in sys.modules]
@@ -28,7 +28,7 @@ def printed(*words):
     return {"heavy": loaded(), "code": code, "out": out.getvalue()}
 
 found = {"import": {"heavy": loaded()}}
-aigc_text.registry.list_backends()
+aigc_text.backends.registry.list_backends()
 found["list"] = {"heavy": loaded()}
 helps = [[command, "--help"] for command in ("generate", "train", "score")]
 for words in (["--help"], ["backends"], ["backends", "--json"], *helps):

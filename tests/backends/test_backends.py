@@ -6,12 +6,12 @@ import torch
 from transformers import GenerationConfig
 
 from aigc_text import load
-from aigc_text.backend import Backend, Capabilities, sound
-from aigc_text.engines import Engine, Event
+from aigc_text.backends.base import Backend, Capabilities, sound
+from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.errors import BackendError, OptionError
-from aigc_text.results import Completion, Piece
-from aigc_text.testing import ContractError, check_backend
-from aigc_text.transformers_backend import TransformersBackend
+from aigc_text.generation.engine import Engine, Event
+from aigc_text.outputs import Completion, Piece
+from aigc_text.testing.contract import ContractError, check_backend
 
 #: The others differ from these in their model alone, and are tried with -m slow.
 QUICK_CONTRACTS = (("gpt2", "gpt2"), ("gpt2", "llama"), ("code", "qwen2"))
@@ -60,7 +60,7 @@ class MaskedEngine(Engine):
 
     @torch.no_grad()
     def decode(self, rows, config):
-        from aigc_text.sampling import gumbel
+        from aigc_text.generation.sampling import gumbel
 
         texts = [list(row.tokens) for row in rows]
         live = list(range(len(rows)))
@@ -145,7 +145,7 @@ def test_the_contract_catches(broken):
 def test_the_contract_catches_one_name_for_two_options(tmp_path):
     from dataclasses import dataclass
 
-    from aigc_text.options import GenerationOptions, option
+    from aigc_text.options.training import GenerationOptions, option
 
     @dataclass(frozen=True, kw_only=True)
     class Clashing(GenerationOptions):
@@ -202,13 +202,13 @@ def test_a_folder_knows_its_backend(tmp_path):
 
 def test_a_folder_cannot_choose_a_file_of_code_to_run(tmp_path):
     folder, code = tmp_path / "saved", tmp_path / "mine.py"
-    code.write_text("from aigc_text.backends.causal_lm import GPT2\nclass Mine(GPT2): pass\n")
+    code.write_text("from aigc_text.models.causal_lm import GPT2\nclass Mine(GPT2): pass\n")
     load(f"{code}:Mine", str(tiny.save("gpt2", tmp_path / "plain"))).save_pretrained(folder)
     code.write_text("raise SystemExit('was run')")
     with pytest.raises(BackendError, match="names a file of code") as refused:
         load(str(folder))
     assert refused.value.cure == f"If you trust that file: --backend {code}:Mine"
-    code.rename(tmp_path / "moved.py").write_text("from aigc_text.backends.causal_lm import GPT2 as Mine")
+    code.rename(tmp_path / "moved.py").write_text("from aigc_text.models.causal_lm import GPT2 as Mine")
     assert load(f"{tmp_path}/moved.py:Mine", str(folder)).name == f"{tmp_path}/moved.py:Mine"
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from commands import listening
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BASE = """
 from aigc_text import Backend, Completion
 class Plugin(Backend):

@@ -8,12 +8,14 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput, CausalLMOutputWithPast
 
-from aigc_text import TransformersBackend, load, model_checks, registry, train
+from aigc_text import TransformersBackend, load, train
 from aigc_text.api import from_scratch
-from aigc_text.caches import CACHE
+from aigc_text.backends import registry
+from aigc_text.backends.hf import model_checks
+from aigc_text.backends.registry import register_backend
+from aigc_text.data.tokenizer_training import train_char
 from aigc_text.errors import BackendError
-from aigc_text.registry import register_backend
-from aigc_text.tokenizer import train_char
+from aigc_text.hub.transformers_compat import CACHE
 
 TEXTS = ["the cat sat on the mat"] * 20
 

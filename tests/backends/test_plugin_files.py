@@ -9,14 +9,14 @@ import sys
 import pytest
 
 from aigc_text import load
-from aigc_text.registry import get_backend
+from aigc_text.backends.registry import get_backend
 
 COUNTED = """
 import dataclasses, pathlib
 with pathlib.Path(__file__).with_name("executed").open("a") as stream:
     stream.write("once ")
 from aigc_text import Backend, Completion
-from aigc_text.backends.vae import VAE
+from aigc_text.models.vae.backend import VAE
 
 @dataclasses.dataclass
 class Note:

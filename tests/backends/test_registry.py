@@ -6,10 +6,11 @@ import warnings
 
 import pytest
 
-from aigc_text import Backend, TransformersBackend, registry
+from aigc_text import Backend, TransformersBackend
+from aigc_text.backends import registry
+from aigc_text.backends.registry import get_backend, list_backends, register_backend
 from aigc_text.errors import BackendError
-from aigc_text.options import GenerationOptions
-from aigc_text.registry import get_backend, list_backends, register_backend
+from aigc_text.options.training import GenerationOptions
 
 GOOD = """
 from aigc_text import Backend

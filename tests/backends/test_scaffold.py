@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from aigc_text import registry, scaffold
+from aigc_text.backends import registry, scaffold
 from aigc_text.errors import BackendError, OptionError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -276,7 +276,7 @@ def test_the_code_backend_takes_its_own_options(generate):
 
 
 def test_a_name_is_a_backend_even_where_a_folder_is_called_so(run, plain, tmp_path, monkeypatch):
-    from aigc_text import registry
+    from aigc_text.backends import registry
 
     (tmp_path / "plain").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -8,8 +8,9 @@ import pytest
 import tiny
 import torch
 
-from aigc_text import latent_plots, load
-from aigc_text.backends.vae import VAE
+from aigc_text import load
+from aigc_text.models.vae.backend import VAE
+from aigc_text.plots import latents as latent_plots
 
 TEXTS = ["the cat sat on the mat", "a dog, a cat", "the dog sat", "two cats sat on a log", "a king"]
 GROUPS = ["cat", "dog", "dog", "cat", "king"]
@@ -116,7 +117,7 @@ def test_a_file_that_cannot_be_finished_is_not_begun(refused, model, table, tmp_
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aigc_text.checkpoint.flush", full)
+    monkeypatch.setattr("aigc_text.utils.sealed_dir.flush", full)
     before = set(tmp_path.iterdir())
     file = tmp_path / f"l.{kind}"
     says = f"{file} cannot be written: No space left"

@@ -5,7 +5,7 @@ import json
 import pages
 import pytest
 
-from aigc_text import blind
+from aigc_text.html_report import blind
 
 
 @pytest.fixture

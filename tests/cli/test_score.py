@@ -9,8 +9,10 @@ import pytest
 import tiny
 from commands import MARKOV, file
 
-from aigc_text import load, surprise, text_plots
-from aigc_text.results import Score, TokenScore
+from aigc_text import load
+from aigc_text.outputs import Score, TokenScore
+from aigc_text.plots import surprisal as pictures
+from aigc_text.scoring import surprisal
 
 TEXTS = ["the cat sat on the mat", "从前有一个国王 🙂", "<b>&amp; $x$ \x1b[31m"]
 
@@ -168,16 +170,16 @@ def text_plots_missing(texts):
 
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        text_plots._fonts("".join(texts).replace("\x1b", "␛"))
+        pictures._fonts("".join(texts).replace("\x1b", "␛"))
     return told
 
 
 def test_a_long_text_is_drawn_in_part_and_says_so(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(text_plots, "LINES", 3)
-    monkeypatch.setattr(text_plots, "save", lambda figure, picture: drawn.append(figure))
-    block = surprise.Block("a", [surprise.Piece("word ", 3.0)] * 200)
-    text_plots.draw([block], "caption", tmp_path / "a.png")
+    monkeypatch.setattr(surprisal, "LINES", 3)
+    monkeypatch.setattr(surprisal, "save", lambda figure, picture: drawn.append(figure))
+    block = surprisal.Block("a", [surprisal.Piece("word ", 3.0)] * 200)
+    pictures.draw([block], "caption", tmp_path / "a.png")
     words = [t.get_text() for t in drawn[0].axes[0].texts]
     assert "caption  (the first 3 of 12 lines)" in words
     assert len(drawn[0].axes[0].patches) == 2 * 19  # a heading and two lines of nineteen words
@@ -193,8 +195,8 @@ def scored(text, *tokens):
 
 
 def test_pieces_are_the_text_and_add_up_the_tokens_of_a_character():
-    found = list(surprise.pieces(scored("a  前b ", (0, 1, 1.0), (3, 3, 2.0), (3, 4, 0.5), (4, 5, 4.0), (6, 6, 3.0))))
-    assert [p.text for p in found] == ["a", "  ", "前", "b", " ", surprise.END]
+    found = list(surprisal.pieces(scored("a  前b ", (0, 1, 1.0), (3, 3, 2.0), (3, 4, 0.5), (4, 5, 4.0), (6, 6, 3.0))))
+    assert [p.text for p in found] == ["a", "  ", "前", "b", " ", surprisal.END]
     assert [p.bits for p in found] == [
         pytest.approx(1),
         None,
@@ -203,14 +205,14 @@ def test_pieces_are_the_text_and_add_up_the_tokens_of_a_character():
         None,
         pytest.approx(3),
     ]
-    assert [p.text for p in surprise.pieces(scored("ab", (0, 2, 1.0)))] == ["ab"]  # no end token, no end
-    assert list(surprise.pieces(scored(""))) == []
+    assert [p.text for p in surprisal.pieces(scored("ab", (0, 2, 1.0)))] == ["ab"]  # no end token, no end
+    assert list(surprisal.pieces(scored(""))) == []
 
 
 def test_lines_break_at_line_feeds_before_words_and_in_what_is_too_long():
     def broken(columns, *texts):
-        found = list(surprise.lines([surprise.Piece(t, 1.0) for t in texts], columns))
-        assert all(sum(surprise.width(p.text) for p in line) <= columns for line in found)
+        found = list(surprisal.lines([surprisal.Piece(t, 1.0) for t in texts], columns))
+        assert all(sum(surprisal.width(p.text) for p in line) <= columns for line in found)
         return ["".join(p.text for p in line) for line in found]
 
     assert broken(9, "the", " ca", "t", " sat") == ["the cat", " sat"]
@@ -223,7 +225,7 @@ def test_lines_break_at_line_feeds_before_words_and_in_what_is_too_long():
 
 
 def test_colours_grow_darker_and_stay_within_the_scale():
-    light = [sum(surprise.colour(b)) for b in range(-1, 15)]
+    light = [sum(surprisal.colour(b)) for b in range(-1, 15)]
     assert light[0] == light[1] and light[-1] == light[-2] == light[-3]
     assert all(a > b for a, b in zip(light[1:13], light[2:14], strict=True))
-    assert not surprise.is_dark(surprise.colour(0)) and surprise.is_dark(surprise.colour(12))
+    assert not surprisal.is_dark(surprisal.colour(0)) and surprisal.is_dark(surprisal.colour(12))

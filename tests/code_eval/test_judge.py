@@ -3,9 +3,9 @@
 import textwrap
 
 import pytest
-from test_sandbox import SMALL, case
 
-from aigc_text.sandbox import Case, Limits, run
+from aigc_text.code_eval.sandbox.runner import Case, Limits, run
+from tests.code_eval.test_sandbox import SMALL, case
 
 # The verdict cannot be forged
 

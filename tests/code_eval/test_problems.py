@@ -6,12 +6,12 @@ from itertools import combinations
 
 import pytest
 
-from aigc_text import code_evaluation
-from aigc_text.characters import FUNCTION_END
+from aigc_text.code_eval import evaluation as code_evaluation
+from aigc_text.code_eval.pass_at_k import PassAtK, Syntax, estimate
+from aigc_text.code_eval.problems import read_problems
+from aigc_text.code_eval.sandbox.runner import run
 from aigc_text.errors import DataError, MetricError, OptionError
-from aigc_text.metrics.pass_at_k import PassAtK, Syntax, estimate
-from aigc_text.problems import read_problems
-from aigc_text.sandbox import run
+from aigc_text.generation.detokenizer import FUNCTION_END
 
 ADD = {
     "task_id": "T/0",

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from aigc_text.sandbox import Case, Limits, run
+from aigc_text.code_eval.sandbox.runner import Case, Limits, run
 
 SMALL = Limits(seconds=2, memory=256, disk=4, printed=64)
 

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from test_sandbox import LIMITS, SMALL, WRITE, case
 
-from aigc_text import sandbox
+from aigc_text.code_eval.sandbox import runner as sandbox
+from aigc_text.code_eval.sandbox.runner import Limits, check_support, run, run_all
 from aigc_text.errors import OptionError
-from aigc_text.sandbox import Limits, check_support, run, run_all
+from tests.code_eval.test_sandbox import LIMITS, SMALL, WRITE, case
 
 
 def test_limits_cannot_be_raised():
@@ -22,7 +22,7 @@ def test_limits_cannot_be_raised():
 LOWER = """
 import resource, sys
 from aigc_text.errors import OptionError
-from aigc_text.sandbox import Case, check_support, run
+from aigc_text.code_eval.sandbox.runner import Case, check_support, run
 resource.setrlimit(getattr(resource, sys.argv[1]), (int(sys.argv[2]), int(sys.argv[2])))
 try:
     check_support()
@@ -228,7 +228,7 @@ def test_nothing_is_left_behind():
 
 def test_nothing_outlives_the_watcher(tmp_path):
     script = (
-        "import sys\nfrom aigc_text.sandbox import Case, Limits, run\n"
+        "import sys\nfrom aigc_text.code_eval.sandbox.runner import Case, Limits, run\n"
         "run(Case('import os, time\\ntime.sleep(1000)', ''), Limits(seconds=100))"
     )
     watcher = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(tmp_path)})
@@ -261,7 +261,7 @@ _call(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
 install(libc, [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (6, 0, 0, 0x50000 | errno.ENOSYS), (6, 0, 0, 0x7fff0000)])
 sys.path.pop(0)
 from aigc_text.errors import OptionError
-from aigc_text.sandbox import Case, check_support, run
+from aigc_text.code_eval.sandbox.runner import Case, check_support, run
 try:
     check_support()
 except OptionError as error:

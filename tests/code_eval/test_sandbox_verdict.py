@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from aigc_text.sandbox import START, Case, Limits, _Trial, run
+from aigc_text.code_eval.sandbox.runner import START, Case, Limits, _Trial, run
 
 APART = "import os\n"  # what a program that shares an interpreter with its tests may not import
 POINT = """

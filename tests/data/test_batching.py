@@ -9,11 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigc_text import batches as module
-from aigc_text import hardware, processes
-from aigc_text.batches import ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches, collate
-from aigc_text.encoding import Row
+from aigc_text import distributed
+from aigc_text.data import batching as module
+from aigc_text.data.batching import ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches, collate
+from aigc_text.data.encoding import Row
 from aigc_text.errors import DataError
+from aigc_text.training import hardware
 
 
 def _rows(batches, count):
@@ -244,7 +245,7 @@ class Pair(NamedTuple):
 def test_a_batch_of_any_shape_is_cut_and_moved():
     words = torch.arange(6).view(3, 2)
     batch = {"pair": Pair(words, [np.arange(3), "as it is"]), "scale": torch.tensor(2.0)}
-    first, second = processes.parts(batch, 2)
+    first, second = distributed.parts(batch, 2)
     assert isinstance(first["pair"], Pair) and first["pair"].left.tolist() == [[0, 1]]
     assert second["pair"].right[0].tolist() == [1, 2] and second["pair"].right[1] == "as it is"
     assert second["scale"] == 2

@@ -6,10 +6,10 @@ import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aigc_text.backends.causal_lm import GPT2
-from aigc_text.encoding import Encoder, chunks, encode, spread, tokenised
-from aigc_text.sources import Pair
-from aigc_text.tokenizer import train
+from aigc_text.data.encoding import Encoder, chunks, encode, spread, tokenised
+from aigc_text.data.sources import Pair
+from aigc_text.data.tokenizer_training import train
+from aigc_text.models.causal_lm import GPT2
 
 TEXTS = ["the cat sat on the mat", "从前有一个国王，他有一个女儿。 🙂 naïve", "a b\n\n  c d\n"]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from aigc_text.data.readers import lines, read_records
 from aigc_text.errors import DataError
-from aigc_text.formats import lines, read_records
 
 TEXT = "one café\ntwo\n"
 DEVICE = "/dev/zero"
@@ -112,7 +112,7 @@ def test_an_empty_device_and_a_pipe_are_read(tmp_path):
 
 
 def test_a_pipe_without_line_feeds_is_refused_before_memory_ends(monkeypatch):
-    monkeypatch.setattr("aigc_text.formats.LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr("aigc_text.data.readers.LONGEST_LINE", 1 << 20)
     endless = subprocess.Popen(["cat", DEVICE], stdout=subprocess.PIPE)
     try:
         with pytest.raises(DataError, match="is longer than 1 MiB"):

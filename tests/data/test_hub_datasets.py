@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict
 
-from aigc_text import hub, hub_datasets
+from aigc_text.data import hub_datasets
+from aigc_text.data.sources import Pair, Source
 from aigc_text.errors import DataError
-from aigc_text.sources import Pair, Source
+from aigc_text.hub import locate
 
 RECORDS = {"text": ["a", "", "c"], "ask": ["q", "r", "s"], "n": [1, 2, 3]}
 
@@ -30,7 +31,7 @@ def _refusal(what, **how):
 def offline(monkeypatch, tmp_path):
     """No network, an empty cache, and an empty folder to work in."""
     monkeypatch.setattr(socket.socket, "connect", lambda *a: pytest.fail("a connection was tried"))
-    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    monkeypatch.setattr(locate, "is_reachable", lambda: False)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "work").mkdir()
@@ -47,7 +48,7 @@ def online(monkeypatch):
                 raise made
             return made[name, config]
 
-        monkeypatch.setattr(hub, "is_reachable", lambda: True)
+        monkeypatch.setattr(locate, "is_reachable", lambda: True)
         monkeypatch.setattr(datasets, "load_dataset", load)
 
     return serve
@@ -200,7 +201,7 @@ def test_a_configuration_is_chosen(online):
 
 def test_the_cache_is_where_the_library_has_it(monkeypatch):
     monkeypatch.undo()
-    assert hub.datasets_cache() == Path(datasets.config.HF_DATASETS_CACHE).expanduser()
+    assert locate.datasets_cache() == Path(datasets.config.HF_DATASETS_CACHE).expanduser()
 
 
 # Neither
@@ -225,7 +226,7 @@ def test_a_dead_network_costs_seconds(monkeypatch):
 
     monkeypatch.undo()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "WAIT", 0.3)
+    monkeypatch.setattr(locate, "WAIT", 0.3)
     monkeypatch.setattr(socket, "create_connection", hang)
     begun = time.monotonic()
     with pytest.raises(DataError, match="the hub cannot be reached"):

@@ -9,14 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aigc_text import trainer
-from aigc_text.backends.causal_lm import GPT2
-from aigc_text.batches import LengthGroupedBatches, PackedBatches, StreamedBatches
-from aigc_text.data import FillInTheMiddle, SpanMasking, WordDropout, augmented, parse_augment
-from aigc_text.encoding import encode
+from aigc_text.data.batching import LengthGroupedBatches, PackedBatches, StreamedBatches
+from aigc_text.data.encoding import encode
+from aigc_text.data.pipeline import FillInTheMiddle, SpanMasking, WordDropout, augmented, parse_augment
+from aigc_text.data.sources import Pair
+from aigc_text.data.tokenizer_training import INFILLING, train, unknown_token
 from aigc_text.errors import DataError, OptionError
-from aigc_text.sources import Pair
-from aigc_text.tokenizer import INFILLING, train, unknown_token
+from aigc_text.models.causal_lm import GPT2
+from aigc_text.training import trainer
 
 TEXTS = ["the cat sat on the mat", "from here to there\nand back", "a b c d e f g h", "一 二 三 四 五"] * 6
 

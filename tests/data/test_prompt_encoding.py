@@ -8,15 +8,16 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from aigc_text import boundaries, trainer
-from aigc_text.backends.causal_lm import GPT2, Code
-from aigc_text.characters import Detokenizer
-from aigc_text.data import FillInTheMiddle
-from aigc_text.decoding import Decoding, _Text
-from aigc_text.encoding import encode
-from aigc_text.engines import Event
-from aigc_text.sources import Pair
-from aigc_text.tokenizer import INFILLING, train
+from aigc_text.data import prompt_encoding
+from aigc_text.data.encoding import encode
+from aigc_text.data.pipeline import FillInTheMiddle
+from aigc_text.data.sources import Pair
+from aigc_text.data.tokenizer_training import INFILLING, train
+from aigc_text.generation.decoding import Decoding, _Text
+from aigc_text.generation.detokenizer import Detokenizer
+from aigc_text.generation.engine import Event
+from aigc_text.models.causal_lm import GPT2, Code
+from aigc_text.training import trainer
 
 CODE_LLAMA = INFILLING[3]
 #: Those that lose nothing of a text, and those that lose kinds of white space.
@@ -145,7 +146,7 @@ def test_what_follows_a_gap_has_no_space_put_before_it(prepend, prompt, suffix):
     ids = ours.prompt_tokens(prompt, ours.resolve(None, {"suffix": suffix}))
     first, after, middle = (ids.index(tokens.convert_tokens_to_ids(t)) for t in CODE_LLAMA)
     assert (first, middle) == (1, len(ids) - 1) and ids[0] == tokens.bos_token_id
-    assert ids[2:after] == boundaries.plain_ids(tokens, prompt)
+    assert ids[2:after] == prompt_encoding.plain_ids(tokens, prompt)
     pieces = "".join(tokens.convert_ids_to_tokens(ids[after + 1 : middle])).replace("▁", " ")
     assert pieces.replace("<0x78>", "x") == suffix
 
@@ -202,7 +203,7 @@ def test_one_rule_says_what_begins_and_ends_a_text(edged):
     ours, has_bos = edged
     tokens = ours.tokenizer
     bos, eos = tokens.bos_token_id, tokens.eos_token_id
-    plain = [boundaries.plain_ids(tokens, t) for t in ("the cat", "sat on")]
+    plain = [prompt_encoding.plain_ids(tokens, t) for t in ("the cat", "sat on")]
     # generation, and the prompts of pairs
     assert ours.prompt_tokens("the cat", ours.Options()) == [*[bos] * has_bos, *plain[0]]
     assert ours.prompt_tokens("", ours.Options()) == [bos]
@@ -238,14 +239,14 @@ def test_what_is_cut_on_the_left_keeps_what_the_template_puts_there(edged):
     rows = list(encoder.rows([long]))
     assert len(rows) > 2 and all((r.ids[0] == bos) is (has_bos or n == 0) for n, r in enumerate(rows))
     learned = [i for r in rows for i in list(r.ids)[r.masked :]]
-    assert learned == [*boundaries.plain_ids(ours.tokenizer, long), ours.tokenizer.eos_token_id]
+    assert learned == [*prompt_encoding.plain_ids(ours.tokenizer, long), ours.tokenizer.eos_token_id]
     assert all(len(r.ids) <= 16 for r in rows)
 
 
 def test_every_window_of_a_long_text_begins_as_the_template_says(edged):
     ours, has_bos = edged
     text = "the cat sat on the mat " * 40
-    ids = [ours.tokenizer.bos_token_id, *boundaries.plain_ids(ours.tokenizer, text), ours.tokenizer.eos_token_id]
+    ids = [ours.tokenizer.bos_token_id, *prompt_encoding.plain_ids(ours.tokenizer, text), ours.tokenizer.eos_token_id]
     expected, done, size = [], 1, 16
     for end in [size, *range(size + size // 2, len(ids), size // 2), len(ids)]:
         window = ids[max(0, end - size) : end]
@@ -263,6 +264,6 @@ def test_a_token_that_ends_one_text_and_begins_the_next_stands_there_once():
     ours = backend("bytes")
     end = ours.tokenizer.eos_token_id
     encoder = ours.encoder(ours.Training(block_size=8))
-    ids = boundaries.plain_ids(ours.tokenizer, "the cat")
+    ids = prompt_encoding.plain_ids(ours.tokenizer, "the cat")
     assert encoder.begin == [end]
     assert encode(ours.tokenizer, ["the cat"] * 2, end, encoder.begin).tolist() == [*ids, end] * 2

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aigc_text import formats
+from aigc_text.data import readers
+from aigc_text.data.readers import read_jsonl
+from aigc_text.data.sources import Pair, Source, texts
 from aigc_text.errors import DataError, OptionError, UserError
-from aigc_text.formats import read_jsonl
-from aigc_text.options import TrainingOptions
-from aigc_text.sources import Pair, Source, texts
+from aigc_text.options.training import TrainingOptions
 
 COLUMNS = {"prompt_column": "ask", "completion_column": "answer"}
 TABULAR = ["t.jsonl", "t.json", "t.csv", "t.tsv", "t.parquet"]
@@ -92,12 +92,12 @@ def test_nothing_but_line_ends_breaks_lines(tmp_path, end):
 @ENDS
 @pytest.mark.parametrize("buffer", [1, 2, 3, 1 << 16])
 def test_lines_are_the_same_however_a_file_is_read(tmp_path, monkeypatch, end, buffer):
-    monkeypatch.setattr(formats, "BUFFER", buffer)
+    monkeypatch.setattr(readers, "BUFFER", buffer)
     whole = f"one{end}{end}从前{end}last"
     path = put(tmp_path, "t.txt", whole)
-    found = list(formats.lines(path))
+    found = list(readers.lines(path))
     assert found == [(1, f"one{end}"), (2, end), (3, f"从前{end}"), (4, "last")]
-    assert [line for _, line in found] == list(formats.text_lines(whole))
+    assert [line for _, line in found] == list(readers.text_lines(whole))
 
 
 @ENDS
@@ -128,7 +128,7 @@ def test_a_byte_order_mark_is_dropped_at_the_start_alone(tmp_path):
 def test_paragraphs_are_what_splitting_the_whole_text_gives(tmp_path_factory, whole):
     path = put(tmp_path_factory.getbasetemp(), "p.txt", whole)
     pieces = whole.replace("\r\n", "\n").replace("\r", "\n").split("\n\n")
-    assert list(formats.read_plain(path, "paragraph")) == pieces
+    assert list(readers.read_plain(path, "paragraph")) == pieces
 
 
 def test_paragraphs_and_lines_are_read_as_they_are_asked_for(tmp_path):
@@ -321,7 +321,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, values, suffi
         if quoted:  # with line feeds alone the module would not quote a carriage return by itself
             writer = csv.writer(stream, writer.dialect, quoting=csv.QUOTE_ALL, lineterminator="\n")
         writer.writerows([["id", "text"], *enumerate(values)])
-    assert [record["text"] for _, record in formats.read_records(path, ["text"])] == values
+    assert [record["text"] for _, record in readers.read_records(path, ["text"])] == values
 
 
 # Parquet

@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from test_formats import put, refusal
 
+from aigc_text.data.sources import Source, refuse_unused, split
 from aigc_text.errors import OptionError
-from aigc_text.sources import Source, refuse_unused, split
+from tests.data.test_readers import put, refusal
 
 
 @pytest.fixture
@@ -204,8 +204,8 @@ def test_how_to_read_what_is_not_there_is_refused(tree, names, asked, says):
 
 
 def test_training_from_python_refuses_it_too(tree, tmp_path):
-    from aigc_text.options import TrainingOptions
-    from aigc_text.run import read_data
+    from aigc_text.options.training import TrainingOptions
+    from aigc_text.runs.training_run import read_data
 
     with pytest.raises(OptionError, match="--text-column body: data/b.txt is plain text"):
         read_data(["data/b.txt"], None, TrainingOptions(text_column="body"))

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 
-from aigc_text import teaching
+from aigc_text.data import teaching
+from aigc_text.data.sources import Pair, Source
 from aigc_text.errors import DataError
-from aigc_text.sources import Pair, Source
 
 NAMES = ["captions", "shakespeare", "fairytales-small", "songci-small", "qa-small", "python-small"]
 MOST_BYTES = 3_000_000

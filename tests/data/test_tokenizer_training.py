@@ -10,9 +10,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aigc_text.api import from_scratch
-from aigc_text.characters import Detokenizer
+from aigc_text.data.tokenizer_training import (
+    END,
+    INFILLING,
+    KINDS,
+    UNKNOWN,
+    infilling_tokens,
+    train,
+    train_bpe,
+    unknown_token,
+)
 from aigc_text.errors import ModelError, OptionError
-from aigc_text.tokenizer import END, INFILLING, KINDS, UNKNOWN, infilling_tokens, train, train_bpe, unknown_token
+from aigc_text.generation.detokenizer import Detokenizer
 
 TEXTS = ["the cat sat on the mat", "the dog saw the cat", "从前有一座山,山里有座庙", "def f(x):\n    return x\n"]
 
@@ -163,7 +172,10 @@ def test_every_kind_survives_saving(kind, tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_process_trains_the_same_file(kind, tmp_path):
-    code = "import sys; from aigc_text.tokenizer import train; train(sys.argv[1], sys.argv[2:]).save_pretrained(%r)"
+    code = (
+        "import sys; from aigc_text.data.tokenizer_training import train; "
+        "train(sys.argv[1], sys.argv[2:]).save_pretrained(%r)"
+    )
     texts = [*TEXTS, "一 二 三 四 五 ab ba ab ba"]
     running = [
         subprocess.Popen([sys.executable, "-c", code % str(tmp_path / n), kind, *texts], env={**os.environ, **hashing})

@@ -17,11 +17,12 @@ from typing import NamedTuple
 import click
 import pytest
 
-from aigc_text import cli, registry
+from aigc_text import cli
+from aigc_text.backends import registry
 from aigc_text.cli import parameters
-from aigc_text.testing import check_backend
+from aigc_text.testing.contract import check_backend
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/*.md")])
 GUIDE = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -7,14 +7,15 @@ import pytest
 import tiny
 
 import aigc_text
-from aigc_text import Backend, Capabilities, Completion, EvaluationOptions, evaluate, figures, load
+from aigc_text import Backend, Capabilities, Completion, EvaluationOptions, evaluate, load
+from aigc_text.data.sources import Pair
 from aigc_text.errors import DataError, MetricError, ModelError, OptionError
-from aigc_text.evaluation import Evaluation
-from aigc_text.evaluation_options import sweep_of
-from aigc_text.figures import Texts, Yardstick
-from aigc_text.results import Score
-from aigc_text.sources import Pair
-from aigc_text.systems import System
+from aigc_text.evaluation import metric_groups
+from aigc_text.evaluation.candidates import System
+from aigc_text.evaluation.evaluation_run import Evaluation
+from aigc_text.evaluation.metric_groups import Texts, Yardstick
+from aigc_text.evaluation.options import sweep_of
+from aigc_text.outputs import Score
 
 DATA = [
     "a man rides a horse on the beach.",
@@ -239,7 +240,7 @@ def test_without_its_package_corpus_bleu_is_missing_and_refused_if_asked_for(cac
     with pytest.raises(MetricError, match="sacrebleu"):
         evaluate({"fixed": Fixed()}, path, metrics=("sacrebleu",), **columns)
     assert Fixed.made == 0
-    found = figures.measure(Yardstick(["a dog"], completions=["a dog"]), Texts(["a dog"]), ["sacrebleu"])
+    found = metric_groups.measure(Yardstick(["a dog"], completions=["a dog"]), Texts(["a dog"]), ["sacrebleu"])
     assert 'pip install "aigc-text[metrics]"' in found[1]["sacrebleu"]
 
 
@@ -374,8 +375,8 @@ def test_a_sweep_of_nonsense_is_refused(text):
 
 
 def test_every_column_of_a_group_is_known_to_the_report():
-    from aigc_text.figures import GROUPS
-    from aigc_text.report import COLUMNS
+    from aigc_text.evaluation.metric_groups import GROUPS
+    from aigc_text.evaluation.results import COLUMNS
 
     assert {c for group in GROUPS.values() for c in group.columns} == set(COLUMNS)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from aigc_text.frontier import compare, curves, findings
-from aigc_text.report import Row
+from aigc_text.evaluation.frontier import compare, curves, findings
+from aigc_text.evaluation.results import Row
 
 QUALITY, DIVERSITY = "bleu-5", "self-bleu-5"
 

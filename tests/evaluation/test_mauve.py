@@ -7,11 +7,11 @@ import pytest
 import tiny
 import torch
 
-from aigc_text.backends.causal_lm import GPT2
+from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.errors import MetricError
-from aigc_text.metrics import mauve
-from aigc_text.metrics.mauve import Mauve, compare, features, kmeans, of_counts
-from aigc_text.transformers_backend import TransformersBackend
+from aigc_text.evaluation.model_metrics import mauve
+from aigc_text.evaluation.model_metrics.mauve import Mauve, compare, features, kmeans, of_counts
+from aigc_text.models.causal_lm import GPT2
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 
-from aigc_text.report import Report, Row
+from aigc_text.evaluation.results import Report, Row
 
 PROTOCOL = {
     "data": "test.txt",

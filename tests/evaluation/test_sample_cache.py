@@ -1,17 +1,17 @@
 """Samples are made once, go on after a kill, and belong to exactly one model, option set and seed."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from aigc_text import Backend, Completion, load
 from aigc_text.errors import OptionError
-from aigc_text.sample_cache import SampleCache
+from aigc_text.evaluation.sample_cache import SampleCache
 
 
 class Counting(Backend):
@@ -140,8 +140,8 @@ def test_a_damaged_file_is_told_with_its_cure(tmp_path, line):
 
 KILLED = """
 import sys, time
-sys.path.insert(0, {tests!r})
-from test_sample_cache import Counting, cache
+sys.path.insert(0, {root!r})
+from tests.evaluation.test_sample_cache import Counting, cache
 class Slow(Counting):
     def generate(self, prompts, options=None, **overrides):
         for completion in super().generate(prompts, options):
@@ -153,7 +153,7 @@ list(cache(Path({folder!r}), Slow(), 2000, seed=1).samples(Slow(), 1))
 
 
 def test_a_killed_process_loses_nothing(tmp_path):
-    code = KILLED.format(tests=os.path.dirname(__file__), folder=str(tmp_path))
+    code = KILLED.format(root=str(Path(__file__).parents[2]), folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", code])
     limit = time.monotonic() + 60
     while not any(p.stat().st_size > 2000 for p in tmp_path.glob("*/samples.jsonl")):

@@ -4,11 +4,11 @@ import pytest
 import tiny
 import torch
 
-from aigc_text import trainer
-from aigc_text.backends.causal_lm import GPT2, Code
+from aigc_text.data.sources import Pair
+from aigc_text.data.tokenizer_training import INFILLING
 from aigc_text.errors import ModelError, OptionError
-from aigc_text.sources import Pair
-from aigc_text.tokenizer import INFILLING
+from aigc_text.models.causal_lm import GPT2, Code
+from aigc_text.training import trainer
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"

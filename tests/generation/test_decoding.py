@@ -12,11 +12,11 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from aigc_text import load
-from aigc_text.backends.causal_lm import GPT2
-from aigc_text.characters import Detokenizer, StopMatcher, stops
-from aigc_text.decoding import Budget, in_order
 from aigc_text.errors import OptionError
-from aigc_text.results import Completion, Piece
+from aigc_text.generation.decoding import Budget, in_order
+from aigc_text.generation.detokenizer import Detokenizer, StopMatcher, stops
+from aigc_text.models.causal_lm import GPT2
+from aigc_text.outputs import Completion, Piece
 
 TOKENS = tiny.tokenizer()
 
@@ -119,8 +119,8 @@ MARKED = ("<|im_start|>", "<|im_end|>")
 @pytest.fixture(scope="module")
 def chatty():
     """A model that ends each answer with a special token which ends no text."""
-    from aigc_text import trainer
-    from aigc_text.sources import Pair
+    from aigc_text.data.sources import Pair
+    from aigc_text.training import trainer
 
     tokens = tiny.tokenizer(MARKED)
     made = GPT2(tiny.model("gpt2", tokens), tokens)
@@ -360,8 +360,8 @@ def test_white_space_that_is_no_token_is_not_held_back(options):
 def test_a_tokenizers_seam_does_not_show():
     """A model that learnt one text by heart goes on from every cut of it, also after white space."""
     from aigc_text.api import from_scratch
-    from aigc_text.options import TrainingOptions
-    from aigc_text.trainer import train
+    from aigc_text.options.training import TrainingOptions
+    from aigc_text.training.trainer import train
 
     text = "def f(x):\n    return x\n\ndef g(y):\n    return y\n\n" * 3
     made = from_scratch("code", [text], vocab_size=290, n_layer=1, n_embd=32, n_head=2, n_positions=64)

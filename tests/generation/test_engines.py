@@ -9,10 +9,11 @@ import sys
 import pytest
 import tiny
 
-from aigc_text import conversion, load
-from aigc_text.backends.rnn import RNN
+from aigc_text import load
 from aigc_text.errors import BackendError, ModelError, OptionError
-from aigc_text.testing import check_backend
+from aigc_text.hub import ctranslate2
+from aigc_text.models.rnn.backend import RNN
+from aigc_text.testing.contract import check_backend
 
 PROMPTS = ["the cat sat on", "once", "", "and the dog saw the king who had a daughter", "a", "从前", "the "]
 KNOWN = ("gpt2", "codegen", "gpt_bigcode", "qwen2", "llama")  # of CTranslate2's architectures
@@ -251,7 +252,7 @@ def test_a_full_disk_leaves_nothing_behind(folders, monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(conversion, "_write", full)
+    monkeypatch.setattr(ctranslate2, "_write", full)
     with pytest.raises(ModelError, match="No space left"):
         load("gpt2", str(folders["gpt2"]), engine="ctranslate2")
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []

@@ -5,11 +5,11 @@ import tiny
 import torch
 
 from aigc_text import load
-from aigc_text.backends.rnn import RNN
-from aigc_text.engines import Engine
-from aigc_text.engines.packed import packed
-from aigc_text.engines.steps import Direct, Prepared, RoomyLayer, steps_of
 from aigc_text.errors import GenerationError
+from aigc_text.generation.engine import Engine
+from aigc_text.generation.engines.kv_cache import Direct, Prepared, RoomyLayer, steps_of
+from aigc_text.generation.engines.packed_linear import packed
+from aigc_text.models.rnn.backend import RNN
 
 PROMPTS = ["the cat sat on", "once", "", "and the dog saw the king who had a daughter", "a", "从前", "the "]
 
@@ -30,7 +30,7 @@ def test_known_models_are_stepped_directly(folders):
 
 
 def _steps_seen(backend):
-    from aigc_text.engines import torch as engine
+    from aigc_text.generation.engines import torch_engine as engine
 
     seen = set()
     with pytest.MonkeyPatch.context() as patch:
@@ -47,7 +47,7 @@ def _steps_seen(backend):
 
 @pytest.mark.parametrize("kind", tiny.CAUSAL)
 def test_both_ways_to_step_give_the_same_text(kind, folders, monkeypatch):
-    from aigc_text.engines import torch as engine
+    from aigc_text.generation.engines import torch_engine as engine
 
     backend = load("gpt2", str(folders[kind]))
     direct = texts(backend, seed=4, do_sample=True), texts(backend, do_sample=False)

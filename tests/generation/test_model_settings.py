@@ -7,10 +7,11 @@ import tiny
 import torch
 from transformers import GenerationConfig
 
-from aigc_text import generation_settings, load
-from aigc_text.engines.ctranslate2 import LACKS
+from aigc_text import load
 from aigc_text.errors import ModelError, OptionError
-from aigc_text.options import GenerationOptions
+from aigc_text.generation import model_settings
+from aigc_text.generation.engines.ctranslate2_engine import LACKS
+from aigc_text.options.training import GenerationOptions
 
 PROMPTS = ["the cat", "once upon a time there was", "a", "the dog sat on the"]
 #: What each setting is tried with; those that name tokens name frequent ones.
@@ -72,23 +73,23 @@ def texts(backend, prompts=PROMPTS, **options):
 
 def test_every_setting_of_transformers_is_in_one_table():
     tables = [
-        generation_settings.OPTIONS,
-        generation_settings.HONOURED,
-        generation_settings.WITHOUT_EFFECT,
-        tuple(generation_settings.NOT_HONOURED),
+        model_settings.OPTIONS,
+        model_settings.HONOURED,
+        model_settings.WITHOUT_EFFECT,
+        tuple(model_settings.NOT_HONOURED),
     ]
     listed = [name for table in tables for name in table]
     assert len(set(listed)) == len(listed)
     assert set(GenerationConfig().to_dict()) - set(listed) == set()
-    assert set(generation_settings.OPTIONS) <= set(GenerationOptions.fields())
-    assert set(generation_settings.LOOKING_BACK) <= {*generation_settings.OPTIONS, *generation_settings.HONOURED}
-    assert set(REPORTED) == set(generation_settings.NOT_HONOURED)
+    assert set(model_settings.OPTIONS) <= set(GenerationOptions.fields())
+    assert set(model_settings.LOOKING_BACK) <= {*model_settings.OPTIONS, *model_settings.HONOURED}
+    assert set(REPORTED) == set(model_settings.NOT_HONOURED)
 
 
 def test_ctranslate2_lacks_what_a_processor_of_transformers_does():
     by_tokens = {"decoder_start_token_id", "eos_token_id", "pad_token_id", "max_length"}  # by the row, or not there
     computing = {"early_stopping", "renormalize_logits"}
-    assert set(generation_settings.HONOURED) - by_tokens - computing <= set(LACKS)
+    assert set(model_settings.HONOURED) - by_tokens - computing <= set(LACKS)
 
 
 ENDS = {"eos_token_id": [0, *range(60, 200)]}  # so that a text ends at once

@@ -13,8 +13,8 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from aigc_text.engines import stream_key
-from aigc_text.sampling import Sampler, draw, gumbel, normal, uniform
+from aigc_text.generation.engine import stream_key
+from aigc_text.generation.sampling import Sampler, draw, gumbel, normal, uniform
 
 
 def keys(*values):

@@ -13,7 +13,7 @@ import pytest
 
 from aigc_text import cli
 
-MARKOV = Path(__file__).parents[1] / "plugins" / "aigc-text-markov" / "aigc_text_markov.py"
+MARKOV = Path(__file__).parents[2] / "plugins" / "aigc-text-markov" / "aigc_text_markov.py"
 
 
 BACKENDS = '''

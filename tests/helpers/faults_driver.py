@@ -21,8 +21,12 @@ import tiny
 import torch
 from forked import dying, wait
 
-import aigc_text.engines.torch  # noqa: F401
-from aigc_text import checkpoint, from_scratch, interrupts, plots, run, train, trainer  # noqa: F401
+import aigc_text.generation.engines.torch_engine  # noqa: F401
+from aigc_text import from_scratch, train
+from aigc_text.plots import training_curves
+from aigc_text.runs import training_run  # noqa: F401
+from aigc_text.training import interrupts
+from aigc_text.utils import sealed_dir
 
 SIZES = {
     "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64},
@@ -40,7 +44,7 @@ if __name__ == "__main__":
     WHAT, BACKEND, SCRATCH = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     CASES, INSIDE = int(sys.argv[4]), int(sys.argv[5])
     DATA = SCRATCH / "data.txt"
-    plots.curves = lambda metrics, picture: picture.touch()  # drawing takes longer than the run
+    training_curves.curves = lambda metrics, picture: picture.touch()  # drawing takes longer than the run
     torch.set_num_threads(1)  # forked children must not inherit a pool of threads
 
 
@@ -51,13 +55,13 @@ def child(out, resume, die_at=None):
         return pid
     if die_at is not None:
         calls = itertools.count(1)
-        for home, name in ((checkpoint, "flush"), (checkpoint.os, "rename")):
+        for home, name in ((sealed_dir, "flush"), (sealed_dir.os, "rename")):
             setattr(home, name, dying(getattr(home, name), calls, die_at))
     code = 1
     try:
         with interrupts.postponed():
             made = from_scratch(BACKEND, tiny.SENTENCES * 30, tokenizer=tiny.tokenizer(), **SIZES[BACKEND])
-            options = run.options_for(made, None, {**OPTIONS, **OWN.get(BACKEND, {})})
+            options = training_run.options_for(made, None, {**OPTIONS, **OWN.get(BACKEND, {})})
             list(train(made, DATA, out, resume=resume, options=options))
         code = 0
     except KeyboardInterrupt:
@@ -91,9 +95,9 @@ def digest(out):
 
 def whole_steps(out):
     """The checkpoints of a run, each of which must be whole."""
-    steps = checkpoint.steps(out / "checkpoints") if (out / "checkpoints").exists() else []
+    steps = sealed_dir.steps(out / "checkpoints") if (out / "checkpoints").exists() else []
     for step in steps:
-        checkpoint.verify(step)
+        sealed_dir.verify(step)
     return [p.name for p in steps]
 
 

@@ -17,8 +17,9 @@ import torch
 from forked import dying, wait
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel  # noqa: F401
 
-import aigc_text.engines.torch  # noqa: F401
-from aigc_text import cli, jobs, parts, transformers_backend  # noqa: F401
+import aigc_text.generation.engines.torch_engine  # noqa: F401
+from aigc_text import cli
+from aigc_text.backends.hf import backend as transformers_backend  # noqa: F401
 from aigc_text.cli import generate  # noqa: F401
 
 MODEL, PROMPTS, SCRATCH, MOMENTS = sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])

@@ -4,7 +4,7 @@ import json
 import struct
 import zlib
 
-from aigc_text.report import Report, Row
+from aigc_text.evaluation.results import Report, Row
 
 LINE = "a man rides his horse on the beach while two dogs watch from one wooden boat near some rocks"
 WORDS = LINE.split()

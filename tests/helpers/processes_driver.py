@@ -13,22 +13,24 @@ import time
 import traceback
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 # Imported before the forks.
 import accelerate.utils  # noqa: F401, E402
 import matplotlib.pyplot  # noqa: F401, E402
 import peft  # noqa: F401, E402
-import test_process_states  # noqa: F401, E402
-import test_processes  # noqa: F401, E402
 import torch  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2LMHeadModel  # noqa: F401, E402
 
-import aigc_text.engines.torch  # noqa: F401, E402
-from aigc_text import checkpoint, cli, hardware, lora, plots, run, trainer, transformers_backend  # noqa: F401, E402
+import aigc_text.generation.engines.torch_engine  # noqa: F401, E402
+import tests.training.test_distributed  # noqa: F401, E402
+import tests.training.test_distributed_state  # noqa: F401, E402
+from aigc_text import cli  # noqa: E402
+from aigc_text.backends.hf import backend as transformers_backend  # noqa: F401, E402
 from aigc_text.cli import train  # noqa: F401, E402
+from aigc_text.plots import training_curves  # noqa: E402
 
-plots.curves = lambda metrics, picture: picture.touch()  # drawing takes longer than a run
+training_curves.curves = lambda metrics, picture: picture.touch()  # drawing takes longer than a run
 torch.set_num_threads(1)  # forked children must not inherit a pool of threads
 LIMIT = 60.0  # seconds a job may take
 

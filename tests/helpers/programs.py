@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("programs")
+FOLDER = Path(__file__).parents[1] / "code_eval" / "programs"
 FORGERIES = "forgeries"
 
 

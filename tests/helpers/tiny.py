@@ -25,7 +25,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from aigc_text.tokenizer import train_bpe
+from aigc_text.data.tokenizer_training import train_bpe
 
 SENTENCES = [
     "the cat sat on the mat and the dog sat on the log.",

@@ -6,9 +6,9 @@ from collections import Counter
 import pages
 import pytest
 
-from aigc_text import blind, tally
 from aigc_text.errors import DataError
-from aigc_text.page_runs import Text, Texts
+from aigc_text.html_report import blind, tally
+from aigc_text.html_report.reading import Text, Texts
 
 
 def systems(*labels, count=40, prompts=("",)):

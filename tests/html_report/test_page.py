@@ -9,8 +9,8 @@ import pages
 import pytest
 from browser import browser, chromium  # noqa: F401
 
-from aigc_text import page, page_figures, page_texts
-from aigc_text.page_runs import Text, Texts, read_all
+from aigc_text.html_report import metric_sections, page, text_sections
+from aigc_text.html_report.reading import Text, Texts, read_all
 
 HOSTILE = [
     "<script>document.title = 'taken'</script>",
@@ -70,7 +70,7 @@ def test_every_kind_of_run_has_its_section(runs):
 
 
 def test_curves_of_several_runs_share_a_chart_and_a_table(runs):
-    html = page_figures.training(read_all(runs), page_figures.Colours())
+    html = metric_sections.training(read_all(runs), metric_sections.Colours())
     assert "nats per token" in html and html.count("small: validation: 3 points, the last at 30, 2.5") == 1
     assert "large: validation: 3 points, the last at 30, 2" in html
     assert "small: training loss: 30 points" in html
@@ -107,7 +107,7 @@ def test_no_chart_of_training_has_two_units_and_a_collapse_is_marked(tmp_path):
 
 
 def test_a_label_keeps_its_colour_and_a_chart_needs_few():
-    colours = page_figures.Colours()
+    colours = metric_sections.Colours()
     assert colours.among(["a", "b"]) == {"a": 0, "b": 1}
     assert colours.among(["x", "b", "y"]) == {"b": 1, "x": 0, "y": 2}
     assert sorted(colours.among(["a", "x", "b"]).values()) == [0, 1, 2]  # a and x both had the first
@@ -115,9 +115,9 @@ def test_a_label_keeps_its_colour_and_a_chart_needs_few():
 
 def test_long_curves_are_means_of_neighbours():
     points = [(float(n), n % 2) for n in range(1000)]
-    found, each = page_figures.thinned(points, 300)
+    found, each = metric_sections.thinned(points, 300)
     assert each == 4 and len(found) == 250 and found[0] == (1.5, 0.5)
-    assert page_figures.thinned(points[:3], 300) == (points[:3], 1)
+    assert metric_sections.thinned(points[:3], 300) == (points[:3], 1)
 
 
 def test_figures_that_no_chart_can_show_are_left_out(tmp_path):
@@ -137,7 +137,7 @@ def test_three_words_that_are_about_as_frequent_have_a_chart(tmp_path):
 
 
 def test_the_frontier_has_a_curve_a_model_and_the_real_data(runs):
-    html = page_figures.evaluation(read_all(runs[2:3]), page_figures.Colours())
+    html = metric_sections.evaluation(read_all(runs[2:3]), metric_sections.Colours())
     for title in ("rnn at 0.5: 0.7, 0.6", "rnn at 1: 0.5, 0.4", "gan at 1: 0.5, 0.3", "real data: 0.6, 0.5"):
         assert f"<title>{title}</title>" in html
     assert "self-bleu-3 (lower is better)" in html
@@ -146,17 +146,17 @@ def test_the_frontier_has_a_curve_a_model_and_the_real_data(runs):
 
 def test_evaluations_that_measured_alike_share_a_table(tmp_path):
     one, other = (pages.evaluation(tmp_path / n, labels) for n, labels in (("one", ["rnn", "gan"]), ("two", ["rnn"])))
-    [(names, report)] = page_figures.merged(read_all([one, other]))
+    [(names, report)] = metric_sections.merged(read_all([one, other]))
     assert names == ["one", "two"]
     assert list(dict.fromkeys(r.label for r in report.rows)) == ["real data", "one: rnn", "gan", "two: rnn"]
     found = json.loads((other / "report.json").read_text())
     found["protocol"]["references"] = 10
     (other / "report.json").write_text(json.dumps(found))
-    assert len(page_figures.merged(read_all([one, other]))) == 2
+    assert len(metric_sections.merged(read_all([one, other]))) == 2
 
 
 def test_lengths_and_ranks_are_counted():
-    assert page_texts.histogram({1: 2, 2: 1, 4: 1}, 1) == [
+    assert text_sections.histogram({1: 2, 2: 1, 4: 1}, 1) == [
         (0.5, 0),
         (0.5, 0.5),
         (1.5, 0.25),
@@ -164,19 +164,19 @@ def test_lengths_and_ranks_are_counted():
         (3.5, 0.25),
         (4.5, 0),
     ]
-    assert page_texts.histogram({0: 1, 5: 1, 9: 1}, 5) == [(-0.5, 0), (-0.5, 1 / 3), (4.5, 2 / 3), (9.5, 0)]
-    assert page_texts.ranked([1, 5, 4]) == [(1, 0.5), (2, 0.4), (3, 0.1)]
-    many = page_texts.ranked([1] * 5000)
-    assert len(many) <= page_texts.RANKS and many[0][0] == 1 and many[-1][0] == 5000
-    assert page_texts.bin_width([10, 39]) == 1 and page_texts.bin_width([1000]) == 50
+    assert text_sections.histogram({0: 1, 5: 1, 9: 1}, 5) == [(-0.5, 0), (-0.5, 1 / 3), (4.5, 2 / 3), (9.5, 0)]
+    assert text_sections.ranked([1, 5, 4]) == [(1, 0.5), (2, 0.4), (3, 0.1)]
+    many = text_sections.ranked([1] * 5000)
+    assert len(many) <= text_sections.RANKS and many[0][0] == 1 and many[-1][0] == 5000
+    assert text_sections.bin_width([10, 39]) == 1 and text_sections.bin_width([1000]) == 50
 
 
 def test_samples_are_side_by_side_for_the_same_prompts():
     one = Texts(label="one", of="one", items=[Text("x", "x1"), Text("x", "x2"), Text("y", "y1"), Text("z", "z1")])
     two = Texts(label="two", of="two", items=[Text("y", "Y1"), Text("x", "X1"), Text("x", "X2")])
-    rows = page_texts.side_by_side([one, two], 3)
+    rows = text_sections.side_by_side([one, two], 3)
     assert rows == [("x", 0), ("y", 0), ("x", 1)]
-    html = page_texts.compared([one, two], rows, [])
+    html = text_sections.compared([one, two], rows, [])
     shown = re.findall(r"<td data-label=\"(\w+)\"><div class=\"text\" dir=\"auto\">(\w+)<", html)
     assert shown == [("one", "x1"), ("two", "X1"), ("one", "y1"), ("two", "Y1"), ("one", "x2"), ("two", "X2")]
 
@@ -294,7 +294,7 @@ def test_words_are_those_of_the_evaluation(tmp_path):
     found["protocol"]["tokenize"] = "chars"
     (folder / "report.json").write_text(json.dumps(found))
     [run] = read_all([folder])
-    html = page_texts.statistics(run.texts, page_figures.Colours())
+    html = text_sections.statistics(run.texts, metric_sections.Colours())
     sizes = [len(t.text.replace(" ", "")) for t in run.texts[0].items]
     assert f"<td>{sum(sizes) / len(sizes):.1f}</td>" in html and "tokens, mean" in html
 

@@ -7,11 +7,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from aigc_text import charts
-from aigc_text.charts import Axis, Series, chart, log_ticks, nice_ticks, number
+from aigc_text.html_report import svg_chart
+from aigc_text.html_report.svg_chart import Axis, Series, chart, log_ticks, nice_ticks, number
 
 SVG = "{http://www.w3.org/2000/svg}"
-CSS = (Path(charts.__file__).parent / "page_assets" / "page.css").read_text(encoding="utf-8")
+CSS = (Path(svg_chart.__file__).parent / "assets" / "page.css").read_text(encoding="utf-8")
 
 
 def drawn(*series, x=None, y=None, title="Loss"):
@@ -119,7 +119,7 @@ def test_notes_of_near_points_cover_neither_each_other_nor_a_marker():
     assert len(boxes) == 24
     assert not [(one, other) for n, one in enumerate(boxes) for other in boxes[:n] if meet(one, other)]
     for left, top, right, bottom in boxes:
-        assert left >= 0 and top >= 0 and right <= charts.WIDTH and bottom <= charts.HEIGHT - charts.BOTTOM
+        assert left >= 0 and top >= 0 and right <= svg_chart.WIDTH and bottom <= svg_chart.HEIGHT - svg_chart.BOTTOM
     marks = [tuple(map(float, re.match(r"M(\S+) (\S+?)[aL]", p.get("d")).groups())) for p in marked(figure)]
     assert len(marks) == 24
     assert not [(box, (x, y)) for box in boxes for x, y in marks if meet(box, (x, y, x, y))]
@@ -249,8 +249,8 @@ def test_colours_stand_out_from_their_background(theme):
         low, high = sorted((luminance(colours[one]), luminance(colours[other])))
         return (high + 0.05) / (low + 0.05)
 
-    assert {f"c{n}" for n in range(charts.COLOURS)} < set(colours)
-    for name in ("real", *(f"c{n}" for n in range(charts.COLOURS))):
+    assert {f"c{n}" for n in range(svg_chart.COLOURS)} < set(colours)
+    for name in ("real", *(f"c{n}" for n in range(svg_chart.COLOURS))):
         assert contrast(name, "bg") >= 3, name
     for text, ground in (
         ("ink", "bg"),

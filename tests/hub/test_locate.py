@@ -11,9 +11,10 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from aigc_text import hub, load
+from aigc_text import load
+from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.errors import BackendError, ModelError, OptionError
-from aigc_text.transformers_backend import TransformersBackend
+from aigc_text.hub import locate
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -102,7 +103,7 @@ def test_code_that_comes_with_a_model_does_not_run_unasked(folder, tmp_path):
 
 
 def test_a_model_neither_cached_nor_reachable_is_an_error(cache, monkeypatch):
-    monkeypatch.setattr(hub, "is_reachable", lambda: False)
+    monkeypatch.setattr(locate, "is_reachable", lambda: False)
     with pytest.raises(ModelError, match="'owner/name' is neither a folder nor in the cache"):
         load("gpt2", "owner/name")
 
@@ -153,8 +154,8 @@ def test_a_network_that_does_not_answer_costs_seconds(monkeypatch):
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(socket, "create_connection", hang)
-    assert not hub.is_reachable()
-    assert asked == [hub.WAIT] and hub.WAIT <= 3
+    assert not locate.is_reachable()
+    assert asked == [locate.WAIT] and locate.WAIT <= 3
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_the_proxy_before_the_hub_is_knocked_at(monkeypatch, proxies, door):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "https://hub.example")
     monkeypatch.setattr(socket, "create_connection", lambda address, timeout: asked.append(address) or socket.socket())
-    assert hub.is_reachable() is (door is not None)
+    assert locate.is_reachable() is (door is not None)
     assert asked == ([door] if door else [])
 
 
@@ -189,7 +190,7 @@ def test_the_home_of_nobody_is_a_folder_that_is_not_there(monkeypatch, tmp_path)
     with pytest.raises(BackendError, match="there is no file ~no-such-user/mine.py"):
         load("~no-such-user/mine.py:Mine")
     monkeypatch.setenv("AIGC_TEXT_CACHE", "~no-such-user/cache")
-    assert str(hub.cache_folder()) == "~no-such-user/cache"
+    assert str(locate.cache_folder()) == "~no-such-user/cache"
 
 
 def test_a_pipe_is_no_config(folder):
@@ -202,7 +203,7 @@ def test_a_pipe_is_no_config(folder):
 def test_offline_is_honoured(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(socket, "create_connection", lambda *a, **k: pytest.fail("a connection was tried"))
-    assert not hub.is_reachable()
+    assert not locate.is_reachable()
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_a_backend_that_is_not_the_models_names_both(folder, tmp_path):
 
 
 def test_bundled_models_are_whole_and_small():
-    from aigc_text import checkpoint
+    from aigc_text.utils import sealed_dir
 
     for name, size, figure in (
         ("gpt2-tales", 12_200_000, "bits per byte"),
@@ -236,8 +237,8 @@ def test_bundled_models_are_whole_and_small():
         ("transformer-shakespeare", 3_000_000, "bits per byte"),
         ("vae-captions", 3_000_000, "importance-weighted"),
     ):
-        folder = hub.BUNDLED / name
-        checkpoint.verify(folder)
+        folder = locate.BUNDLED / name
+        sealed_dir.verify(folder)
         assert sum(f.stat().st_size for f in folder.iterdir()) <= size
         assert {t.dtype for t in load_file(folder / "model.safetensors").values()} == {torch.float16}
         assert figure in (folder / "README.md").read_text(encoding="utf-8")

@@ -10,9 +10,10 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from aigc_text import from_scratch, load, lora, train
-from aigc_text.backends.causal_lm import GPT2
+from aigc_text import from_scratch, load, train
 from aigc_text.errors import DamagedError, ModelError, OptionError, TrainingError
+from aigc_text.hub import lora
+from aigc_text.models.causal_lm import GPT2
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-2, "lora_rank": 2}
 

@@ -8,8 +8,10 @@ import threading
 import pytest
 import tiny
 
-from aigc_text import descriptors, load, preflight
+from aigc_text import load
 from aigc_text.errors import ModelError
+from aigc_text.hub import model_files
+from aigc_text.utils import file_descriptors
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def change(path, edit):
 
 
 def test_a_header_tells_all_shapes(folder):
-    found = preflight.header(folder / "model.safetensors")
+    found = model_files.header(folder / "model.safetensors")
     assert found["transformer.wte.weight"] == (300, 32) and len(found) == 28
 
 
@@ -53,7 +55,7 @@ def test_a_broken_header_is_one_error(tmp_path, raw, says):
     path = tmp_path / "model.safetensors"
     path.write_bytes(raw)
     with pytest.raises(ModelError, match=says) as caught:
-        preflight.header(path)
+        model_files.header(path)
     assert str(path) in caught.value.message
 
 
@@ -75,14 +77,14 @@ def test_a_model_that_cannot_take_a_single_token_is_named(folder):
 
 def test_a_fault_of_ours_stays_ours(folder, monkeypatch):
     backend = load("gpt2", str(folder))
-    monkeypatch.setattr("aigc_text.decoding.decode", lambda *_: iter(1 / 0 for _ in "a"))
+    monkeypatch.setattr("aigc_text.generation.decoding.decode", lambda *_: iter(1 / 0 for _ in "a"))
     with pytest.raises(ZeroDivisionError):
         list(backend.generate(["a"], max_new_tokens=2, seed=1))
 
 
 def test_a_tokenizer_that_panics_is_one_error_and_silent(folder, capfd):
     change(folder / "tokenizer.json", lambda t: t["model"].update(continuing_subword_prefix="a" * 5000))
-    with descriptors.owned(), pytest.raises(ModelError):
+    with file_descriptors.owned(), pytest.raises(ModelError):
         load("gpt2", str(folder))
     assert "panicked" not in capfd.readouterr().err
 
@@ -98,12 +100,12 @@ def test_a_tokenizer_with_more_words_than_the_model(folder):
 
 
 def test_what_is_written_to_standard_error_is_kept_where_nothing_panics(capfd):
-    with descriptors.owned(), descriptors.panics_muted():
+    with file_descriptors.owned(), file_descriptors.panics_muted():
         os.write(2, b"heard")
     assert capfd.readouterr().err == "heard"
 
 
-@pytest.mark.parametrize("diverting", [descriptors.panics_muted, descriptors.to_standard_error])
+@pytest.mark.parametrize("diverting", [file_descriptors.panics_muted, file_descriptors.to_standard_error])
 def test_a_process_that_is_not_ours_keeps_its_descriptors(capfd, diverting):
     before = [os.fstat(n).st_ino for n in (1, 2)]
     with diverting():
@@ -117,19 +119,19 @@ def test_one_thread_at_a_time_diverts_and_the_others_pass(capfd):
     inside, over = threading.Event(), threading.Event()
 
     def first():
-        with descriptors.to_standard_error():
+        with file_descriptors.to_standard_error():
             inside.set()
             over.wait(5)
 
     def second():
         inside.wait(5)
-        with descriptors.to_standard_error():
+        with file_descriptors.to_standard_error():
             over.set()
             thread.join(5)
 
     before = [os.fstat(n).st_ino for n in (1, 2)]
     thread = threading.Thread(target=first)
-    with descriptors.owned():
+    with file_descriptors.owned():
         thread.start()
         second()
     assert [os.fstat(n).st_ino for n in (1, 2)] == before

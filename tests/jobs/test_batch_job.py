@@ -13,13 +13,15 @@ import tiny
 from commands import file
 from team import ENV
 
-from aigc_text import Backend, Completion, decoding, parts
+from aigc_text import Backend, Completion
 from aigc_text.cli import generate as command
 from aigc_text.errors import DataError, GenerationError
-from aigc_text.jobs import Job
-from aigc_text.options import GenerationOptions
-from aigc_text.output_file import Lock
-from aigc_text.prompts import Prompts
+from aigc_text.generation import decoding
+from aigc_text.generation.prompts import Prompts
+from aigc_text.jobs import shard
+from aigc_text.jobs.batch_job import Job
+from aigc_text.options.training import GenerationOptions
+from aigc_text.utils.output_file import Lock
 
 
 def timeless(path):
@@ -162,11 +164,11 @@ def test_a_full_disk_is_told_and_the_run_goes_on(refused, run, plain, tmp_path, 
         return real(file, data[:room])
 
     real = os.write
-    monkeypatch.setattr(parts.os, "write", write)
+    monkeypatch.setattr(shard.os, "write", write)
     says = ["out.partial cannot be written: No space left on device", "--resume"]
     result = run(*words)
     assert result.code == 2 and all(word in result.err for word in says), result.err
-    monkeypatch.setattr(parts.os, "write", real)
+    monkeypatch.setattr(shard.os, "write", real)
     assert (tmp_path / "out.partial").stat().st_size == 100
     assert run(*words, "--resume").code == 0
     assert [r["text"] for r in timeless(tmp_path / "out")] == ["ba", "dc"]
@@ -344,7 +346,7 @@ def test_what_cannot_be_is_refused_before_a_model_is_loaded(refused, tmp_path, m
 def killed_runs(tmp_path, moments):
     model = tiny.save("gpt2", tmp_path / "model")
     (tmp_path / "runs").mkdir()
-    driver = Path(__file__).with_name("jobs_driver.py")
+    driver = Path(__file__).parents[1] / "helpers" / "jobs_driver.py"
     words = [sys.executable, driver, model, prompts_file(tmp_path, 40), tmp_path / "runs", moments]
     done = subprocess.run([*map(str, words)], capture_output=True, text=True, timeout=1200, env=ENV, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

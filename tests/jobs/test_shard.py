@@ -5,9 +5,9 @@ import json
 import pytest
 import tiny
 from team import ACCELERATE, fails, launched
-from test_jobs import names, prompts_file, timeless
 
-from aigc_text.parts import Share
+from aigc_text.jobs.shard import Share
+from tests.jobs.test_batch_job import names, prompts_file, timeless
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from aigc_text import Backend, Completion, without_copies
-from aigc_text.copies import Copy, Lengths, Source, alike, words
+from aigc_text import Backend, Completion
 from aigc_text.errors import DataError
-from aigc_text.suffixes import Match, SuffixArray
-from aigc_text.without_copies import WithoutCopies
+from aigc_text.memorization import regenerate
+from aigc_text.memorization.copies import Copy, Lengths, Source, alike, words
+from aigc_text.memorization.regenerate import WithoutCopies
+from aigc_text.memorization.suffix_array import Match, SuffixArray
 
 
 def array(*numbers):
@@ -156,7 +157,7 @@ def test_what_copies_too_much_is_drawn_anew(source):
 
 
 def test_it_gives_up_with_the_least_copy(source, monkeypatch):
-    monkeypatch.setattr(without_copies, "TRIES", 2)
+    monkeypatch.setattr(regenerate, "TRIES", 2)
     guarded = WithoutCopies(Drawing(), source, most=1)
     assert drawn(guarded, ["dog"]) == [("a dog", 0, 2, 3)]
     assert guarded.gave_up == 1
@@ -173,7 +174,7 @@ def test_what_is_not_drawn_is_not_tried_again(source):
 def test_windows_and_wanted_texts(source, monkeypatch):
     from aigc_text import load
 
-    monkeypatch.setattr(without_copies, "WINDOW", 2)
+    monkeypatch.setattr(regenerate, "WINDOW", 2)
     guarded = WithoutCopies(Drawing(), source, most=1)
     some = guarded.generate_some(["dog"] * 5, guarded.resolve(None, {"seed": 1}), lambda i, _: i in (0, 3))
     assert [(c.prompt_index, c.text) for c in some] == [(0, "f dog"), (3, "f dog")]

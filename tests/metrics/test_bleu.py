@@ -12,7 +12,7 @@ from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from aigc_text.errors import MetricError
 from aigc_text.metrics.bleu import Bleu
 from aigc_text.metrics.self_bleu import SelfBleu
-from aigc_text.metrics.words import words
+from aigc_text.metrics.tokenization import words
 
 ORDERS = (2, 3, 4, 5)
 SENTENCES = st.lists(st.sampled_from("aabc"), max_size=9).map(" ".join)  # few words, so that texts come twice

@@ -4,10 +4,10 @@ import pytest
 import tiny
 
 from aigc_text import load
-from aigc_text.backends.causal_lm import inside_function
-from aigc_text.characters import FUNCTION_END
+from aigc_text.data.tokenizer_training import INFILLING
 from aigc_text.errors import OptionError
-from aigc_text.tokenizer import INFILLING
+from aigc_text.generation.detokenizer import FUNCTION_END
+from aigc_text.models.causal_lm import inside_function
 
 
 @pytest.fixture(scope="module")

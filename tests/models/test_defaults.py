@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from aigc_text import TrainingOptions, from_scratch, load, train
-from aigc_text.backends.gan_config import GANConfig
+from aigc_text.backends.registry import built_in
 from aigc_text.errors import OptionError
-from aigc_text.registry import built_in
-from aigc_text.results import duration
-from aigc_text.run import read_data
+from aigc_text.models.gan.config import GANConfig
+from aigc_text.outputs import duration
+from aigc_text.runs.training_run import read_data
 
 LINES = [f"the {animal} {verb} the {thing}." for animal in ("cat", "dog", "king") for verb in ("saw", "had", "took")
          for thing in ("hat", "stone", "moon", "boat")]  # fmt: skip

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from aigc_text import hardware
-from aigc_text.backends.gan import GAN
-from aigc_text.backends.gan_discriminator import WIDTHS, Discriminator, highest, padded
-from aigc_text.backends.gan_losses import (
+from aigc_text.errors import DataError, OptionError
+from aigc_text.models.gan.backend import GAN
+from aigc_text.models.gan.discriminator import WIDTHS, Discriminator, highest, padded
+from aigc_text.models.gan.losses import (
     LOSSES,
     discriminator_loss,
     generator_loss,
@@ -20,12 +20,12 @@ from aigc_text.backends.gan_losses import (
     r1_penalty,
     squared_gradient,
 )
-from aigc_text.backends.gan_memory import RelationalMemory
-from aigc_text.backends.gan_objective import GANTraining
-from aigc_text.backends.rnn_model import RecurrentState
-from aigc_text.errors import DataError, OptionError
-from aigc_text.options import TrainingOptions
-from aigc_text.testing import check_backend
+from aigc_text.models.gan.objective import GANTraining
+from aigc_text.models.gan.relational_memory import RelationalMemory
+from aigc_text.models.rnn.model import RecurrentState
+from aigc_text.options.training import TrainingOptions
+from aigc_text.testing.contract import check_backend
+from aigc_text.training import hardware
 
 SIZES = {
     "embedding_size": 16, "hidden_size": 24, "representations": 4, "discriminator_size": 8, "filters": 6,

@@ -6,15 +6,15 @@ import math
 
 import pytest
 import torch
-from test_gan import SIZES, TEXTS, made
-from test_run import command
-from test_scripts import script
 
-from aigc_text import trainer
-from aigc_text.backends.gan_objective import Adversarial, GANTraining, inverse_temperature
-from aigc_text.backends.gan_watch import measures
+from aigc_text.data.sources import Pair
 from aigc_text.errors import DataError, OptionError
-from aigc_text.sources import Pair
+from aigc_text.models.gan.collapse_monitor import measures
+from aigc_text.models.gan.objective import Adversarial, GANTraining, inverse_temperature
+from aigc_text.training import trainer
+from tests.models.test_gan import SIZES, TEXTS, made
+from tests.runs.test_training_run import command
+from tests.scripts.test_decisions import script
 
 
 @pytest.fixture(scope="module")

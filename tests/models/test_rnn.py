@@ -6,16 +6,17 @@ import json
 import pytest
 import tiny
 import torch
-from test_run import command
 from transformers import AutoModelForCausalLM
 
 from aigc_text import TrainingOptions, load, train
-from aigc_text.backends import rnn_model, rnn_objective
-from aigc_text.backends.rnn import RNN
-from aigc_text.backends.rnn_model import RecurrentLayers, RecurrentState
-from aigc_text.backends.rnn_objective import RNNTraining
 from aigc_text.errors import OptionError
-from aigc_text.testing import check_backend
+from aigc_text.models.rnn import model as rnn_model
+from aigc_text.models.rnn import objective as rnn_objective
+from aigc_text.models.rnn.backend import RNN
+from aigc_text.models.rnn.model import RecurrentLayers, RecurrentState
+from aigc_text.models.rnn.objective import RNNTraining
+from aigc_text.testing.contract import check_backend
+from tests.runs.test_training_run import command
 
 SIZES = {"embedding_size": 24, "hidden_size": 32}
 PROMPTS = ["the cat sat", "once", "and the dog on the log saw", "a"]
@@ -330,7 +331,7 @@ def test_plain_training_options_do(backend):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_more_steps_than_a_kernel_takes_are_read_in_parts(monkeypatch, cell):
-    from aigc_text.backends import rnn_model
+    from aigc_text.models.rnn import model as rnn_model
 
     layers = rnn_model.RecurrentLayers(cell, 3, [4, 4]).eval()
     x = torch.randn(2, 11, 3)

@@ -6,14 +6,14 @@ import math
 import pytest
 import tiny
 import torch
-from test_run import command
 from transformers import AutoModelForCausalLM, DynamicCache
 
 from aigc_text import load, train
-from aigc_text.backends import transformer
-from aigc_text.backends.transformer import Attention, Transformer, TransformerConfig
 from aigc_text.errors import OptionError
-from aigc_text.testing import check_backend
+from aigc_text.models import transformer
+from aigc_text.models.transformer import Attention, Transformer, TransformerConfig
+from aigc_text.testing.contract import check_backend
+from tests.runs.test_training_run import command
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 64}
 PROMPTS = ["the cat sat", "once", "and the dog on the log saw", "a"]

@@ -8,13 +8,14 @@ import torch
 from torch import distributions
 from transformers import AutoModelForCausalLM
 
-from aigc_text import TrainingOptions, trainer
-from aigc_text.backends.vae import VAE, VAETraining
-from aigc_text.backends.vae_model import MeanNorm, kl_divergence
-from aigc_text.backends.vae_objective import ELBO, charged_kl, kl_weight
+from aigc_text import TrainingOptions
+from aigc_text.data.tokenizer_training import train_word
 from aigc_text.errors import DataError, OptionError
-from aigc_text.testing import check_backend
-from aigc_text.tokenizer import train_word
+from aigc_text.models.vae.backend import VAE, VAETraining
+from aigc_text.models.vae.model import MeanNorm, kl_divergence
+from aigc_text.models.vae.objective import ELBO, charged_kl, kl_weight
+from aigc_text.testing.contract import check_backend
+from aigc_text.training import trainer
 
 SIZES = {"embedding_size": 24, "hidden_size": 32, "encoder_size": 16, "latent_size": 8}
 TEXTS = ["the cat sat on the mat", "a dog", "the dog sat on a log by the sea", "two cats and a dog sat", "a mat", "log"]
@@ -353,7 +354,7 @@ def test_a_vocabulary_that_covers_too_little_is_told():
 
 
 def test_what_is_no_sentence_is_refused(backend):
-    from aigc_text.sources import Pair
+    from aigc_text.data.sources import Pair
 
     with pytest.raises(DataError, match="this backend learns sentences, and the data is pairs"):
         list(backend.encoder(VAETraining()).rows([Pair("a", "b")]))
@@ -363,9 +364,9 @@ def test_what_is_no_sentence_is_refused(backend):
 
 
 def test_advice_against_a_collapse_leaves_out_what_is_in_force():
-    from aigc_text.backends.gan_objective import GANTraining
-    from aigc_text.backends.gan_objective import remedies as of_gan
-    from aigc_text.backends.vae_objective import VAETraining, remedies
+    from aigc_text.models.gan.objective import GANTraining
+    from aigc_text.models.gan.objective import remedies as of_gan
+    from aigc_text.models.vae.objective import VAETraining, remedies
 
     everything = remedies(VAETraining(), batch_norm=False)
     for option in ("free_bits=8", "annealing=cyclical", "batch_norm_scale", "pretrain_steps=1000", "word_dropout"):

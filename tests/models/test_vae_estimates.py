@@ -8,10 +8,10 @@ import torch
 from torch import distributions
 
 from aigc_text import Score
-from aigc_text.backends import vae_estimates as estimates
-from aigc_text.backends.vae import VAE
-from aigc_text.backends.vae_estimates import Posteriors, Sentence
-from aigc_text.likelihood import total
+from aigc_text.models.vae import estimates as estimates
+from aigc_text.models.vae.backend import VAE
+from aigc_text.models.vae.estimates import Posteriors, Sentence
+from aigc_text.training.validation import total
 
 
 @pytest.fixture(scope="module")

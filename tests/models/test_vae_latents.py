@@ -6,13 +6,13 @@ import math
 import pytest
 import tiny
 import torch
-from test_run import command
-from test_vae import PROMPTS, SIZES, TEXTS, made, texts
 from tokenizers.processors import TemplateProcessing
 
-from aigc_text.backends.vae import VAE, VAEOptions
-from aigc_text.backends.vae_latents import Difference, between
 from aigc_text.errors import DataError, OptionError
+from aigc_text.models.vae.backend import VAE, VAEOptions
+from aigc_text.models.vae.latents import Difference, between
+from tests.models.test_vae import PROMPTS, SIZES, TEXTS, made, texts
+from tests.runs.test_training_run import command
 
 
 @pytest.fixture(scope="module")

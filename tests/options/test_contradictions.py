@@ -12,10 +12,11 @@ import click
 import pytest
 from commands import file
 
-from aigc_text import Backend, Capabilities, Completion, Score, TokenScore, cli, contradictions
-from aigc_text.contradictions import Rule, flag, refuse
+from aigc_text import Backend, Capabilities, Completion, Score, TokenScore, cli
 from aigc_text.errors import OptionError, UserError
-from aigc_text.options import GenerationOptions, TrainingOptions, option
+from aigc_text.options import contradictions
+from aigc_text.options.contradictions import Rule, flag, refuse
+from aigc_text.options.training import GenerationOptions, TrainingOptions, option
 
 SEEN = []
 
@@ -244,8 +245,14 @@ def writer(path, texts, groups, chosen, found, loaded, variances, seed):
 def watched(place, monkeypatch):
     """Replaces what is heavy by what tells how it is called."""
     SEEN.clear()
-    from aigc_text import api, code_evaluation, copies, evaluation, loading, page, run, seeds, tally, without_copies
+    from aigc_text import api
     from aigc_text.cli import evaluate
+    from aigc_text.code_eval import evaluation as code_evaluation
+    from aigc_text.evaluation import evaluation_run
+    from aigc_text.html_report import page, tally
+    from aigc_text.hub import loading
+    from aigc_text.memorization import copies, regenerate
+    from aigc_text.runs import seeds, training_run
 
     def find(backend, model):
         see("find", backend, model)
@@ -268,7 +275,7 @@ def watched(place, monkeypatch):
         def plan(self):
             return ""
 
-    class Without(without_copies.WithoutCopies):
+    class Without(regenerate.WithoutCopies):
         def __init__(self, *given):
             see("without", *given)
             super().__init__(*given)
@@ -287,15 +294,15 @@ def watched(place, monkeypatch):
         (api, "load", loaded),
         (api, "find", find),
         (api, "from_scratch", lambda *given, **more: see("from_scratch", *given, **more)),
-        (run, "train", train),
-        (run, "read_data", lambda *given: ((), ())),
+        (training_run, "train", train),
+        (training_run, "read_data", lambda *given: ((), ())),
         (seeds, "train_seeds", train_seeds),
         (loading, "choose_device", lambda device: see("device", device)),
-        (evaluation, "Evaluation", Evaluation),
+        (evaluation_run, "Evaluation", Evaluation),
         (evaluate, "_shown", lambda _: Shown()),
         (copies, "report", report),
         (copies, "Source", Source),
-        (without_copies, "WithoutCopies", Without),
+        (regenerate, "WithoutCopies", Without),
         (code_evaluation, "attempts", lambda *given, **more: (see("attempts", *given, **more), (n for n in ()))[1]),
         (code_evaluation, "summary", lambda found, ks: see("summary", ks) or {}),
         (code_evaluation, "table", lambda _: ""),
@@ -306,7 +313,7 @@ def watched(place, monkeypatch):
         monkeypatch.setattr(where, name, what)
     monkeypatch.setattr("aigc_text.cli.copies._table", lambda *given: str(given))
     monkeypatch.setattr("aigc_text.cli.latents._writer", writer)
-    monkeypatch.setattr("aigc_text.sandbox.check_support", lambda: see("confined"))
+    monkeypatch.setattr("aigc_text.code_eval.sandbox.runner.check_support", lambda: see("confined"))
     problem = {"task_id": "a", "prompt": "def f():\n", "entry_point": "f", "test": "def check(f): pass"}
     file(place, "problems.jsonl", json.dumps({**problem, "canonical_solution": "    pass\n"}) + "\n")
     line = json.dumps({"text": "a", "body": "b", "q": "c", "a": "d"}) + "\n"

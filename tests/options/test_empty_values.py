@@ -5,10 +5,10 @@ import pytest
 from aigc_text import Backend, Completion, load
 from aigc_text.api import from_scratch
 from aigc_text.api import generate as generated
+from aigc_text.data.tokenizer_training import train
 from aigc_text.errors import OptionError, UserError
-from aigc_text.evaluation_options import EvaluationOptions
-from aigc_text.prompts import read_prompts
-from aigc_text.tokenizer import train
+from aigc_text.evaluation.options import EvaluationOptions
+from aigc_text.generation.prompts import read_prompts
 
 
 class Deaf(Backend):

@@ -6,7 +6,7 @@ from dataclasses import FrozenInstanceError, dataclass
 import pytest
 
 from aigc_text.errors import OptionError
-from aigc_text.options import GenerationOptions, Options, TrainingOptions, describe_range, option, value_type
+from aigc_text.options.training import GenerationOptions, Options, TrainingOptions, describe_range, option, value_type
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ import json
 import pages
 import pytest
 
-from aigc_text import plots
 from aigc_text.cli import train as command
 from aigc_text.cli.meter import Meter, duration
-from aigc_text.results import Progress
-from aigc_text.training_figures import SENTENCE, TOKEN, marks, parts, told
+from aigc_text.outputs import Progress
+from aigc_text.plots import training_curves
+from aigc_text.plots.panels import SENTENCE, TOKEN, marks, parts, told
 
 
 def read(lines):
@@ -77,8 +77,8 @@ def test_a_collapse_ends_where_a_validation_finds_none():
 )
 def test_the_picture_has_a_panel_for_each_unit_with_failures_marked(tmp_path, monkeypatch, lines, panels, label):
     drawn = []
-    monkeypatch.setattr(plots, "save", lambda figure, _: drawn.append(figure))
-    plots.curves(pages.logged(tmp_path / "run", lines) / "metrics.jsonl", tmp_path / "curves.png")
+    monkeypatch.setattr(training_curves, "save", lambda figure, _: drawn.append(figure))
+    training_curves.curves(pages.logged(tmp_path / "run", lines) / "metrics.jsonl", tmp_path / "curves.png")
     (figure,) = drawn
     assert len(figure.axes) == panels
     for axes in figure.axes:
@@ -181,7 +181,7 @@ def test_a_run_records_the_unit_of_its_loss_and_counts_tokens_without_padding(tm
 def test_tokens_of_a_batch_are_those_that_are_not_padding():
     import torch
 
-    from aigc_text.trainer import _tokens
+    from aigc_text.training.trainer import _tokens
 
     ids = torch.ones(2, 5, dtype=torch.long)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
@@ -194,7 +194,7 @@ def test_all_files_of_a_saved_model_have_the_usual_mode(tmp_path):
 
     from safetensors.numpy import save_file
 
-    from aigc_text import checkpoint
+    from aigc_text.utils import sealed_dir
 
     def write(folder):
         import numpy
@@ -205,7 +205,7 @@ def test_all_files_of_a_saved_model_have_the_usual_mode(tmp_path):
 
     before = os.umask(0o027)
     try:
-        checkpoint.save(tmp_path / "saved", write)
+        sealed_dir.save(tmp_path / "saved", write)
     finally:
         os.umask(before)
     assert {oct(f.stat().st_mode & 0o777) for f in (tmp_path / "saved").iterdir()} == {"0o640"}

@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 import tiny
 
-from aigc_text import checkpoint, hub, preflight
+from aigc_text.hub import locate, model_files
+from aigc_text.utils import sealed_dir
 
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "0"))
 GENERATE = ("--prompt", "", "--max-new-tokens", "2", "--seed", "1", "--output", "out.txt")
 TRAIN = ("--max-steps", "3", "--batch-size", "2", "--block-size", "16", "--save-every", "1", "--device", "cpu")
-BUNDLED = sorted(p.name for p in hub.BUNDLED.iterdir() if (p / checkpoint.MANIFEST).is_file())
+BUNDLED = sorted(p.name for p in locate.BUNDLED.iterdir() if (p / sealed_dir.MANIFEST).is_file())
 SUM = "[0-9a-f]{64}"
 
 
@@ -35,7 +36,7 @@ def base(tmp_path_factory):
 @pytest.fixture
 def place(base, monkeypatch, run):
     monkeypatch.chdir(base)
-    monkeypatch.setattr("aigc_text.plots.curves", lambda *_: None)
+    monkeypatch.setattr("aigc_text.plots.training_curves.curves", lambda *_: None)
     for name, more in (("full", ()), ("lora", ("--lora-rank", "2"))):
         if not Path(name).exists():
             result = run("train", "--model", "model", "--data", "data.txt", "--output", name, *TRAIN, *more)
@@ -46,13 +47,13 @@ def place(base, monkeypatch, run):
 def flip(path: Path, rng: random.Random) -> tuple[str, str]:
     """Changes one bit of a file, whatever it is a link to stays; the sums before and after."""
     raw = bytearray(path.read_bytes())
-    before = checkpoint.sha256(path)
+    before = sealed_dir.sha256(path)
     # Half the time near the start, where headers and first keys are.
     at = rng.randrange(min(len(raw), 200) if rng.random() < 0.5 else len(raw))
     raw[at] ^= 1 << rng.randrange(8)
     path.unlink()
     path.write_bytes(raw)
-    return before, checkpoint.sha256(path)
+    return before, sealed_dir.sha256(path)
 
 
 def copied(source: Path, target: Path) -> Path:
@@ -62,10 +63,10 @@ def copied(source: Path, target: Path) -> Path:
 
 def delivered(place, run, name, rng, seed):
     """A model's folder: refused whatever file was changed."""
-    source = hub.BUNDLED / name if name in BUNDLED else place / name
+    source = locate.BUNDLED / name if name in BUNDLED else place / name
     folder = place / "changed"
     folder.mkdir()
-    sealed = [f.name for f in source.iterdir() if f.is_file() and f.suffix in preflight.READ and f.name not in OTHER]
+    sealed = [f.name for f in source.iterdir() if f.is_file() and f.suffix in model_files.READ and f.name not in OTHER]
     for f in [*sealed, "README.md"]:
         shutil.copy(source / f, folder / f)
     chosen = rng.choice(sealed)
@@ -74,7 +75,7 @@ def delivered(place, run, name, rng, seed):
     recipe = f"seed {seed}: {name}/{chosen}: {result}"
     assert result.code == 2 and len(result.err.splitlines()) <= 3 and result.err.startswith("Error: "), recipe
     assert not Path("out.txt").exists() and not Path("out.txt.partial").exists(), recipe
-    if chosen == checkpoint.MANIFEST:  # it is no file of its own list; what it says of others is held against them
+    if chosen == sealed_dir.MANIFEST:  # it is no file of its own list; what it says of others is held against them
         assert re.search(f"manifest.json|{SUM}.*{SUM}", result.err), recipe
     else:
         assert chosen in result.err and before in result.err and after in result.err, recipe
@@ -87,9 +88,9 @@ OTHER = ("options.json", "seeds.json")  # of a run's folder, and not of its mode
 def stopped(place, run, name, rng, seed):
     """A run with a damaged last checkpoint: the one before it is used, and that is said."""
     folder = copied(place / name, place / "stopped")
-    for f in ("config.json", "adapter_config.json", "model.safetensors", checkpoint.MANIFEST):
+    for f in ("config.json", "adapter_config.json", "model.safetensors", sealed_dir.MANIFEST):
         (folder / f).unlink(missing_ok=True)
-    last, earlier = checkpoint.steps(folder / "checkpoints")[-1], checkpoint.steps(folder / "checkpoints")[-2]
+    last, earlier = sealed_dir.steps(folder / "checkpoints")[-1], sealed_dir.steps(folder / "checkpoints")[-2]
     chosen = rng.choice(sorted(f.name for f in last.iterdir()))
     before, after = flip(last / chosen, rng)
     more = ("--lora-rank", "2") if name == "lora" else ()
@@ -98,7 +99,7 @@ def stopped(place, run, name, rng, seed):
     assert result.code == 0, recipe
     assert f"resumed from step {earlier.name.removeprefix('step-')}" in result.err, recipe
     assert "trying the checkpoint before it" in result.err, recipe
-    if chosen != checkpoint.MANIFEST:
+    if chosen != sealed_dir.MANIFEST:
         assert chosen in result.err and before in result.err and after in result.err, recipe
     shutil.rmtree(folder)
 
@@ -127,9 +128,9 @@ def test_many_changed_bytes_are_refused_or_passed_over(place, run):
 
 @pytest.mark.parametrize("name", BUNDLED)
 def test_every_file_of_the_bundled_models_is_sealed(name):
-    checkpoint.verify(hub.BUNDLED / name)
-    listed = preflight.read_object(hub.BUNDLED / name / checkpoint.MANIFEST)
-    found = {f.name for f in (hub.BUNDLED / name).iterdir()} - {checkpoint.MANIFEST, *checkpoint.UNSEALED}
+    sealed_dir.verify(locate.BUNDLED / name)
+    listed = model_files.read_object(locate.BUNDLED / name / sealed_dir.MANIFEST)
+    found = {f.name for f in (locate.BUNDLED / name).iterdir()} - {sealed_dir.MANIFEST, *sealed_dir.UNSEALED}
     assert found == set(listed)
 
 
@@ -166,7 +167,7 @@ def test_a_damaged_record_of_a_runs_options_is_named(place, run, refused, text):
 )
 def test_a_damaged_line_of_figures_does_not_stop_a_run(place, run, line):
     folder = copied(place / "full", place / "figures")
-    last = checkpoint.steps(folder / "checkpoints")[-1]
+    last = sealed_dir.steps(folder / "checkpoints")[-1]
     shutil.rmtree(last)
     rows = (folder / "metrics.jsonl").read_bytes().splitlines(True)
     (folder / "metrics.jsonl").write_bytes(rows[0] + line + b"".join(rows[2:]))
@@ -181,6 +182,6 @@ def test_a_manifest_names_nothing_outside(place, refused, name):
     folder = copied(place / "full", place / "outside")
     import json
 
-    (folder / checkpoint.MANIFEST).write_text(json.dumps({name: "0" * 64}))
+    (folder / sealed_dir.MANIFEST).write_text(json.dumps({name: "0" * 64}))
     refused("generate", "--model", "outside", *GENERATE, says=["manifest.json names", "not in its folder"])
     shutil.rmtree(folder)

@@ -14,12 +14,14 @@ import tiny
 import torch
 from faults_driver import OPTIONS, OWN, SIZES
 
-from aigc_text import checkpoint, from_scratch, run, train
+from aigc_text import from_scratch, train
 from aigc_text.errors import TrainingError
-from aigc_text.updates import HALVINGS
+from aigc_text.runs import training_run
+from aigc_text.training.step import HALVINGS
+from aigc_text.utils import sealed_dir
 
 BACKENDS = ("gpt2", "rnn", "vae", "gan")
-ALL = bool(os.environ.get("AIGC_TEXT_CASES"))  # as `scripts/torture` runs them; else a few of each
+ALL = bool(os.environ.get("AIGC_TEXT_CASES"))  # as `scripts/tools/torture` runs them; else a few of each
 FULL_DISKS = [round(512 * 1.36**n) for n in range(20)]  # bytes, up to the size of the largest file of a checkpoint
 
 
@@ -31,7 +33,7 @@ def started(tmp_path):
 
     def begin(backend, resume=False, **options):
         made = from_scratch(backend, tiny.SENTENCES, tokenizer=tiny.tokenizer(), **SIZES[backend])
-        chosen = run.options_for(made, None, {**OPTIONS, **OWN.get(backend, {}), **options})
+        chosen = training_run.options_for(made, None, {**OPTIONS, **OWN.get(backend, {}), **options})
         return made, train(made, data, tmp_path / "out", resume=resume, options=chosen)
 
     return begin
@@ -62,10 +64,10 @@ def test_what_is_not_finite_stops_before_the_update(started, tmp_path, backend, 
         # Of a step with two groups the discriminator was updated before.
         own = {n: p for n, p in made.model.named_parameters() if not n.startswith("discriminator")}
         assert all(torch.equal(p, before[n]) for n, p in own.items())
-        saved = checkpoint.steps(tmp_path / "out" / "checkpoints") if step > 1 else []
+        saved = sealed_dir.steps(tmp_path / "out" / "checkpoints") if step > 1 else []
         assert {int(p.name.removeprefix("step-")) for p in saved} <= set(range(step))
         for folder in saved:
-            checkpoint.verify(folder)
+            sealed_dir.verify(folder)
             assert all(t.isfinite().all() for t in tensors(folder))
 
 
@@ -83,7 +85,7 @@ def tensors(folder):
 
 
 def test_the_batch_that_is_to_blame_is_named(started, monkeypatch):
-    from aigc_text.objective import Likelihood
+    from aigc_text.training.objective import Likelihood
 
     made, reports = started("gpt2", gradient_accumulation_steps=2, batch_size=2)
     original, calls = Likelihood.steps, []
@@ -109,7 +111,7 @@ def test_weights_that_an_update_has_spoilt_are_not_saved(started, tmp_path):
         next(made.model.parameters())[0, 0] = float("inf")
     with pytest.raises(TrainingError, match="not finite"):
         list(reports)
-    for folder in checkpoint.steps(tmp_path / "out" / "checkpoints"):
+    for folder in sealed_dir.steps(tmp_path / "out" / "checkpoints"):
         assert all(t.isfinite().all() for t in tensors(folder))
 
 
@@ -118,8 +120,10 @@ def test_weights_that_an_update_has_spoilt_are_not_saved(started, tmp_path):
 
 def starve(monkeypatch, most, at=None):
     """Calls of the objective with more rows than `most` find no memory; with `at` only in that update."""
-    from aigc_text.backends import gan_objective, rnn_objective, vae_objective
-    from aigc_text.objective import Likelihood
+    from aigc_text.models.gan import objective as gan_objective
+    from aigc_text.models.rnn import objective as rnn_objective
+    from aigc_text.models.vae import objective as vae_objective
+    from aigc_text.training.objective import Likelihood
 
     for cls in (Likelihood, rnn_objective.RecurrentLikelihood, vae_objective.ELBO, gan_objective.Adversarial):
         original = cls.steps
@@ -196,7 +200,7 @@ def test_a_validation_without_memory_is_the_users_error(started, monkeypatch):
     def fail(self, model):
         raise MemoryError
 
-    monkeypatch.setattr("aigc_text.likelihood.Validation.__call__", fail)
+    monkeypatch.setattr("aigc_text.training.validation.Validation.__call__", fail)
     _, reports = started("gpt2")
     with pytest.raises(TrainingError, match="out of memory in the validation of step 5"):
         list(reports)
@@ -242,16 +246,16 @@ def test_a_full_disk_while_saving(started, tmp_path, limited, size):
     assert str(out) in error.value.message and "--resume" in error.value.cure
     limited(resource.RLIM_INFINITY)
     assert files(out / "checkpoints") == before
-    checkpoint.verify(out / "checkpoints" / "step-2")
+    sealed_dir.verify(out / "checkpoints" / "step-2")
     _, reports = started("gpt2", resume=True, save_every=2)
     assert list(reports)[-1].step == OPTIONS["max_steps"]
-    checkpoint.verify(out)
+    sealed_dir.verify(out)
 
 
 def test_what_is_needed_is_said_before_anything_is_written(started, tmp_path, monkeypatch):
     _, reports = started("gpt2", save_every=2)
     next(r for r in reports if r.logs)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
+    monkeypatch.setattr(sealed_dir.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 1000, 1000))
     with pytest.raises(
         TrainingError, match=r"step-2 cannot be written: No space left on device; 0.0 MB are free, 0.\d MB are needed"
     ):
@@ -323,7 +327,7 @@ def test_of_many_runs_in_one_folder_one_wins(tmp_path):
     assert [e for e in ends if e[0] != 0] == [[2, False]] * (starts - 1)  # and they had not imported torch
     for (code, _), (_, err) in zip(ends, found, strict=True):
         assert code == 0 or (err.startswith("Error: ") and len(err.splitlines()) <= 3), err
-    checkpoint.verify(out)
+    sealed_dir.verify(out)
 
 
 # Flushed before it is renamed, as the system sees it

@@ -1,7 +1,7 @@
 """Mutants of every kind of file that a user may be handed: exit code 0 or 2, one error, nothing half-written.
 
 AIGC_TEXT_CASES says how many mutants of a kind; a failing one is named by its seed, and
-`AIGC_TEXT_SEED=… pytest tests/test_fuzz.py -k KIND` makes it again.
+`AIGC_TEXT_SEED=… pytest tests/robustness/test_fuzz.py -k KIND` makes it again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from mutations import mutant
 
-from aigc_text import checkpoint, load, lora
+from aigc_text import load
+from aigc_text.hub import lora
+from aigc_text.utils import sealed_dir
 
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "0"))
 SEED = os.environ.get("AIGC_TEXT_SEED")
@@ -69,7 +71,7 @@ def originals(tmp_path_factory):
     base = tmp_path_factory.mktemp("originals")
     tiny.save("gpt2", base / "model")
     whole = shutil.copytree(base / "model", base / "sealed")
-    checkpoint.seal(whole)
+    sealed_dir.seal(whole)
     tuned = shutil.copytree(base / "model", base / "tuned") / "generation_config.json"
     tuned.write_text(json.dumps({**json.loads(tuned.read_text()), **TUNED}))
     tokens = tiny.tokenizer()
@@ -242,7 +244,9 @@ def _note(error: AssertionError, failed: list[str]) -> None:
 def _in_process(kind, originals, tmp_path, monkeypatch, run):
     bench = Bench(kind, originals, tmp_path / "bench")
     monkeypatch.chdir(bench.folder)
-    monkeypatch.setattr("aigc_text.plots.curves", lambda *_: None)  # a second each, and no file of the user's is read
+    monkeypatch.setattr(
+        "aigc_text.plots.training_curves.curves", lambda *_: None
+    )  # a second each, and no file of the user's is read
 
     failed: list[str] = []
 

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from aigc_text import errors, formats, hub, lora, misnamed, signatures
+from aigc_text import errors
+from aigc_text.backends import suggestions
 from aigc_text.cli import mistakes
+from aigc_text.data import file_signatures, readers
 from aigc_text.errors import UserError, one_line, shell
-from aigc_text.markup import visible
+from aigc_text.html_report.html import visible
+from aigc_text.hub import locate, lora
 
 PACKAGE = Path(errors.__file__).parent
 HOSTILE = [
@@ -112,40 +115,40 @@ def made(name, content, folder):
 
 def csv_of(name, folder):
     path = made(f"{name}.csv", b"text,n\na,1\nb\n", folder)
-    return refused(lambda: list(formats.read_records(path, ["text"])))
+    return refused(lambda: list(readers.read_records(path, ["text"])))
 
 
 def latin_of(name, folder):
     path = made(f"{name}.txt", "café".encode("latin-1"), folder)
-    return refused(lambda: list(formats.lines(path)))
+    return refused(lambda: list(readers.lines(path)))
 
 
 def packed_of(name, folder):
     path = made(f"{name}.gz", b"\x1f\x8b\x08\x00", folder)
-    return refused(lambda: list(formats.lines(path)))
+    return refused(lambda: list(readers.lines(path)))
 
 
 def column_of(name, folder):
-    return refused(formats.check_columns, "here", ["text"], {name: "a"})
+    return refused(readers.check_columns, "here", ["text"], {name: "a"})
 
 
 def split_of(name, folder):
-    from aigc_text import hub_datasets
+    from aigc_text.data import hub_datasets
 
     return refused(hub_datasets._choose, "owner/data", {name: None}, "none")
 
 
 def samples_of(name, folder):
-    from aigc_text.systems import System, Systems
+    from aigc_text.evaluation.candidates import System, Systems
 
     path = made(name, b"a", folder)
-    from aigc_text.evaluation_options import EvaluationOptions
+    from aigc_text.evaluation.options import EvaluationOptions
 
     return refused(Systems.check, [System(label="a", backend=str(path))], EvaluationOptions())
 
 
 def empty_of(name, folder):
-    from aigc_text.sources import Source
+    from aigc_text.data.sources import Source
 
     return refused(Source(str(made(f"{name}.txt", b"\n", folder))).check)
 
@@ -161,8 +164,8 @@ HINTS = {
     "a split": (split_of, lambda n: f"owner/data@{n}"),
     "a file as a model": (samples_of, lambda n: n),
     "an empty file": (empty_of, lambda n: f"{n}.txt"),
-    "a download": (lambda n, _: f": {hub.download(n)}", lambda n: n),
-    "a backend's name": (lambda n, _: misnamed.misnamed(f"x/{n}", []).cure, lambda n: f"x/{n}"),
+    "a download": (lambda n, _: f": {locate.download(n)}", lambda n: n),
+    "a backend's name": (lambda n, _: suggestions.misnamed(f"x/{n}", []).cure, lambda n: f"x/{n}"),
     "a plugin's author": (lambda n, _: errors.ask_author(n), lambda n: n),
     "a prompt": (lambda n, _: mistakes._for_generate(n, [n]), lambda n: n),
     "a word too many": (lambda n, _: mistakes._meant(n, ["score", n]), lambda n: n),
@@ -246,6 +249,6 @@ def test_templates_are_literal():
 
 
 def test_signatures_put_only_their_own_programs_into_templates():
-    for _, program, _ in signatures._COMPRESSED:
+    for _, program, _ in file_signatures._COMPRESSED:
         assert re.fullmatch(r"[a-z0-9]+", program)
     assert shutil.which("bash")

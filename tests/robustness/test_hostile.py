@@ -14,8 +14,9 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from aigc_text import hub, load, preflight
+from aigc_text import load
 from aigc_text.errors import ModelError, OptionError
+from aigc_text.hub import locate, model_files
 
 GENERATE = ("--prompt", "a", "--max-new-tokens", "2", "--seed", "1")
 TINY = ("--max-steps", "2", "--batch-size", "2", "--block-size", "16", "--save-every", "1", "--device", "cpu")
@@ -118,13 +119,13 @@ def stopped(place, run):
 @pytest.mark.parametrize("name", ["optimizers.pt", "objective.pt", "trainer.json", "model.safetensors"])
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "changed"])
 def test_a_hostile_pickle_in_a_checkpoint(stopped, place, canary, run, name, sealed):
-    from aigc_text import checkpoint
+    from aigc_text.utils import sealed_dir
 
     for form in ("zip", "pickle"):
-        for step in checkpoint.steps(stopped):
+        for step in sealed_dir.steps(stopped):
             (step / name).write_bytes(_pickles(place, canary, form))
             if sealed:  # whoever changes a checkpoint can mend its manifest
-                checkpoint.seal(step)
+                sealed_dir.seal(step)
         result = run("train", "--model", "model", "--data", "data.txt", "--output", "run", "--resume", *TINY)
         assert result.code == 2 and name in result.err, result.err
         assert len(result.err.splitlines()) <= 3 and result.err.startswith("Error: "), result.err
@@ -378,12 +379,12 @@ def test_sizes_from_scratch_are_bounded(place, refused, run, backend, field, siz
 
 @pytest.mark.parametrize("backend", ["rnn", "transformer", "vae", "gan"])
 def test_bundled_models_and_new_ones_are_within_bounds(backend):
-    assert preflight.inspect(hub.BUNDLED / hub_name(backend)) is not None
+    assert model_files.inspect(locate.BUNDLED / hub_name(backend)) is not None
     load(backend)
 
 
 def hub_name(backend: str) -> str:
-    from aigc_text.registry import get_backend
+    from aigc_text.backends.registry import get_backend
 
     return get_backend(backend).bundled  # type: ignore[attr-defined]
 
@@ -391,8 +392,8 @@ def hub_name(backend: str) -> str:
 def test_counting_ends_with_the_building(place):
     from torch import nn
 
-    bounds = preflight.fresh_bounds("")
-    with pytest.raises(OptionError), preflight.bounded(bounds):
+    bounds = model_files.fresh_bounds("")
+    with pytest.raises(OptionError), model_files.bounded(bounds):
         nn.ModuleList(nn.Linear(1, 1) for _ in range(bounds.tensors))
     nn.ModuleList(nn.Linear(1, 1) for _ in range(10))
     assert os.environ.get("HF_HUB_OFFLINE") == "1"

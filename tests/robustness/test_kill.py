@@ -10,14 +10,14 @@ import pytest
 
 BACKENDS = ("gpt2", "rnn", "vae", "gan")
 FEW = 10  # cases that say little of a share
-#: Moments a backend when all are run; `scripts/torture` sets it.
+#: Moments a backend when all are run; `scripts/tools/torture` sets it.
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "50"))
 
 
 def driven(what, backend, scratch, cases, inside=0):
     """What the driver says of each case."""
     scratch.mkdir(exist_ok=True)
-    driver = Path(__file__).with_name("faults_driver.py")
+    driver = Path(__file__).parents[1] / "helpers" / "faults_driver.py"
     done = subprocess.run(
         [sys.executable, str(driver), what, backend, str(scratch), str(cases), str(inside)],
         capture_output=True,

@@ -2,7 +2,7 @@
 
 `data/messages.txt` holds them to be read. A case is a heading, the mistake (`$`), what standard error says, and what
 then cures it (`>`): a command that stands in the message as it is, or the mistake with the options that it names.
-After a change of words: `AIGC_TEXT_SNAPSHOTS=write pytest tests/test_messages.py`, and read the difference.
+After a change of words: `AIGC_TEXT_SNAPSHOTS=write pytest tests/robustness/test_messages.py`, and read the difference.
 """
 
 import json
@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-FILE = Path(__file__).parent / "data" / "messages.txt"
-ROOT = Path(__file__).parents[1]
+FILE = Path(__file__).parent / "messages.txt"
+ROOT = Path(__file__).parents[2]
 
 
 class Case(NamedTuple):
@@ -123,7 +123,7 @@ def damaged_checkpoints(place, monkeypatch):
 
 def short_of_memory(place, monkeypatch):
     """A device with memory for 40 tokens a text."""
-    from aigc_text.engines.torch import TorchEngine
+    from aigc_text.generation.engines.torch_engine import TorchEngine
 
     decode = TorchEngine.decode
 

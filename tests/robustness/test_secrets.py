@@ -17,7 +17,7 @@ import pytest
 
 from aigc_text.errors import HIDDEN, ModelError, UserError, _stored, redacted
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOKEN = "planted-0a1b2c3d4e5f6071"  # not of the hub's form, so that it is known by the environment alone
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -38,7 +38,7 @@ def holding(folder, secret=TOKEN):
 
 
 def test_the_search_finds_what_is_there(tmp_path):
-    from aigc_text.formats import write_parquet
+    from aigc_text.data.readers import write_parquet
 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "weights.bin").write_bytes(b"\xff" * 100 + TOKEN.encode() + b"\0")

@@ -16,7 +16,7 @@ from commands import Terminal
 
 from aigc_text.cli.terminal import guarded, visible
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "10000"))
 EVIL = "\x1b]0;EVIL\x07\x1b[31m\x9b2J\u202eevil\u2066\x00\x08\r\x7f\x85\u2028\U000e0041"
 NAME = "na\x1b]0;EVIL\x07me\u202e\x9b"  # what a file may be called
@@ -51,10 +51,10 @@ def wild(draw, length):
 
 WILD = f"""
 import random, sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path.insert(0, {str(ROOT)!r})
 from aigc_text import Backend, Capabilities, Completion
-from aigc_text.results import Piece
-from test_terminal_fuzz import wild
+from aigc_text.outputs import Piece
+from tests.robustness.test_terminal_fuzz import wild
 
 class Wild(Backend):
     '''Says wild things \\x1b[31m in its help too.'''

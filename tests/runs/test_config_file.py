@@ -4,9 +4,9 @@ import json
 
 import pytest
 import tiny
-from test_run import command
 
-from aigc_text import checkpoint
+from aigc_text.utils import sealed_dir
+from tests.runs.test_training_run import command
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_so_can_one_from_scratch(place):
     options = ["--max-steps", 2, "--batch-size", 2, "--precision", "fp32", "--tokenizer", "char"]
     assert command("train", "--from-scratch", *sizes, "--data", "data.txt", "--output", "one", *options) == 0
     assert command("train", "--config", "one/options.json", "--output", "two") == 0
-    assert checkpoint.fingerprint(place / "one") == checkpoint.fingerprint(place / "two")
+    assert sealed_dir.fingerprint(place / "one") == sealed_dir.fingerprint(place / "two")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_options_that_do_not_go_together(place, capsys, words, message):
 OWN = """
 from dataclasses import dataclass
 
-from aigc_text.backends.causal_lm import GPT2
-from aigc_text.objective import Likelihood, Step
+from aigc_text.models.causal_lm import GPT2
+from aigc_text.training.objective import Likelihood, Step
 from aigc_text.options import TrainingOptions, option
 
 

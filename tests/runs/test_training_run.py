@@ -10,7 +10,7 @@ import pytest
 import tiny
 import torch
 
-from aigc_text import checkpoint, load, plots, train
+from aigc_text import load, train
 from aigc_text.api import from_scratch
 from aigc_text.cli import main
 from aigc_text.errors import (
@@ -22,11 +22,13 @@ from aigc_text.errors import (
     OptionError,
     TrainingError,
 )
-from aigc_text.options import TrainingOptions
-from aigc_text.output_file import FolderLock
-from aigc_text.run import hold_out
-from aigc_text.run_folder import delivered_figures
-from aigc_text.seeds import train_seeds
+from aigc_text.options.training import TrainingOptions
+from aigc_text.plots import training_curves
+from aigc_text.runs.run_dir import delivered_figures
+from aigc_text.runs.seeds import train_seeds
+from aigc_text.runs.training_run import hold_out
+from aigc_text.utils import sealed_dir
+from aigc_text.utils.output_file import FolderLock
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
 QUICK = {"eval_every": 50, "learning_rate": 1e-2}  # learns in 100 updates, and each best checkpoint takes its time
@@ -47,7 +49,7 @@ def test_a_run_leaves_a_model_its_figures_and_a_picture(tmp_path, data, model):
     assert {"config.json", "manifest.json", "metrics.jsonl", "curves.png", "README.md", "options.json"} <= {
         p.name for p in out.iterdir()
     }
-    checkpoint.verify(out)
+    sealed_dir.verify(out)
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 9))
     assert lines[7]["eval_bits_per_byte"] < lines[3]["eval_bits_per_byte"]
@@ -123,7 +125,7 @@ def test_a_message_breaks_no_line_of_figures(tmp_path):
     line = {"step": 1, "loss": 2.0, "message": "a\u2028b\x85c"}
     metrics.write_text(json.dumps(line, ensure_ascii=False) + "\n", encoding="utf-8")
     assert delivered_figures(metrics, TrainingOptions()) == {"step": 1, "loss": 2.0}
-    plots.curves(metrics, tmp_path / "curves.png")
+    training_curves.curves(metrics, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").exists()
 
 
@@ -180,7 +182,7 @@ def test_a_second_run_is_refused_before_torch_is_imported(tmp_path, data):
 
 
 def test_a_backend_that_cannot_train_says_so(tmp_path, data):
-    from test_backends import Careless
+    from tests.backends.test_backends import Careless
 
     with pytest.raises(BackendError, match="cannot be trained"):
         list(train(Careless(), data, tmp_path / "out", max_steps=1))
@@ -259,7 +261,7 @@ def test_a_training_outlives_its_samples(tmp_path, data, model, monkeypatch):
     monkeypatch.setattr(type(backend), "generate", fails)
     reports = list(train(backend, data, tmp_path / "out", max_steps=4, samples=1, **SMALL))
     assert "no samples: out of memory" in reports[-1].message and reports[-1].step == 4
-    checkpoint.verify(tmp_path / "out")
+    sealed_dir.verify(tmp_path / "out")
 
 
 def test_a_failed_start_leaves_nothing(tmp_path, data):

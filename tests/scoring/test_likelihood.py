@@ -9,14 +9,14 @@ import torch
 from commands import MARKOV
 
 from aigc_text import Score, load
-from aigc_text.backends.causal_lm import GPT2
-from aigc_text.encoding import Row
+from aigc_text.data.encoding import Row
+from aigc_text.data.sources import Pair
+from aigc_text.data.tokenizer_training import train
 from aigc_text.errors import BackendError, MetricError, ModelError
-from aigc_text.likelihood import Validation, total
-from aigc_text.metrics.likelihood import Likelihood
-from aigc_text.metrics.reference_perplexity import ReferencePerplexity
-from aigc_text.sources import Pair
-from aigc_text.tokenizer import train
+from aigc_text.evaluation.model_metrics.likelihood import Likelihood
+from aigc_text.evaluation.model_metrics.reference_perplexity import ReferencePerplexity
+from aigc_text.models.causal_lm import GPT2
+from aigc_text.training.validation import Validation, total
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_samples_under_a_reference_are_named_so():
 def test_the_bundled_models_keep_their_published_figures():
     """Two samples of the card, scored with what made its table; the table's own texts take minutes."""
     backend = load(model="bundled:gpt2-tales")
-    text = (Path(__file__).parents[1] / "aigc_text" / "bundled" / "gpt2-tales" / "README.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "aigc_text" / "bundled" / "gpt2-tales" / "README.md").read_text("utf-8")
     tale = text.split("seed 1:")[1].split("seed 3:")[0]
     found = total(backend.score([tale]))
     assert (found.tokens, found.utf8_bytes) == (295, 1034)

@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
 
-from aigc_text import Score, TokenScore, load, scoring
-from aigc_text.backend import Backend
-from aigc_text.backends.causal_lm import GPT2
+from aigc_text import Score, TokenScore, load
+from aigc_text.backends.base import Backend
+from aigc_text.data.tokenizer_training import train
 from aigc_text.errors import BackendError, DataError, OptionError
-from aigc_text.likelihood import total
-from aigc_text.testing import ContractError, check_backend
-from aigc_text.tokenizer import train
+from aigc_text.models.causal_lm import GPT2
+from aigc_text.scoring import windows
+from aigc_text.testing.contract import ContractError, check_backend
+from aigc_text.training.validation import total
 
 LONG = "the cat sat on the mat and the dog sat on the log. " * 20
 
@@ -69,17 +70,17 @@ def test_a_long_text_is_read_in_windows_that_move_by_half(backend):
 def test_batches_and_windows_of_work_change_nothing(backend, monkeypatch):
     texts = [LONG[: n * 7] for n in range(40)] + [LONG]
     alone = [s for t in texts for s in backend.score([t])]
-    monkeypatch.setattr(scoring, "WINDOW", 2)
+    monkeypatch.setattr(windows, "WINDOW", 2)
     for size in (1, 3, 16):
         together = list(backend.score(iter(texts), batch_size=size))
         assert [s.text for s in together] == texts
         assert [s.nll for s in together] == pytest.approx([s.nll for s in alone], rel=1e-4)
-    monkeypatch.setattr(scoring, "ELEMENTS", 1)  # memory for one window at a time
+    monkeypatch.setattr(windows, "ELEMENTS", 1)  # memory for one window at a time
     assert [s.nll for s in backend.score(texts)] == pytest.approx([s.nll for s in alone], rel=1e-5)
 
 
 def test_texts_are_given_as_soon_as_they_are_scored(backend, monkeypatch):
-    monkeypatch.setattr(scoring, "WINDOW", 1)
+    monkeypatch.setattr(windows, "WINDOW", 1)
     read = []
     found = backend.score((read.append(t) or t for t in [LONG[:9]] * 1000), batch_size=2)
     next(found)

@@ -8,17 +8,20 @@ from pathlib import Path
 import pytest
 import tiny
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+FOLDERS = ("", "benchmarks", "research", "tools")
 
 
 @pytest.fixture(autouse=True)
 def beside(monkeypatch):
     """Scripts import others that lie beside them."""
-    monkeypatch.syspath_prepend(SCRIPTS)
+    for folder in FOLDERS:
+        monkeypatch.syspath_prepend(SCRIPTS / folder)
 
 
 def script(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    (file,) = SCRIPTS.rglob(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, file)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -119,7 +122,7 @@ def test_the_check_of_a_gpu_says_what_fails_and_why(monkeypatch, capsys):
 
 
 def test_every_trainable_backend_is_checked_on_a_gpu(monkeypatch, capsys):
-    from aigc_text.registry import built_in
+    from aigc_text.backends.registry import built_in
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     check = script("check_gpu")

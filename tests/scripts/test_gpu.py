@@ -12,11 +12,12 @@ from types import SimpleNamespace
 import pytest
 import tiny
 
-SCRIPTS = Path(__file__).parent.parent / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
 @pytest.fixture
 def gpu(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS / "benchmarks")
     monkeypatch.syspath_prepend(SCRIPTS)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # the script sets it; taken back after the test
     import gpu

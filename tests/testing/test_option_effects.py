@@ -9,14 +9,14 @@ import tiny
 from commands import MARKOV
 
 from aigc_text import Backend, Completion, GenerationOptions
-from aigc_text.backends.causal_lm import GPT2, Code
-from aigc_text.decoding import StopMatcher
-from aigc_text.option_effects import _SHARED, check_options
-from aigc_text.option_trial import Ignored, Trial
-from aigc_text.options import option
-from aigc_text.own_option_effects import check_own
-from aigc_text.registry import get_backend
-from aigc_text.testing import ContractError, check_backend
+from aigc_text.backends.registry import get_backend
+from aigc_text.generation.decoding import StopMatcher
+from aigc_text.models.causal_lm import GPT2, Code
+from aigc_text.options.training import option
+from aigc_text.testing.contract import ContractError, check_backend
+from aigc_text.testing.option_effects import _SHARED, check_options
+from aigc_text.testing.option_trial import Ignored, Trial
+from aigc_text.testing.own_option_effects import check_own
 
 PROMPTS = ["the cat sat on", "once", "and the dog saw the"]
 

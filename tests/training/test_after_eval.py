@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
-from test_trainer import Net, Regression, data, options, run, weights
 from torch import nn
 
-from aigc_text import optimizers, trainer
 from aigc_text.errors import OptionError, TrainingError
-from aigc_text.objective import Objective, Step
+from aigc_text.training import optimizers, trainer
+from aigc_text.training.objective import Objective, Step
+from tests.training.test_trainer import Net, Regression, data, options, run, weights
 
 
 def figures(*losses):

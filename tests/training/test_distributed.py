@@ -10,11 +10,13 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from team import ACCELERATE, fails, launched
-from test_trainer import Net, PointGan, options
 from torch import nn
 
-from aigc_text import checkpoint, load, trainer
-from aigc_text.objective import Likelihood, Objective, Step
+from aigc_text import load
+from aigc_text.training import trainer
+from aigc_text.training.objective import Likelihood, Objective, Step
+from aigc_text.utils import sealed_dir
+from tests.training.test_trainer import Net, PointGan, options
 
 # What is run in them; the driver's children import this file
 
@@ -170,7 +172,7 @@ def two(team, words, tmp_path_factory):
 def test_accelerate_reads_the_files_of_the_page(tmp_path):
     from accelerate.commands.config.config_args import load_config_from_file
 
-    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text(encoding="utf-8")
     files = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     for body in files:
         (tmp_path / "config.yaml").write_text(body)
@@ -180,7 +182,7 @@ def test_accelerate_reads_the_files_of_the_page(tmp_path):
 
 def test_the_command_line_makes_the_same_run_and_a_whole_folder(team, one, two):
     curves_match(one, two)
-    checkpoint.verify(two)
+    sealed_dir.verify(two)
     names = {p.name for p in two.iterdir()}
     assert {p.name for p in one.iterdir()} | {"samples.jsonl"} == names
     assert len((two / "samples.jsonl").read_text().splitlines()) == 2
@@ -192,7 +194,7 @@ def test_accelerate_launch_makes_the_same_run(words, one, tmp_path):
     launcher, said = launched(*ACCELERATE, "-m", "aigc_text", *words, "--output", str(out))
     assert launcher.returncode == 0, said
     curves_match(one, out)
-    checkpoint.verify(out)
+    sealed_dir.verify(out)
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     ours = [line for line in said.splitlines() if line.strip()]
     assert [line.split(":")[0] for line in ours] == ["training", "step 4 of 8", "step 8 of 8", "Done"]

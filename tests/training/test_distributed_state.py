@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_processes import Mean, close, curves_match, points
-from test_trainer import Carried, Net, Recurrent, options, weights
 
-from aigc_text import trainer
 from aigc_text.errors import TrainingError
-from aigc_text.objective import Verdict
+from aigc_text.training import trainer
+from aigc_text.training.objective import Verdict
+from tests.training.test_distributed import Mean, close, curves_match, points
+from tests.training.test_trainer import Carried, Net, Recurrent, options, weights
 
 
 class CarriedApart(Carried):

@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from aigc_text import TrainingOptions, api, loading, updates
-from aigc_text.backends import rnn_model, transformer
-from aigc_text.engines.steps import Direct
+from aigc_text import TrainingOptions, api
+from aigc_text.generation.engines.kv_cache import Direct
+from aigc_text.hub import loading
+from aigc_text.models import transformer
+from aigc_text.models.rnn import model as rnn_model
+from aigc_text.training import step
 
 
 @pytest.fixture
@@ -68,7 +71,7 @@ def test_a_step_seeds_the_generators_of_the_gpu(monkeypatch):
     seeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     with torch.random.fork_rng(devices=[]):
-        updates.seed(TrainingOptions(seed=3), 5, 0, torch.device("cuda"))
+        step.seed(TrainingOptions(seed=3), 5, 0, torch.device("cuda"))
         assert seeded == [torch.initial_seed()]
-        updates.seed(TrainingOptions(seed=3), 5, 0, torch.device("cpu"))
+        step.seed(TrainingOptions(seed=3), 5, 0, torch.device("cpu"))
         assert seeded == [torch.initial_seed()]

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aigc_text import losses
+from aigc_text.training import losses
 
 
 def example(dtype, seed=0):

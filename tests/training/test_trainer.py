@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from aigc_text import checkpoint, trainer
 from aigc_text.errors import DamagedError, TrainingError
-from aigc_text.objective import Objective, Step, Verdict
-from aigc_text.options import TrainingOptions
+from aigc_text.options.training import TrainingOptions
+from aigc_text.training import trainer
+from aigc_text.training.objective import Objective, Step, Verdict
+from aigc_text.utils import sealed_dir
 
 
 def options(**given):
@@ -365,7 +366,7 @@ def test_a_best_checkpoint_that_is_damaged_is_not_delivered(tmp_path, damage):
 def test_figures_of_another_form_are_refused(tmp_path, content):
     run(Net(), opts=options(max_steps=2), checkpoints=tmp_path)
     (tmp_path / "step-2" / "trainer.json").write_text(json.dumps(content))
-    checkpoint.seal(tmp_path / "step-2")
+    sealed_dir.seal(tmp_path / "step-2")
     with pytest.raises(TrainingError, match="trainer.json is not what this package saved"):
         run(Net(), checkpoints=tmp_path, resume=True)
 
@@ -374,7 +375,7 @@ def test_figures_of_another_form_are_refused(tmp_path, content):
 def test_optimizers_of_another_form_are_refused(tmp_path, content):
     run(Net(), opts=options(max_steps=2), checkpoints=tmp_path)
     torch.save(content, tmp_path / "step-2" / "optimizers.pt")
-    checkpoint.seal(tmp_path / "step-2")
+    sealed_dir.seal(tmp_path / "step-2")
     with pytest.raises(TrainingError, match="optimizers.pt is not what this package saved"):
         run(Net(), checkpoints=tmp_path, resume=True)
 

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from aigc_text import evaluate, from_scratch, generate, isolation, load, train
+from aigc_text import evaluate, from_scratch, generate, load, train
 from aigc_text.errors import TrainingError
+from aigc_text.utils import isolation
 
 LINES = ["the cat sat on the mat .", "the dog saw the cat .", "a king had a daughter ."] * 8
 TRAINING = {
@@ -284,7 +285,7 @@ from pathlib import Path
 import matplotlib
 matplotlib.use("svg")
 from aigc_text import latent_plots, plots, text_plots
-from aigc_text.surprise import Block, Piece
+from aigc_text.scoring.surprisal import Block, Piece
 import numpy as np
 folder = Path(sys.argv[1])
 (folder / "m.jsonl").write_text('{"step": 1, "loss": 2.0, "learning_rate": 1.0, "eval_loss": 2.0}\\n')

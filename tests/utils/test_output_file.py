@@ -14,9 +14,9 @@ import pytest
 from commands import file
 from team import ENV
 
-from aigc_text import output_file
 from aigc_text.errors import OptionError, TrainingError
-from aigc_text.output_file import FolderLock, Lock, OutputFile
+from aigc_text.utils import output_file
+from aigc_text.utils.output_file import FolderLock, Lock, OutputFile
 
 BACKEND = '''
 import time
@@ -239,7 +239,8 @@ def test_what_is_newer_than_the_command_is_not_replaced(place, monkeypatch):
 
 def test_the_start_of_a_process_is_known():
     code = (
-        "import time; t = time.time(); from aigc_text.output_file import process_started; print(t, process_started())"
+        "import time; t = time.time(); from aigc_text.utils.output_file import process_started; "
+        "print(t, process_started())"
     )
     before = time.time()
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

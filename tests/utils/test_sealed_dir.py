@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from aigc_text import checkpoint
 from aigc_text.errors import DamagedError
+from aigc_text.utils import sealed_dir
 
 
 def write(folder):
@@ -16,8 +16,8 @@ def write(folder):
 
 
 def test_a_saved_folder_verifies(tmp_path):
-    checkpoint.save(tmp_path / "step-1", write)
-    checkpoint.verify(tmp_path / "step-1")
+    sealed_dir.save(tmp_path / "step-1", write)
+    sealed_dir.verify(tmp_path / "step-1")
     sums = json.loads((tmp_path / "step-1" / "manifest.json").read_text())
     assert sorted(sums) == ["a.bin", "b.json"]
 
@@ -25,36 +25,36 @@ def test_a_saved_folder_verifies(tmp_path):
 @pytest.mark.parametrize("name", ["a.bin", "b.json"])
 def test_every_changed_byte_is_named_with_both_sums(tmp_path, name):
     folder = tmp_path / "step-1"
-    checkpoint.save(folder, write)
+    sealed_dir.save(folder, write)
     raw = (folder / name).read_bytes()
-    old = checkpoint.sha256(folder / name)
+    old = sealed_dir.sha256(folder / name)
     for place in range(0, len(raw), 7):
         (folder / name).write_bytes(raw[:place] + bytes([raw[place] ^ 4]) + raw[place + 1 :])
-        new = checkpoint.sha256(folder / name)
+        new = sealed_dir.sha256(folder / name)
         with pytest.raises(DamagedError) as caught:
-            checkpoint.verify(folder)
+            sealed_dir.verify(folder)
         assert name in caught.value.message and old in caught.value.message and new in caught.value.message
 
 
 def test_a_missing_file_is_named(tmp_path):
-    checkpoint.save(tmp_path / "step-1", write)
+    sealed_dir.save(tmp_path / "step-1", write)
     (tmp_path / "step-1" / "a.bin").unlink()
     with pytest.raises(DamagedError, match="a.bin is missing"):
-        checkpoint.verify(tmp_path / "step-1")
+        sealed_dir.verify(tmp_path / "step-1")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"a.bin": 3}'])
 def test_a_broken_manifest_is_damage(tmp_path, text):
-    checkpoint.save(tmp_path / "step-1", write)
+    sealed_dir.save(tmp_path / "step-1", write)
     (tmp_path / "step-1" / "manifest.json").write_text(text)
     with pytest.raises(DamagedError):
-        checkpoint.verify(tmp_path / "step-1")
+        sealed_dir.verify(tmp_path / "step-1")
 
 
 def test_an_edited_readme_is_no_damage(tmp_path):
-    checkpoint.save(tmp_path / "m", lambda f: (write(f), (f / "README.md").write_text("x")))
+    sealed_dir.save(tmp_path / "m", lambda f: (write(f), (f / "README.md").write_text("x")))
     (tmp_path / "m" / "README.md").write_text("edited")
-    checkpoint.verify(tmp_path / "m")
+    sealed_dir.verify(tmp_path / "m")
 
 
 def test_a_failing_write_leaves_nothing(tmp_path):
@@ -62,9 +62,9 @@ def test_a_failing_write_leaves_nothing(tmp_path):
         write(folder)
         raise OSError("No space left on device")
 
-    checkpoint.save(tmp_path / "step-1", write)
+    sealed_dir.save(tmp_path / "step-1", write)
     with pytest.raises(OSError):
-        checkpoint.save(tmp_path / "step-2", fail)
+        sealed_dir.save(tmp_path / "step-2", fail)
     assert [p.name for p in tmp_path.iterdir()] == ["step-1"]
 
 
@@ -77,7 +77,7 @@ def version(text):
 
 def state(folder):
     """What a folder holds, if it is whole."""
-    checkpoint.verify(folder)
+    sealed_dir.verify(folder)
     (text,) = {(folder / name).read_text() for name in ("a", "b")}
     return text
 
@@ -95,7 +95,7 @@ def at_call(monkeypatch, number, act):
 
     for name in CALLS:
         monkeypatch.setattr(os, name, wrapped(getattr(os, name)))
-    monkeypatch.setattr(checkpoint, "_exchange", wrapped(checkpoint._exchange))
+    monkeypatch.setattr(sealed_dir, "_exchange", wrapped(sealed_dir._exchange))
     return count
 
 
@@ -109,15 +109,15 @@ def test_a_folder_that_is_replaced_is_the_old_or_the_new_one(tmp_path, exchange,
 
     for number in range(1, 1000):
         folder = tmp_path / f"{number}" / "step-1"
-        checkpoint.save(folder, version("old"))
+        sealed_dir.save(folder, version("old"))
         with pytest.MonkeyPatch.context() as patch:
             if not exchange:
-                patch.setattr(checkpoint, "_exchange", lambda *_: False)
+                patch.setattr(sealed_dir, "_exchange", lambda *_: False)
             count = at_call(patch, number, stop)
             with contextlib.suppress(error):
-                checkpoint.save(folder, version("new"))
+                sealed_dir.save(folder, version("new"))
         assert state(folder) in ("old", "new")
-        checkpoint.save(folder, version("newest"))
+        sealed_dir.save(folder, version("newest"))
         assert state(folder) == "newest" and [p.name for p in folder.parent.iterdir()] == ["step-1"]
         if count[0] < number:
             break
@@ -128,20 +128,20 @@ def test_a_folder_that_is_replaced_is_the_old_or_the_new_one(tmp_path, exchange,
 def test_a_process_killed_while_it_replaces_a_folder_leaves_one_to_go_on_from(tmp_path, exchange):
     for number in range(1, 1000):
         folder = tmp_path / f"{number}" / "step-1"
-        checkpoint.save(folder, version("old"))
+        sealed_dir.save(folder, version("old"))
         pid = os.fork()
         if not pid:
             with pytest.MonkeyPatch.context() as patch:
                 if not exchange:
-                    patch.setattr(checkpoint, "_exchange", lambda *_: False)
+                    patch.setattr(sealed_dir, "_exchange", lambda *_: False)
                 at_call(patch, number, lambda: os._exit(9))
-                checkpoint.save(folder, version("new"))
+                sealed_dir.save(folder, version("new"))
             os._exit(0)
         _, status = os.waitpid(pid, 0)
         if exchange:
             assert state(folder) in ("old", "new")
-        checkpoint.sweep(folder.parent)
-        assert checkpoint.latest(folder.parent, print) == folder and state(folder) in ("old", "new")
+        sealed_dir.sweep(folder.parent)
+        assert sealed_dir.latest(folder.parent, print) == folder and state(folder) in ("old", "new")
         assert [p.name for p in folder.parent.iterdir()] == ["step-1"]
         if not status:
             break
@@ -152,21 +152,21 @@ def test_two_folders_are_exchanged_where_the_system_can(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / name).touch()
-    if not checkpoint._exchange(tmp_path / "a", tmp_path / "b"):
+    if not sealed_dir._exchange(tmp_path / "a", tmp_path / "b"):
         pytest.skip("the file system cannot exchange two folders")
     assert (tmp_path / "a" / "b").exists() and (tmp_path / "b" / "a").exists()
     with pytest.raises(FileNotFoundError):
-        checkpoint._exchange(tmp_path / "a", tmp_path / "nothing")
+        sealed_dir._exchange(tmp_path / "a", tmp_path / "nothing")
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "table.md"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), checkpoint.whole(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), sealed_dir.whole(path) as temporary:
         temporary.write_text("ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    with checkpoint.whole(path) as temporary:
+    with sealed_dir.whole(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
@@ -174,43 +174,43 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
 
 def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     order = []
-    flush, rename = checkpoint.flush, checkpoint.os.rename
-    monkeypatch.setattr(checkpoint, "flush", lambda p: (order.append(p.name), flush(p)))
-    monkeypatch.setattr(checkpoint.os, "rename", lambda a, b: (order.append("rename"), rename(a, b)))
-    checkpoint.save(tmp_path / "step-1", write)
+    flush, rename = sealed_dir.flush, sealed_dir.os.rename
+    monkeypatch.setattr(sealed_dir, "flush", lambda p: (order.append(p.name), flush(p)))
+    monkeypatch.setattr(sealed_dir.os, "rename", lambda a, b: (order.append("rename"), rename(a, b)))
+    sealed_dir.save(tmp_path / "step-1", write)
     assert order == ["a.bin", "b.json", "manifest.json", ".step-1.tmp", "rename", tmp_path.name]
 
 
 def test_latest_passes_over_damage_and_says_so(tmp_path):
     for n in (1, 2, 10):
-        checkpoint.save(tmp_path / f"step-{n}", write)
+        sealed_dir.save(tmp_path / f"step-{n}", write)
     (tmp_path / "step-10" / "a.bin").write_bytes(b"")
     said = []
-    assert checkpoint.latest(tmp_path, said.append) == tmp_path / "step-2"
+    assert sealed_dir.latest(tmp_path, said.append) == tmp_path / "step-2"
     assert len(said) == 1 and "step-10/a.bin is damaged" in said[0]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="a file that fails to be read")
 def test_a_file_that_cannot_be_read_is_damage(tmp_path):
     for n in (1, 2):
-        checkpoint.save(tmp_path / f"step-{n}", write)
+        sealed_dir.save(tmp_path / f"step-{n}", write)
     (tmp_path / "step-2" / "a.bin").unlink()
     (tmp_path / "step-2" / "a.bin").symlink_to("/proc/self/mem")
     said = []
-    assert checkpoint.latest(tmp_path, said.append) == tmp_path / "step-1"
+    assert sealed_dir.latest(tmp_path, said.append) == tmp_path / "step-1"
     assert "step-2/a.bin cannot be read: Input/output error" in said[0]
 
 
 def test_prune_keeps_the_newest_and_the_named(tmp_path):
     for n in range(1, 6):
-        checkpoint.save(tmp_path / f"step-{n}", write)
-    checkpoint.prune(tmp_path, 2, also=tmp_path / "step-1")
+        sealed_dir.save(tmp_path / f"step-{n}", write)
+    sealed_dir.prune(tmp_path, 2, also=tmp_path / "step-1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-4", "step-5"]
 
 
 def test_sweep_removes_what_a_kill_left(tmp_path):
     (tmp_path / ".step-3.tmp").mkdir()
     (tmp_path / ".step-1.old").mkdir()
-    checkpoint.save(tmp_path / "step-2", write)
-    checkpoint.sweep(tmp_path)
+    sealed_dir.save(tmp_path / "step-2", write)
+    sealed_dir.sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["step-2"]

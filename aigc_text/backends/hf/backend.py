@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .backend import Capabilities, no_likelihood
-from .boundaries import following
-from .errors import BackendError, OptionError
-from .generating_backend import GeneratingBackend
-from .isolation import in_evaluation
-from .options import TrainingOptions
-from .pretrained import fresh
-from .results import Score
+from aigc_text.backends.base import Capabilities, no_likelihood
+from aigc_text.data.prompt_encoding import following
+from aigc_text.errors import BackendError, OptionError
+from aigc_text.options.training import TrainingOptions
+from aigc_text.outputs import Score
+from aigc_text.utils.isolation import in_evaluation
+
+from .generating import GeneratingBackend
+from .loading import fresh
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Self
 
-    from .encoding import Encoder
-    from .objective import Objective
-    from .sources import Example
-    from .trainer import Evaluate
+    from aigc_text.data.encoding import Encoder
+    from aigc_text.data.sources import Example
+    from aigc_text.training.objective import Objective
+    from aigc_text.training.trainer import Evaluate
 
 FALLBACK_CONTEXT = 512  # tokens of a training row where neither the user nor the model says how many
 TRAINED_KEY = "aigc_text_trained_context"  # in config.json: tokens of the longest rows of its training from scratch
@@ -74,7 +75,7 @@ class TransformersBackend(GeneratingBackend):
 
     def objective(self, options: TrainingOptions) -> Objective:
         """What training minimises."""
-        from .objective import Likelihood
+        from aigc_text.training.objective import Likelihood
 
         # Nothing reads a cache in training, and filling it copies all keys and values.
         inputs = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
@@ -90,7 +91,7 @@ class TransformersBackend(GeneratingBackend):
 
     def batches(self, examples: Iterable[Example], options: TrainingOptions) -> Iterable[Any]:
         """Micro-batches for the trainer; with `from_step`, so that a resumed run sees what the unbroken one saw."""
-        from .data import batches_of
+        from aigc_text.data.pipeline import batches_of
 
         return batches_of(self.encoder(options), examples, options, self.packing, self.pad(), self.continuous)
 
@@ -104,9 +105,9 @@ class TransformersBackend(GeneratingBackend):
         Texts are read in the windows of `score`, of pairs the completions after their prompts. With more data than
         `eval_blocks` asks for, only some windows or pairs are read, evenly spread.
         """
-        from .data import validation_rows
-        from .likelihood import Validation
-        from .scoring import kept_in_front
+        from aigc_text.data.pipeline import validation_rows
+        from aigc_text.scoring.windows import kept_in_front
+        from aigc_text.training.validation import Validation
 
         encoder = self.encoder(options)
         context = self.score_context()
@@ -120,7 +121,7 @@ class TransformersBackend(GeneratingBackend):
         Of a model trained here from scratch no more than the rows it was trained on, for what it says of later
         positions is untrained.
         """
-        from .scoring import CONTEXT
+        from aigc_text.scoring.windows import CONTEXT
 
         trained = getattr(self.model.config, TRAINED_KEY, None)
         return min(self.engine().context() or CONTEXT, trained or CONTEXT, CONTEXT)
@@ -134,7 +135,7 @@ class TransformersBackend(GeneratingBackend):
         Returns:
             (B, T - 1).
         """
-        from .likelihood import row_nll
+        from aigc_text.training.validation import row_nll
 
         cache = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
         return row_nll(self.model, ids, input_ids=ids, attention_mask=ids.new_ones(ids.shape), **cache)
@@ -143,7 +144,7 @@ class TransformersBackend(GeneratingBackend):
 
     def encoder(self, options: TrainingOptions) -> Encoder:
         """What makes rows of tokens of examples, as this model reads them."""
-        from .encoding import Encoder
+        from aigc_text.data.encoding import Encoder
 
         begin = self.prompt_tokens("", self.Options())
         return Encoder(self.tokenizer, self.block_size(options), begin, self.pair_tokens)
@@ -189,6 +190,6 @@ class TransformersBackend(GeneratingBackend):
             raise BackendError("the engine ctranslate2 does not score texts", "Load the model with engine='torch'.")
         if not self.capabilities.likelihood:
             raise no_likelihood(self.name)
-        from .scoring import scores
+        from aigc_text.scoring.windows import scores
 
         return in_evaluation(self.model, scores(self, texts, batch_size=batch_size, context=context))

@@ -8,20 +8,24 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import contradictions, decoding, generation_settings, guards, healing, isolation
-from .boundaries import Template, cut_left, plain_ids, prompt_ids, template
-from .characters import Stops, stops
-from .contradictions import BEAM_SEARCH
-from .errors import ModelError, OptionError, UserError
-from .options import GenerationOptions, drawn_seed
-from .pretrained import PretrainedBackend
-from .results import Completion, Piece
+from aigc_text.data.prompt_encoding import Template, cut_left, plain_ids, prompt_ids, template
+from aigc_text.errors import ModelError, OptionError, UserError
+from aigc_text.generation import decoding, model_settings, token_healing
+from aigc_text.generation.detokenizer import Stops, stops
+from aigc_text.hub import tokenizer_checks
+from aigc_text.options import contradictions
+from aigc_text.options.contradictions import BEAM_SEARCH
+from aigc_text.options.training import GenerationOptions, drawn_seed
+from aigc_text.outputs import Completion, Piece
+from aigc_text.utils import isolation
+
+from .loading import PretrainedBackend
 
 if TYPE_CHECKING:
     import torch
     from transformers import GenerationConfig
 
-    from .engines import Engine, Row
+    from aigc_text.generation.engine import Engine, Row
 
 FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")  # are of no account where nothing is drawn
@@ -45,10 +49,10 @@ class GeneratingBackend(PretrainedBackend):
     def engine(self) -> Engine:
         """What produces the next token."""
         if self.converted is not None:
-            from .engines.ctranslate2 import CTranslate2Engine
+            from aigc_text.generation.engines.ctranslate2_engine import CTranslate2Engine
 
             return CTranslate2Engine(self.converted, self.own_config)
-        from .engines.torch import TorchEngine
+        from aigc_text.generation.engines.torch_engine import TorchEngine
 
         return TorchEngine(self.model, self.pad())
 
@@ -78,7 +82,7 @@ class GeneratingBackend(PretrainedBackend):
         The text must begin with it where tokens are glued to the white space before them; see `healing`. Where the
         tokenizer passes over it (words do), the text may begin with it.
         """
-        white = healing.end_of(prompt) if self.capabilities.continues else ""
+        white = token_healing.end_of(prompt) if self.capabilities.continues else ""
         if not white or self._can_begin(white):
             return white
         core = getattr(self.tokenizer, "backend_tokenizer", None)
@@ -91,7 +95,7 @@ class GeneratingBackend(PretrainedBackend):
 
     @cached_property
     def _token_texts(self) -> list[str] | None:
-        return healing.token_texts(self.tokenizer)
+        return token_healing.token_texts(self.tokenizer)
 
     @cached_property
     def _token_characters(self) -> set[str]:
@@ -247,13 +251,15 @@ class GeneratingBackend(PretrainedBackend):
             if not (asked := self._own_wishes()):
                 raise
             what = f"the model {self.source!r} fails with what its generation_config.json asks for ({asked[:100]})"
-            raise ModelError(f"{what}: {guards.first_sentence(error)}", "Correct it there, or take it out.") from error
+            raise ModelError(
+                f"{what}: {tokenizer_checks.first_sentence(error)}", "Correct it there, or take it out."
+            ) from error
 
     def _own_wishes(self) -> str:
         """What the model's own generation config asks for that is no option here, and so was not looked at."""
         harmless = ("eos_token_id", "max_length", "pad_token_id")
         asked = self.own_config.to_diff_dict()
-        return ", ".join(name for name in generation_settings.HONOURED if name in asked and name not in harmless)
+        return ", ".join(name for name in model_settings.HONOURED if name in asked and name not in harmless)
 
     def check_requests(self, prompts: Iterable[str], options: GenerationOptions) -> None:
         """Refuses, before anything is generated, what `generate` would refuse once it came to it.
@@ -298,7 +304,7 @@ class GeneratingBackend(PretrainedBackend):
         if config.pad_token_id is None:
             config.pad_token_id = self.pad()
         self._check_own(config)
-        generation_settings.cleared(config)
+        model_settings.cleared(config)
         self._tell_settings()
         return config
 
@@ -306,8 +312,8 @@ class GeneratingBackend(PretrainedBackend):
         """Says once what of the model's own generation config its texts will not follow."""
         if not self._told_settings:
             self._told_settings = True
-            if found := generation_settings.not_honoured(self.own_config.to_diff_dict()):
-                print(generation_settings.notice(self.source or self.name, found), file=sys.stderr)
+            if found := model_settings.not_honoured(self.own_config.to_diff_dict()):
+                print(model_settings.notice(self.source or self.name, found), file=sys.stderr)
 
     def _check_own(self, config: GenerationConfig) -> None:
         """Refuses what the model's own generation config holds where the user's options were looked at before."""
@@ -373,7 +379,7 @@ class GeneratingBackend(PretrainedBackend):
         place: tuple[int, int, str],
         seed: int | None,
     ) -> Row:
-        from .engines import Row, stream_key
+        from aigc_text.generation.engine import Row, stream_key
 
         prompt_index, index, prompt = place
         self.check_prompts([prompt], prompt_index)
@@ -386,7 +392,7 @@ class GeneratingBackend(PretrainedBackend):
             limit = min(limit, room - len(tokens))
         # Beams of a prompt are one search, so its completions share a stream.
         key = stream_key(seed, prompt_index, 0 if (config.num_beams or 1) > 1 else index) if seed is not None else None
-        allowed = healing.Beginning(self._token_texts or [], white) if white and self._can_begin(white) else None
+        allowed = token_healing.Beginning(self._token_texts or [], white) if white and self._can_begin(white) else None
         return Row(tokens, key, limit, self.row_inputs(prompt, options, key, index), allowed)
 
     def _limit(self, engine: Engine, config: GenerationConfig, tokens: Sequence[int], prompt_index: int) -> int:
@@ -418,4 +424,4 @@ class GeneratingBackend(PretrainedBackend):
 
     def _equal_lengths(self, config: GenerationConfig) -> bool:
         """Padding changes bf16 sums, and processors that look back take it for history."""
-        return self.precision != "float32" or generation_settings.looks_back(config)
+        return self.precision != "float32" or model_settings.looks_back(config)

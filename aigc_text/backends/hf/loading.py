@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from . import checkpoint, conversion, hub, loading, lora, preflight
-from .backend import Backend
-from .conversion import Converted
-from .errors import BackendError, ModelError, OptionError, nearest, one_line, out_of_memory, shell
+from aigc_text.backends.base import Backend
+from aigc_text.errors import BackendError, ModelError, OptionError, nearest, one_line, out_of_memory, shell
+from aigc_text.hub import ctranslate2, loading, locate, lora, model_files
+from aigc_text.hub.ctranslate2 import Converted
+from aigc_text.utils import sealed_dir
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -42,7 +43,7 @@ def fresh(
     """
     import torch
 
-    from . import sampling
+    from aigc_text.generation import sampling
 
     kind: Any = make.config_class
     known = kind().to_dict()
@@ -53,13 +54,13 @@ def fresh(
     # A text begins with the same token wherever it is read; see `TransformersBackend.prompt_tokens`.
     ids = {"bos_token_id": end if begin is None else begin, "eos_token_id": end, "pad_token_id": end}
     given = {k: loading.typed(v, known[k]) for k, v in fields.items()}
-    preflight.check_counts(given, kind.__name__, OptionError)
+    model_files.check_counts(given, kind.__name__, OptionError)
     values = {**ids, **defaults, **given}
     try:
-        bounded = preflight.bounded(preflight.fresh_bounds(cure))
-        with sampling.seeded(0), preflight.building(), bounded, torch.device("meta"):
+        bounded = model_files.bounded(model_files.fresh_bounds(cure))
+        with sampling.seeded(0), model_files.building(), bounded, torch.device("meta"):
             make(kind(vocab_size=len(tokenizer), **values))  # without its numbers: only to see how large it would be
-        with preflight.building():
+        with model_files.building():
             return make(kind(vocab_size=len(tokenizer), **values))
     except OptionError:
         raise
@@ -177,13 +178,13 @@ class PretrainedBackend(Backend):
             known = ("revision", "dtype", "device", "trust_remote_code", "config", "engine", "quantize")
             raise OptionError(f"no loading option {name!r}.{nearest(name, known)}", f"Allowed: {', '.join(known)}")
         load = cls._loader(_checked_engine(cls, engine, quantize), quantize, dtype, device, trust_remote_code, config)
-        if revision is not None and (hub.is_folder(model) if model is not None else cls.bundled and not cls.hub_id):
+        if revision is not None and (locate.is_folder(model) if model is not None else cls.bundled and not cls.hub_id):
             what = f"{model!r} is a path" if model is not None else "the model of this backend ships with the package"
             raise OptionError(f"revision {revision!r} is for models of the hub, and {what}", "Leave --revision out.")
         if model is None:
             return cls._default(revision, load)
-        loaded = load(hub.locate(model, revision))
-        if model.startswith(hub.BUNDLED_PREFIX):
+        loaded = load(locate.locate(model, revision))
+        if model.startswith(locate.BUNDLED_PREFIX):
             loaded.source = model
         return loaded
 
@@ -201,7 +202,7 @@ class PretrainedBackend(Backend):
         if engine == "ctranslate2":
             if config:
                 raise OptionError("the engine ctranslate2 takes no changed configuration", "Use --engine torch.")
-            place = conversion.best_device(device)
+            place = ctranslate2.best_device(device)
             if quantize is None and dtype is not None and dtype not in loading.DTYPES:
                 loading.choose_dtype(dtype, place)  # says what is allowed
             kind = quantize or loading.DTYPES[dtype or "fp32"]
@@ -218,7 +219,7 @@ class PretrainedBackend(Backend):
         if not cls.hub_id:
             return cls._stand_in(load)
         try:
-            return load(hub.locate(cls.hub_id, revision))
+            return load(locate.locate(cls.hub_id, revision))
         except ModelError as error:
             if not cls.bundled:
                 raise
@@ -233,8 +234,8 @@ class PretrainedBackend(Backend):
     @classmethod
     def _stand_in(cls, load: Callable[[dict[str, Any]], Self]) -> Self:
         """The model that ships with the package."""
-        name = hub.BUNDLED_PREFIX + cls.bundled
-        backend = load(hub.locate(name, None))
+        name = locate.BUNDLED_PREFIX + cls.bundled
+        backend = load(locate.locate(name, None))
         backend.source = name
         return backend
 
@@ -242,7 +243,7 @@ class PretrainedBackend(Backend):
     def _load_converted(cls, where: dict[str, Any], kind: str, device: str, trust_remote_code: bool) -> Self:
         """The model as CTranslate2 has it; what torch would need is loaded when something asks for it."""
         folder = Path(where["pretrained_model_name_or_path"])
-        if (folder / hub.ADAPTER_CONFIG).is_file():
+        if (folder / locate.ADAPTER_CONFIG).is_file():
             raise OptionError(
                 f"{folder} is an adapter, which the engine ctranslate2 cannot load",
                 "Merge it first: load(folder).save_pretrained(path, merge=True)",
@@ -251,18 +252,18 @@ class PretrainedBackend(Backend):
         def whole() -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             import torch
 
-            if (folder / checkpoint.MANIFEST).is_file():
-                checkpoint.verify(folder)
+            if (folder / sealed_dir.MANIFEST).is_file():
+                sealed_dir.verify(folder)
             return loading.load_model(where, cls.auto_class, torch.float32, trust_remote_code)
 
         def plain() -> PreTrainedTokenizerBase:
             return loading.load_plain_tokenizer(where)
 
         local = folder.is_dir()
-        if (folder / checkpoint.MANIFEST).is_file():  # tokenizer and configuration are read beside what is converted
-            checkpoint.verify(folder)
-        revision = checkpoint.fingerprint(folder) if local else hub.commit_of(str(folder), where.get("revision"))
-        found = conversion.converted(f"{folder.name}/{revision}", kind, device, whole, plain)
+        if (folder / sealed_dir.MANIFEST).is_file():  # tokenizer and configuration are read beside what is converted
+            sealed_dir.verify(folder)
+        revision = sealed_dir.fingerprint(folder) if local else locate.commit_of(str(folder), where.get("revision"))
+        found = ctranslate2.converted(f"{folder.name}/{revision}", kind, device, whole, plain)
         backend = cls(found, plain() if found.fast_tokenizer else loading.load_tokenizer(str(folder)))
         backend._whole = whole
         backend.source, backend.revision, backend.is_from_hub = str(folder), revision, not local
@@ -311,7 +312,7 @@ class PretrainedBackend(Backend):
         wanted = own.config_class.model_type if own else cls.model_type
         if not wanted:
             return
-        found = hub.read_config(hub.files_of(model, revision)).get("model_type")
+        found = locate.read_config(locate.files_of(model, revision)).get("model_type")
         if found != wanted:
             name = wanted.removeprefix("aigc_text_")
             own = [kind for kind in ("rnn", "transformer", "vae", "gan") if found == f"aigc_text_{kind}"]
@@ -329,9 +330,9 @@ class PretrainedBackend(Backend):
         config: Mapping[str, Any] | None = None,
     ) -> Self:
         folder = Path(where["pretrained_model_name_or_path"])
-        if (folder / checkpoint.MANIFEST).is_file():
-            checkpoint.verify(folder)
-        if (folder / hub.ADAPTER_CONFIG).is_file():
+        if (folder / sealed_dir.MANIFEST).is_file():
+            sealed_dir.verify(folder)
+        if (folder / locate.ADAPTER_CONFIG).is_file():
             return cls._load_adapter(folder, dtype, device, trust_remote_code, config)
         cls._check_family(str(folder), where.get("revision"))
         model, tokenizer = loading.load_model(where, cls.auto_class, dtype, trust_remote_code, config, cls.model_class)
@@ -342,9 +343,9 @@ class PretrainedBackend(Backend):
             raise OptionError(f"device {device!r} cannot be used: {error}", "Use --device cpu.") from error
         if folder.is_dir():
             backend.source = str(folder)
-            backend.revision = checkpoint.fingerprint(folder)
+            backend.revision = sealed_dir.fingerprint(folder)
         else:
-            backend.revision = hub.commit_of(str(where["pretrained_model_name_or_path"]), where.get("revision"))
+            backend.revision = locate.commit_of(str(where["pretrained_model_name_or_path"]), where.get("revision"))
             backend.is_from_hub = True
         backend.base_revision = backend.revision
         return backend
@@ -356,7 +357,7 @@ class PretrainedBackend(Backend):
         """The base that an adapter names, with the adapter in it."""
         backend = cls._load(lora.base_of(folder), dtype, device, trust_remote_code, config)
         lora.load(backend, folder)
-        backend.source, backend.revision, backend.is_from_hub = str(folder), checkpoint.fingerprint(folder), False
+        backend.source, backend.revision, backend.is_from_hub = str(folder), sealed_dir.fingerprint(folder), False
         return backend
 
     def save_pretrained(self, path: str | Path, *, merge: bool = False) -> None:
@@ -377,13 +378,13 @@ class PretrainedBackend(Backend):
             raise ModelError(f"{path} exists already", "Choose a new folder, or remove this one.")
         if merge:
             lora.merge(self)
-        checkpoint.save(path, self.write)
+        sealed_dir.save(path, self.write)
 
     def write(self, folder: Path) -> None:
         """Writes weights (or the adapter alone), configuration and tokenizer into a folder."""
         if self.name:  # else it was made without the registry, and may be loaded by whichever backend takes it
-            setattr(self.model.config, hub.BACKEND_KEY, self.name)
-        with preflight.building(), loading.quiet():
+            setattr(self.model.config, locate.BACKEND_KEY, self.name)
+        with model_files.building(), loading.quiet():
             if self.adapter is not None:
                 lora.save(self, folder)
             else:

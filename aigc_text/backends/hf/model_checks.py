@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import isolation
-from .errors import BackendError, described, one_line, shell
+from aigc_text.errors import BackendError, described, one_line, shell
+from aigc_text.utils import isolation
 
 if TYPE_CHECKING:
     import torch
 
-    from .pretrained import PretrainedBackend
-    from .transformers_backend import TransformersBackend
+    from .backend import TransformersBackend
+    from .loading import PretrainedBackend
 
 KNOWN = ("transformers.", "transformers_modules.", "aigc_text.")  # modules whose classes are not tried
 LARGEST_SAVED = 100_000_000  # parameters of a model that is saved and loaded to try it: 400 MB in fp32
@@ -90,7 +90,7 @@ def _class_faults(backend: type[PretrainedBackend], model: Any) -> list[str]:
 
 def _own_engine(backend: type[PretrainedBackend]) -> bool:
     """Whether something else than `generate` of transformers decodes."""
-    from .generating_backend import GeneratingBackend
+    from .generating import GeneratingBackend
 
     return getattr(backend, "engine", None) is not GeneratingBackend.engine
 
@@ -212,8 +212,8 @@ def _generation_faults(backend: TransformersBackend) -> Iterator[str]:
     """Whether step by step the model takes the tokens that it scores highest when it reads the text as a whole."""
     import torch
 
-    from .caches import CACHE
-    from .engines import Row
+    from aigc_text.generation.engine import Row
+    from aigc_text.hub.transformers_compat import CACHE
 
     name, start = type(backend.model).__name__, [0, 1 % len(backend.tokenizer), 0]
     try:

@@ -27,13 +27,14 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Event
 
-from ..errors import OptionError
-from ..options import Options, option
-from .pure_modules import MODULES
+from aigc_text.code_eval.sandbox.screening.pure_modules import MODULES
+from aigc_text.errors import OptionError
+from aigc_text.options.training import Options, option
+
 from .scratch import entries_of, remove, size
 from .ulimits import too_low
 
-START = Path(__file__).with_name("start.py")
+START = Path(__file__).parent / "inside" / "start.py"
 LOOK = 0.02  # seconds between looks at what a program has written
 PAUSE = 0.001  # seconds after which a process that is told to stop has stopped
 THREADS = 500  # of one program; those of the C library reach `memory` before

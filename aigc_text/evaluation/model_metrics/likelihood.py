@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MetricError
-from . import TextMetric, loaded
+from aigc_text.errors import MetricError
+from aigc_text.metrics.base import TextMetric, loaded
 
 if TYPE_CHECKING:
-    from ..backend import Backend
-    from ..likelihood import Total
+    from aigc_text.backends.base import Backend
+    from aigc_text.training.validation import Total
 
 
 class Likelihood(TextMetric):
@@ -21,7 +21,7 @@ class Likelihood(TextMetric):
     per token is not. `kind` says whether the figures are `exact`, a `bound` from which the true ones can only be
     better, or an estimate.
 
-    >>> from aigc_text.metrics.likelihood import Likelihood
+    >>> from aigc_text.evaluation.model_metrics.likelihood import Likelihood
     >>> found = Likelihood().compute(predictions=["Once upon a time there was a king."], model="bundled:gpt2-tales")
     >>> found["kind"], round(found["bits_per_byte"], 2), round(found["perplexity"], 1)
     ('exact', 1.09, 10.3)
@@ -52,7 +52,7 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
         """
         if model is None:
             raise MetricError(f"{self.name}: whose likelihood?", 'Give a model: model="gpt2", a folder or a backend.')
-        from ..likelihood import total
+        from aigc_text.training.validation import total
 
         backend = loaded(model)
         found = total(backend.score(predictions))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..errors import MetricError
-from ..isolation import evaluation
-from . import REFERENCE_MODEL, TextMetric, loaded
+from aigc_text.errors import MetricError
+from aigc_text.metrics.base import REFERENCE_MODEL, TextMetric, loaded
+from aigc_text.utils.isolation import evaluation
 
 if TYPE_CHECKING:
-    from ..backend import Backend
+    from aigc_text.backends.base import Backend
 
 SCALE = 5.0  # c of the paper
 POINTS = 25  # of the divergence curve, its two ends not counted
@@ -32,7 +32,7 @@ class Mauve(TextMetric):
     clusters compared by the area under the divergence curve (Pillutla et al. 2021). The figure depends on the feature
     model, on the number of texts and on their lengths: compare only figures that have all of them in common.
 
-    >>> from aigc_text.metrics.mauve import Mauve
+    >>> from aigc_text.evaluation.model_metrics.mauve import Mauve
     >>> texts = [f"Once upon a time there was {n}." for n in range(20)]
     >>> found = Mauve().compute(predictions=texts, references=texts[::-1])
     >>> found["mauve"], found["feature_model"]

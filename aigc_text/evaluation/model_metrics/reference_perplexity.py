@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from . import REFERENCE_MODEL
+from aigc_text.metrics.base import REFERENCE_MODEL
+
 from .likelihood import Likelihood
 
 if TYPE_CHECKING:
-    from ..backend import Backend
+    from aigc_text.backends.base import Backend
 
 
 class ReferencePerplexity(Likelihood):
@@ -18,7 +19,7 @@ class ReferencePerplexity(Likelihood):
     Lower is not better: a model that says one safe sentence over and over is very likely. It belongs beside the same
     figure of the real data, which it should come near, and beside a measure of diversity.
 
-    >>> from aigc_text.metrics.reference_perplexity import ReferencePerplexity
+    >>> from aigc_text.evaluation.model_metrics.reference_perplexity import ReferencePerplexity
     >>> found = ReferencePerplexity().compute(predictions=["Once upon a time there was a king."])
     >>> found["reference_model"], round(found["reference_perplexity"], 1)
     ('bundled:gpt2-tales', 10.3)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import ctranslate2
 
-from ..errors import OptionError
-from ..options import GenerationOptions
-from . import Engine, Event, Row, ends_of, merged
+from aigc_text.errors import OptionError
+from aigc_text.generation.engine import Engine, Event, Row, ends_of, merged
+from aigc_text.options.training import GenerationOptions
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig
 
-    from ..conversion import Converted
+    from aigc_text.hub.ctranslate2 import Converted
 
 _seeding = threading.Lock()
 WAIT = 0.2  # seconds without news after which it is asked whether the work has failed
@@ -166,7 +166,7 @@ class CTranslate2Engine(Engine):
         import numpy as np
         import torch
 
-        from ..sampling import Sampler
+        from aigc_text.generation.sampling import Sampler
 
         made: list[int] = []
         sampler = Sampler(config.temperature or 1.0, config.top_k or None, config.top_p or 1.0)

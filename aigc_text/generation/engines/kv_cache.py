@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
-from ..caches import CACHE
+from aigc_text.hub.transformers_compat import CACHE
 
 FIRST_ROOM = 64  # tokens that a memory has room for beyond the prompt at first
 GROWTH = 1.5  # by which it grows when it is full

@@ -12,12 +12,13 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel
 
-from ..caches import takes_cache
-from ..errors import GenerationError
-from ..sampling import Sampler, seeded
-from . import Engine, Event, Row, batch_size, ends_of, merged
-from .packed import packed
-from .steps import steps_of
+from aigc_text.errors import GenerationError
+from aigc_text.generation.engine import Engine, Event, Row, batch_size, ends_of, merged
+from aigc_text.generation.sampling import Sampler, seeded
+from aigc_text.hub.transformers_compat import takes_cache
+
+from .kv_cache import steps_of
+from .packed_linear import packed
 
 DROPPED = 8  # rows are dropped when one of so many has finished: it copies the memory of all the others
 #: Processors that hold something for each row of the first batch.

@@ -15,31 +15,32 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ..backend import Capabilities
-from ..encoding import spread
-from ..engines import stream_key
-from ..errors import OptionError
-from ..isolation import in_evaluation
-from ..loading import has_accelerator
-from ..options import GenerationOptions, TrainingOptions
-from ..pretrained import fresh
-from ..results import Score, duration
-from ..sampling import normal
-from ..sentences import SentenceEncoder, sentences
-from ..transformers_backend import TransformersBackend
-from .gan_model import GANForCausalLM
-from .gan_objective import Adversarial, GANTraining
-from .gan_watch import REFERENCES, Watch
-from .rnn import UNLIMITED
+from aigc_text.backends.base import Capabilities
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.backends.hf.loading import fresh
+from aigc_text.data.encoding import spread
+from aigc_text.data.sentences import SentenceEncoder, sentences
+from aigc_text.errors import OptionError
+from aigc_text.generation.engine import stream_key
+from aigc_text.generation.sampling import normal
+from aigc_text.hub.loading import has_accelerator
+from aigc_text.models.rnn.backend import UNLIMITED
+from aigc_text.options.training import GenerationOptions, TrainingOptions
+from aigc_text.outputs import Score, duration
+from aigc_text.utils.isolation import in_evaluation
+
+from .collapse_monitor import REFERENCES, Watch
+from .model import GANForCausalLM
+from .objective import Adversarial, GANTraining
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
     from typing_extensions import Self
 
-    from ..encoding import Encoder
-    from ..objective import Objective
-    from ..sources import Example
-    from ..trainer import Evaluate
+    from aigc_text.data.encoding import Encoder
+    from aigc_text.data.sources import Example
+    from aigc_text.training.objective import Objective
+    from aigc_text.training.trainer import Evaluate
 
 TRIAL = 3  # updates that say how long one takes
 NOISE_SAMPLES = 10  # draws of the noise for a text's likelihood
@@ -106,7 +107,7 @@ class GAN(TransformersBackend):
 
     def _seconds(self, batches: Iterable[Any], options: TrainingOptions, likelihood_steps: int) -> float:
         """The time of an update of one phase; the first sets things up and does not count."""
-        from .. import trainer
+        from aigc_text.training import trainer
 
         known = {f.name: getattr(options, f.name) for f in dataclasses.fields(options)}
         changed = {"max_steps": TRIAL, "likelihood_steps": likelihood_steps, "eval_on_start": False}
@@ -116,7 +117,7 @@ class GAN(TransformersBackend):
         return min(after - before for before, after in itertools.pairwise(times))
 
     def encoder(self, options: TrainingOptions) -> Encoder:
-        from ..tokenizer import unknown_token
+        from aigc_text.data.tokenizer_training import unknown_token
 
         long, unknown = getattr(options, "long_sentences", "cut"), unknown_token(self.tokenizer)
         begin = self.prompt_tokens("", self.Options())
@@ -125,15 +126,15 @@ class GAN(TransformersBackend):
 
     def batches(self, examples: Iterable[Example], options: TrainingOptions) -> Iterable[Any]:
         """Sentences in random order: in batches of one length the discriminator would learn the length."""
-        from ..data import batches_of
+        from aigc_text.data.pipeline import batches_of
 
         encoder = self.encoder(options)
         return batches_of(encoder, examples, options, self.packing, self.pad(), by_length=False)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        from ..data import validation_rows
-        from ..likelihood import ScoreValidation, Validation
-        from ..scoring import kept_in_front
+        from aigc_text.data.pipeline import validation_rows
+        from aigc_text.scoring.windows import kept_in_front
+        from aigc_text.training.validation import ScoreValidation, Validation
 
         texts, encoder = sentences(examples), self.encoder(options)
         likelihood: Evaluate
@@ -195,9 +196,9 @@ class GAN(TransformersBackend):
 
     @torch.no_grad()
     def _estimates(self, texts: Iterable[str]) -> Iterator[Score]:
-        from ..likelihood import log_mean_exp
-        from ..losses import token_nll
-        from ..scoring import whole
+        from aigc_text.scoring.windows import whole
+        from aigc_text.training.losses import token_nll
+        from aigc_text.training.validation import log_mean_exp
 
         begin = self.prompt_tokens("", self.Options())
         for n, text in enumerate(texts):

@@ -32,10 +32,10 @@ class Watch:
 
 def measures(texts: Sequence[str], references: Sequence[str]) -> dict[str, float]:
     """Figures of drawn texts; see `Watch`. Texts without a word count for nothing but uniqueness."""
-    from ..metrics.bleu import Bleu
-    from ..metrics.distinct import Distinct
-    from ..metrics.self_bleu import SelfBleu
-    from ..metrics.uniqueness import Uniqueness
+    from aigc_text.metrics.bleu import Bleu
+    from aigc_text.metrics.distinct import Distinct
+    from aigc_text.metrics.self_bleu import SelfBleu
+    from aigc_text.metrics.uniqueness import Uniqueness
 
     found = {"uniqueness": float(Uniqueness().compute(predictions=texts)["uniqueness"])}
     if not any(text.strip() for text in texts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..own_models import OwnConfig
+from aigc_text.models.common import OwnConfig
 
 CELLS, DISCRIMINATORS = ("lstm", "memory"), ("representations", "cnn", "none")
 

@@ -29,14 +29,15 @@ from torch.func import functional_call
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 from transformers import initialization as init
 
-from ..caches import CachedOutput
-from ..errors import OptionError
-from .gan_config import GANConfig
-from .gan_discriminator import Discriminator, padded
-from .gan_gumbel import Fakes, Shown, gumbel_noise, placed
-from .gan_losses import squared_gradient
-from .gan_memory import RelationalMemory
-from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState
+from aigc_text.errors import OptionError
+from aigc_text.hub.transformers_compat import CachedOutput
+from aigc_text.models.rnn.model import RecurrentLayers, RecurrentModel, RecurrentState
+
+from .config import GANConfig
+from .discriminator import Discriminator, padded
+from .gumbel_softmax import Fakes, Shown, gumbel_noise, placed
+from .losses import squared_gradient
+from .relational_memory import RelationalMemory
 
 
 @dataclass
@@ -138,7 +139,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         logits = self.logits(outputs)
         loss = None
         if labels is not None:
-            from ..losses import next_token_loss
+            from aigc_text.training.losses import next_token_loss
 
             loss = next_token_loss(logits, labels)
         return GANOutput(loss=loss, logits=logits, cache=after)
@@ -213,7 +214,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
         return Fakes(ids[:, :used], alive[:, :used], torch.cat(shown), noise)
 
     def _nll(self, ids: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-        from ..losses import mean_nll
+        from aigc_text.training.losses import mean_nll
 
         assert labels is not None
         outputs, _ = self.read(ids[:, :-1], self._draw_noise(len(ids)), dropout=self.config.input_dropout)

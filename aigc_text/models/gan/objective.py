@@ -2,7 +2,7 @@
 
 First the likelihood (`likelihood_steps` updates of the generator), then in turn: the discriminator learns to tell real
 samples from generated ones, the generator to be taken for real. `Adversarial` trains any model that is called as
-`GANForCausalLM` is; `scripts/toy2d.py` has one of points in the plane.
+`GANForCausalLM` is; `scripts/research/toy2d.py` has one of points in the plane.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import OptionError
-from ..objective import Objective, Step, Verdict
-from ..options import TrainingOptions, option
-from .gan_losses import LOSSES, discriminator_loss, generator_loss, gradient_penalty, needs_real, r1_penalty
+from aigc_text.errors import OptionError
+from aigc_text.options.training import TrainingOptions, option
+from aigc_text.training.objective import Objective, Step, Verdict
+
+from .losses import LOSSES, discriminator_loss, generator_loss, gradient_penalty, needs_real, r1_penalty
 
 
 @dataclass(frozen=True, kw_only=True)

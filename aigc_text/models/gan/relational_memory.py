@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .rnn_model import RecurrentState
+from aigc_text.models.rnn.model import RecurrentState
 
 
 class RelationalMemory(nn.Module):

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ..isolation import evaluation
-from ..options import TrainingOptions
-from ..pretrained import fresh
-from ..results import Score
-from ..transformers_backend import TransformersBackend
-from .rnn_model import RNNForCausalLM
-from .rnn_objective import CarriedLikelihood, RecurrentLikelihood, RNNTraining, stream_nll
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.backends.hf.loading import fresh
+from aigc_text.options.training import TrainingOptions
+from aigc_text.outputs import Score
+from aigc_text.utils.isolation import evaluation
+
+from .model import RNNForCausalLM
+from .objective import CarriedLikelihood, RecurrentLikelihood, RNNTraining, stream_nll
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Self
 
-    from ..objective import Objective
+    from aigc_text.training.objective import Objective
 
 UNLIMITED = 1 << 40  # tokens of context, more than any text has
 
@@ -77,7 +78,7 @@ class RNN(TransformersBackend):
         out, the end of each text (a sentence, where the data is read by lines) counted as a token.
         """
         texts = list(texts)
-        from ..encoding import encode
+        from aigc_text.data.encoding import encode
 
         tokens = encode(self.tokenizer, texts, self.tokenizer.eos_token_id).tolist()
         ids = torch.tensor([[*self.prompt_tokens("", self.Options()), *tokens]], device=self.model.device)

@@ -23,8 +23,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 from transformers import initialization as init
 
-from ..caches import CachedOutput
-from ..own_models import OwnConfig, OwnModel
+from aigc_text.hub.transformers_compat import CachedOutput
+from aigc_text.models.common import OwnConfig, OwnModel
 
 # Configuration
 
@@ -321,7 +321,7 @@ class RNNForCausalLM(RecurrentModel, GenerationMixin):
         logits = self.output(self.projection(dropped[:, -logits_to_keep:]))  # (B, T, V)
         loss = None
         if labels is not None:
-            from ..losses import next_token_loss
+            from aigc_text.training.losses import next_token_loss
 
             loss = next_token_loss(logits, labels)
         return RNNOutput(loss=loss, logits=logits, cache=state, outputs=outputs, dropped=dropped)

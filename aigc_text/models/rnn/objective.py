@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..objective import Likelihood, Step
-from ..options import TrainingOptions, option
-from .rnn_model import RecurrentState
+from aigc_text.options.training import TrainingOptions, option
+from aigc_text.training.objective import Likelihood, Step
+
+from .model import RecurrentState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class RecurrentLikelihood(Likelihood):
         self.state: RecurrentState | None = None
 
     def steps(self, model: nn.Module, batch: Mapping[str, torch.Tensor], step: int) -> Iterator[Step]:
-        from ..losses import mean_nll
+        from aigc_text.training.losses import mean_nll
 
         # Padding is on the right, so it comes after all that counts; the last token is read with the next batch.
         out = model(input_ids=batch["input_ids"][:, :-1], **self._inputs(batch))
@@ -94,7 +95,7 @@ STEPS = 256  # tokens of a row that are read at once where there is nothing to l
 @torch.no_grad()
 def stream_nll(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """Negative log-likelihoods (B, T - 1) in nats of all tokens but the first of each row (B, T), read on and on."""
-    from ..losses import token_nll
+    from aigc_text.training.losses import token_nll
 
     state, found = None, []
     for first in range(0, ids.shape[1] - 1, STEPS):

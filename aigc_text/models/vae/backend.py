@@ -14,31 +14,32 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ..backend import Capabilities
-from ..encoding import spread
-from ..engines import stream_key
-from ..errors import OptionError
-from ..isolation import evaluation, in_evaluation
-from ..options import GenerationOptions, TrainingOptions, option
-from ..pretrained import fresh
-from ..results import Score
-from ..sampling import normal
-from ..sentences import SentenceEncoder, sentences
-from ..transformers_backend import TransformersBackend
-from . import vae_estimates as estimates
-from .vae_latents import Difference, between
-from .vae_model import VAEForCausalLM
-from .vae_objective import ELBO, VAETraining
+from aigc_text.backends.base import Capabilities
+from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.backends.hf.loading import fresh
+from aigc_text.data.encoding import spread
+from aigc_text.data.sentences import SentenceEncoder, sentences
+from aigc_text.errors import OptionError
+from aigc_text.generation.engine import stream_key
+from aigc_text.generation.sampling import normal
+from aigc_text.options.training import GenerationOptions, TrainingOptions, option
+from aigc_text.outputs import Score
+from aigc_text.utils.isolation import evaluation, in_evaluation
+
+from . import estimates as estimates
+from .latents import Difference, between
+from .model import VAEForCausalLM
+from .objective import ELBO, VAETraining
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase
     from typing_extensions import Self
 
-    from ..encoding import Encoder
-    from ..engines import Engine
-    from ..objective import Objective
-    from ..sources import Example
-    from ..trainer import Evaluate
+    from aigc_text.data.encoding import Encoder
+    from aigc_text.data.sources import Example
+    from aigc_text.generation.engine import Engine
+    from aigc_text.training.objective import Objective
+    from aigc_text.training.trainer import Evaluate
 
 STEPS = 7  # texts between two sentences where nobody says how many
 
@@ -144,7 +145,7 @@ class VAE(TransformersBackend):
         return ELBO(options)
 
     def encoder(self, options: TrainingOptions) -> Encoder:
-        from ..tokenizer import unknown_token
+        from aigc_text.data.tokenizer_training import unknown_token
 
         long, unknown = getattr(options, "long_sentences", "cut"), unknown_token(self.tokenizer)
         begin = self.prompt_tokens("", self.Options())
@@ -152,7 +153,7 @@ class VAE(TransformersBackend):
         return SentenceEncoder(*arguments, long_sentences=long, unknown=unknown)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        from ..tokenizer import unknown_token
+        from aigc_text.data.tokenizer_training import unknown_token
 
         given = sentences(examples)
         texts = [given[n] for n in spread(len(given), options.eval_blocks)]
@@ -239,7 +240,7 @@ class VAE(TransformersBackend):
         Raises:
             DataError: a text holds half of a character, which no tokenizer takes.
         """
-        from ..scoring import whole
+        from aigc_text.scoring.windows import whole
 
         begin, end = self.prompt_tokens("", self.Options()), self.tokenizer.eos_token_id
         plain = [whole(text).strip() for text in texts]
@@ -295,7 +296,7 @@ class VAE(TransformersBackend):
         return in_evaluation(self.model, self._scores(texts, samples, seed))
 
     def _scores(self, texts: Iterable[str], samples: int | None, seed: int) -> Iterator[Score]:
-        from ..likelihood import log_mean_exp
+        from aigc_text.training.validation import log_mean_exp
 
         for n, text in enumerate(texts):
             rows = self.sentences([text])

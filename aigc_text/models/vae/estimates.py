@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from ..engines import stream_key
-from ..losses import token_nll
-from ..sampling import normal
-from .vae_model import kl_divergence
+from aigc_text.generation.engine import stream_key
+from aigc_text.generation.sampling import normal
+from aigc_text.training.losses import token_nll
+
+from .model import kl_divergence
 
 if TYPE_CHECKING:
-    from .vae_model import VAEForCausalLM
+    from .model import VAEForCausalLM
 
 STATES = 1 << 24  # elements of the decoder's outputs computed at once: 64 megabytes in fp32
 LOGITS = {"cpu": 1 << 20}  # elements of the logits: on the CPU what stays in a core's cache, elsewhere many

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import DataError, OptionError
+from aigc_text.errors import DataError, OptionError
 
 
 def between(a: torch.Tensor, b: torch.Tensor, share: float, path: str) -> torch.Tensor:

@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 
-from ..caches import CachedOutput
-from ..own_models import OwnConfig
-from .rnn_model import RecurrentLayers, RecurrentModel, RecurrentState, full_precision
+from aigc_text.hub.transformers_compat import CachedOutput
+from aigc_text.models.common import OwnConfig
+from aigc_text.models.rnn.model import RecurrentLayers, RecurrentModel, RecurrentState, full_precision
 
 # Configuration
 
@@ -214,7 +214,7 @@ class VAEForCausalLM(RecurrentModel, GenerationMixin):
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean) if latent is None else latent
         # Padding is on the right, after all that counts, so the decoder needs no mask.
         logits = self.decode(input_ids[:, :-1], z, word_dropout=word_dropout)[0]
-        from ..losses import mean_nll
+        from aigc_text.training.losses import mean_nll
 
         targets = labels[:, 1:]
         reconstruction = mean_nll(logits, targets) * (targets != -100).sum() / len(targets)

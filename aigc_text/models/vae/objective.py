@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import OptionError
-from ..objective import Objective, Step, Verdict
-from ..options import TrainingOptions, option
+from aigc_text.errors import OptionError
+from aigc_text.options.training import TrainingOptions, option
+from aigc_text.training.objective import Objective, Step, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

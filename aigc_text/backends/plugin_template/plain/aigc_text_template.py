@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from aigc_text import Backend, Capabilities, Completion, GenerationOptions
-from aigc_text.decoding import StopMatcher
 from aigc_text.errors import ModelError
-from aigc_text.options import option
+from aigc_text.generation.decoding import StopMatcher
+from aigc_text.options.training import option
 
 WORDS = ["apple", "bean", "carrot", "egg", "kale", "leek", "lettuce", "mint", "oil", "onion", "pea", "tomato"]
 

@@ -32,8 +32,9 @@ def reporter(pipe: int) -> Callable[[str, str, str], None]:
 
 def main() -> None:
     role, settings = sys.argv[1], json.loads(sys.argv[2])
-    here = os.path.dirname(os.path.abspath(__file__))
-    sys.path.insert(0, here)
+    sandbox = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    folders = [os.path.join(sandbox, name) for name in ("inside", "screening", "preparation")]
+    sys.path[:0] = folders
     import lock
     from values import Channel, Gone
 
@@ -42,7 +43,7 @@ def main() -> None:
         import together
     else:
         import program
-    sys.path.remove(here)
+    del sys.path[: len(folders)]
     sys.argv = [""]
     sys.set_int_max_str_digits(0) if hasattr(sys, "set_int_max_str_digits") else None
     if role == "judge":
