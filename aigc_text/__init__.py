@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from aigc_text._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from aigc_text.api import from_scratch, generate, load
     from aigc_text.backends.base import Backend, Capabilities
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
     from aigc_text.errors import UserError
     from aigc_text.evaluation.evaluation_run import evaluate
     from aigc_text.evaluation.options import EvaluationOptions
-    from aigc_text.options.training import GenerationOptions, TrainingOptions
+    from aigc_text.options.generation import GenerationOptions
+    from aigc_text.options.training import TrainingOptions
     from aigc_text.outputs import Completion, Piece, Progress, Score, TokenScore
     from aigc_text.runs.seeds import train_seeds
     from aigc_text.runs.training_run import train
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Backend": "backends.base",

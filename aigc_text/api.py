@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from aigc_text.backends.class_checks import check_loaded
 from aigc_text.backends.hf import model_checks
-from aigc_text.backends.registry import check_loaded, check_name, get_backend, list_backends
+from aigc_text.backends.registry import check_name, get_backend, list_backends
 from aigc_text.errors import BackendError, OptionError, nearest, shell
 from aigc_text.hub import loading, locate
 from aigc_text.utils.file_descriptors import to_standard_error
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from aigc_text.backends.base import Backend
     from aigc_text.backends.hf.backend import TransformersBackend
-    from aigc_text.options.training import GenerationOptions
+    from aigc_text.options.generation import GenerationOptions
     from aigc_text.outputs import Completion
 
 DEFAULT_BACKEND = "gpt2"
@@ -155,7 +156,7 @@ def from_scratch(
     cls = get_backend(backend)
     if not (issubclass(cls, TransformersBackend) and cls.capabilities.training):
         raise BackendError(f"backend {backend!r} cannot be trained by the trainer", "See: aigc-text backends")
-    from aigc_text.generation.sampling import seeded
+    from aigc_text.utils.isolation import seeded
 
     model_checks.check_class(cls, backend)
     chosen = _tokenizer(tokenizer, texts, vocab_size, infilling)

@@ -35,7 +35,7 @@ import transformers
 
 import aigc_text
 from aigc_text import UserError
-from aigc_text.utils import sealed_dir
+from aigc_text.utils import atomic
 
 sys.path.append(str(Path(__file__).parent / "benchmarks"))
 import check_gpu  # noqa: E402
@@ -113,8 +113,8 @@ class Results:
         return found
 
     def write(self) -> None:
-        sealed_dir.write_text(self.json, json.dumps(self.all, indent=1, ensure_ascii=False) + "\n")
-        sealed_dir.write_text(self.markdown, markdown(self.all))
+        atomic.write_text(self.json, json.dumps(self.all, indent=1, ensure_ascii=False) + "\n")
+        atomic.write_text(self.markdown, markdown(self.all))
 
 
 def measured(given: argparse.Namespace, results: Results, budget: Clock) -> int:

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.util
-import inspect
 import os
-import re
-import sys
-import threading
-import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points, version
 from pathlib import Path
-from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from aigc_text.errors import BackendError, ask_author, described, nearest, one_line, shell
-from aigc_text.utils.file_descriptors import to_standard_error as _printing_to_standard_error
+from aigc_text.errors import BackendError, one_line, shell
 
+from .builtin import BUILT_IN, GROUP, import_lock
+from .class_checks import check_class
+from .plugin_import import class_of_file, import_plugin, load_entry_point, picked
 from .suggestions import misnamed
 
 if TYPE_CHECKING:
     from .base import Backend
 
-GROUP = "aigc_text.backends"
+
 PLUGINS = "AIGC_TEXT_PLUGINS"  # unset: all; a list of names: only those; empty: none
 
 
@@ -50,27 +44,7 @@ class Origin:
     capabilities: tuple[str, ...] | None = None
 
 
-# Capabilities, and options besides those of all: held equal to the classes' own by test, so that a table and an error
-# can be printed without importing torch.
-_CAUSAL = ("prompts", "continues", "streaming", "training", "saving", "likelihood (exact)")
-_BUILT_IN: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    "gpt2": ("aigc_text.models.causal_lm:GPT2", _CAUSAL, ("chat",)),
-    "code": (
-        "aigc_text.models.causal_lm:Code",
-        (*_CAUSAL[:5], "infilling", _CAUSAL[5]),
-        ("chat", "suffix", "stop_at_function_end"),
-    ),
-    "rnn": ("aigc_text.models.rnn.backend:RNN", _CAUSAL, ()),
-    "transformer": ("aigc_text.models.transformer:Transformer", _CAUSAL, ()),
-    "vae": (
-        "aigc_text.models.vae.backend:VAE",
-        (*_CAUSAL[:5], "latents", "sentences", "likelihood (bound)"),
-        ("mode", "z_temperature", "posterior", "z_of", "interpolate_to", "steps", "path", "z_add", "z_scale"),
-    ),
-    "gan": ("aigc_text.models.gan.backend:GAN", (*_CAUSAL[:5], "sentences", _CAUSAL[5]), ()),
-}
 _registered: dict[str, Origin] = {}
-_importing = threading.RLock()  # imports of torch and transformers by several threads at once fail in the middle
 
 
 def register_backend(name: str, backend: type[Backend]) -> None:
@@ -79,9 +53,9 @@ def register_backend(name: str, backend: type[Backend]) -> None:
     Raises:
         BackendError: the name is taken by a built-in backend, or the class is no `Backend` or not made as one is.
     """
-    if name in _BUILT_IN:
+    if name in BUILT_IN:
         raise BackendError(f"the name {name!r} belongs to a built-in backend", "Register it under another name.")
-    _checked(backend, f"the class registered as {name!r}")
+    check_class(backend, f"the class registered as {name!r}")
     _registered[name] = Origin(name, backend, "registered in Python", "")
 
 
@@ -89,7 +63,7 @@ def list_backends() -> dict[str, Origin]:
     """All backends that can be picked, by name. Imports none of them."""
     found = {
         name: Origin(name, value, "aigc-text", version("aigc-text"), words)
-        for name, (value, words, _) in _BUILT_IN.items()
+        for name, (value, words, _) in BUILT_IN.items()
     }
     told: list[str] = []
     for origin in _plugins(told):
@@ -109,16 +83,6 @@ def list_backends() -> dict[str, Origin]:
 def _warn_once(text: str) -> None:
     """Said once a process, however often the backends are listed and whatever resets Python's own memory of it."""
     warnings.warn(text, stacklevel=3)
-
-
-def built_in() -> dict[str, type[Backend]]:
-    """The built-in backends' classes. Imports their files, and so torch."""
-    return {name: EntryPoint(name, value, GROUP).load() for name, (value, *_) in _BUILT_IN.items()}
-
-
-def takers(option: str) -> list[str]:
-    """The built-in backends that have an option of their own by this name. Imports none of them."""
-    return [name for name, (_, _, own) in _BUILT_IN.items() if option in own]
 
 
 def _plugins(told: list[str]) -> Iterator[Origin]:
@@ -173,22 +137,22 @@ def get_backend(name: str) -> type[Backend]:
         BackendError: unknown name (with the nearest), or a plugin that fails when it is imported.
     """
     if not name.endswith(".py:") and ".py:" in name:
-        return _from_file(name)
+        return class_of_file(name)
     known = list_backends()
     check_name(name, known)
     origin = known[name]
     if isinstance(origin.value, type):
         return origin.value
-    if name in _BUILT_IN:
-        with _importing:
+    if name in BUILT_IN:
+        with import_lock:
             return EntryPoint(name, origin.value, GROUP).load()  # a failure here is ours, not the user's
     what = f"backend {name!r} of {origin.distribution} {origin.version}"
     cure = f"Leave it out: {PLUGINS}= aigc-text backends, or for good: " + shell(
         "pip uninstall {}", origin.distribution
     )
-    loaded = _import(what, cure, partial(_load, EntryPoint(name, origin.value, GROUP)))
-    _picked[origin.value.partition(":")[0].partition(".")[0].strip()] = (what, cure)
-    return _checked(loaded, what, cure)
+    loaded = import_plugin(what, cure, partial(load_entry_point, EntryPoint(name, origin.value, GROUP)))
+    picked[origin.value.partition(":")[0].partition(".")[0].strip()] = (what, cure)
+    return check_class(loaded, what, cure)
 
 
 def check_name(name: str, known: Iterable[str]) -> None:
@@ -200,123 +164,3 @@ def check_name(name: str, known: Iterable[str]) -> None:
     if name not in known and (name.endswith(".py:") or ".py:" not in name):
         hidden = f" ({PLUGINS} is set and may hide it.)" if PLUGINS in os.environ else ""
         raise misnamed(name, known, hidden)
-
-
-def _load(point: EntryPoint) -> Any:
-    if not EntryPoint.pattern.match(point.value):
-        raise ValueError(f"its entry point {point.value!r} is not of the form module:Class")
-    return point.load()
-
-
-def _from_file(spec: str) -> type[Backend]:
-    file, _, attribute = spec.rpartition(":")
-    path = Path(os.path.expanduser(file))  # not the methods of Path: they raise for unknown users and long names
-    what = f"backend file {spec!r}"
-    if not os.path.isfile(path):
-        raise BackendError(f"{what}: there is no file {path}", "Write path/to/file.py:ClassName")
-    module = _executed(path, what)
-    _picked[module.__name__] = (what, shell("Mend the file, and try it: aigc-text backends check {}", spec))
-    if not hasattr(module, attribute):
-        classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__]
-        raise BackendError(
-            f"{what}: no class {attribute!r}.{nearest(attribute, classes)}", f"Found: {', '.join(classes) or 'none'}"
-        )
-    return _checked(getattr(module, attribute), what)
-
-
-def _executed(path: Path, what: str) -> ModuleType:
-    """The module of a file, which is executed once in a process, however often and by whatever path it is picked.
-
-    It is in `sys.modules`, where dataclasses, pickling and `inspect` look a class's module up, under a name that no
-    other file has.
-    """
-    digest = hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:12]
-    name = f"aigc_text_file_{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{digest}"
-    with _importing:
-        if name in sys.modules:
-            return sys.modules[name]
-        spec = importlib.util.spec_from_file_location(name, os.path.abspath(path))
-        assert spec is not None and spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        try:
-            _import(what, "Mend the file.", partial(spec.loader.exec_module, module))
-        except BackendError:
-            del sys.modules[name]
-            raise
-        return module
-
-
-def _import(what: str, cure: str, load: Any) -> Any:
-    try:
-        with _importing, _printing_to_standard_error():  # what it prints is no text of a model
-            return load()
-    except BaseException as error:  # a plugin may also call sys.exit or raise KeyboardInterrupt when imported
-        raise BackendError(f"{what} cannot be imported: {described(error)}", cure) from error
-
-
-_picked: dict[str, tuple[str, str]] = {}  # the modules of the plugins that were picked: how each is called, and a cure
-
-
-def failed_plugin(error: BaseException) -> BackendError | None:
-    """The error to show for one that arose in a plugin: of its frames and ours the last one is a plugin's."""
-    if isinstance(error, RuntimeError) and isinstance(error.__cause__, StopIteration):  # what a generator makes of it
-        error = error.__cause__
-    frames = [(_top(frame), frame, line) for frame, line in traceback.walk_tb(error.__traceback__)]
-    known = [each for each in frames if each[0] in _picked or each[0] == "aigc_text"]
-    if not known or known[-1][0] not in _picked:
-        return None
-    name, frame, line = known[-1]
-    what, cure = _picked[name]
-    return BackendError(f"{what} failed: {described(error)} ({frame.f_code.co_filename}:{line})", cure)
-
-
-def _top(frame: FrameType) -> str:
-    """The package, or the module, whose code a frame runs."""
-    return str(frame.f_globals.get("__name__")).partition(".")[0]
-
-
-def check_loaded(loaded: Any, name: str) -> None:
-    """Refuses what a backend's `from_pretrained` has returned, if that is no backend.
-
-    Raises:
-        BackendError: it is none.
-    """
-    from .base import Backend
-
-    if not isinstance(loaded, Backend):
-        cure = ask_author(name)
-        raise BackendError(f"backend {name!r} is loaded as {loaded!r}"[:150] + ", which is no aigc_text.Backend", cure)
-
-
-def _checked(backend: Any, what: str, cure: str = "") -> type[Backend]:
-    from .base import Backend
-
-    if not (isinstance(backend, type) and issubclass(backend, Backend)):
-        cure = cure or "Derive it from aigc_text.Backend."
-        raise BackendError(f"{what} is not a subclass of aigc_text.Backend: {backend!r}"[:200], cure)
-    if wrong := _misfit(backend):
-        raise BackendError(f"{what} {wrong}"[:300], cure or "Mend it; docs/plugins.md says what a backend has.")
-    return backend
-
-
-#: How the methods that every backend has are called: what goes wrong in a call itself is in none of a plugin's lines.
-_CALLS: dict[str, tuple[Any, ...]] = {"from_pretrained": (None,), "generate": (None, (), None)}
-
-
-def _misfit(backend: type[Backend]) -> str:
-    """What of a class is not as the interface has it, or nothing."""
-    from .base import Backend, Capabilities
-
-    if not isinstance(backend.capabilities, Capabilities):
-        return f"has capabilities that are no Capabilities: {backend.capabilities!r}"
-    options, takes = backend.Options, backend.takes
-    if not (isinstance(options, type) and issubclass(options, Backend.Options)):
-        return f"has Options that are not derived from GenerationOptions: {options!r}"
-    if takes is not None and not (isinstance(takes, (tuple, list)) and set(takes) <= set(options.fields())):
-        return f"takes what is no option of it: {takes!r}"
-    for name, given in _CALLS.items():
-        try:
-            inspect.signature(getattr(backend, name)).bind(*given)
-        except TypeError as error:
-            return f"has a {name} that cannot be called as Backend has it: {error}"
-    return ""

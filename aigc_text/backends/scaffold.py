@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aigc_text.errors import BackendError, OptionError, shell
 
-from .registry import GROUP, list_backends
+from .builtin import GROUP
+from .registry import list_backends
 
 TEMPLATES = Path(__file__).parent / "plugin_template"
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")

@@ -16,7 +16,7 @@ from typing import Any, TextIO, cast
 import click
 
 from aigc_text import distributed
-from aigc_text.backends import registry
+from aigc_text.backends import plugin_import
 from aigc_text.errors import UserError, described, nearest, one_line
 from aigc_text.training import interrupts
 from aigc_text.training.interrupts import Terminated
@@ -153,7 +153,7 @@ def _run(debug: bool) -> int:
     except BaseException as error:
         if isinstance(error, _Broken):
             error = cast(Exception, error.__cause__)
-        if told := registry.failed_plugin(error) or users_error(error):
+        if told := plugin_import.failed_plugin(error) or users_error(error):
             return _fail(told.message, told.cure, 2, debug)
         if not isinstance(error, Exception):
             raise

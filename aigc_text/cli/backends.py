@@ -11,7 +11,9 @@ import click
 
 from aigc_text.backends.registry import get_backend, list_backends
 from aigc_text.errors import OptionError, shell
-from aigc_text.options.training import GenerationOptions, Options, TrainingOptions, describe_range, value_type
+from aigc_text.options.base import Options, describe_range, value_type
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.options.training import TrainingOptions
 
 from .terminal import write
 

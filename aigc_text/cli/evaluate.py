@@ -15,7 +15,7 @@ from aigc_text.evaluation.candidates import System
 from aigc_text.evaluation.options import NOT_FOR_SAMPLES, EvaluationOptions
 from aigc_text.evaluation.results import FORMS
 from aigc_text.options.contradictions import Rule, refuse
-from aigc_text.options.training import GenerationOptions
+from aigc_text.options.generation import GenerationOptions
 
 from .parameters import LOADING, asked_for, given, key_values, loading_options, options_of, refuse_contradictions
 from .terminal import bar, notice, write

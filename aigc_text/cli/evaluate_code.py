@@ -14,7 +14,7 @@ import click
 from aigc_text.code_eval.sandbox.runner import Limits
 from aigc_text.errors import DataError, OptionError
 from aigc_text.options import contradictions
-from aigc_text.options.training import GenerationOptions, drawn_seed
+from aigc_text.options.generation import GenerationOptions, drawn_seed
 
 from .parameters import (
     ENGINE,

@@ -17,7 +17,7 @@ from aigc_text import distributed
 from aigc_text.data.teaching import local
 from aigc_text.errors import GenerationError, OptionError, ask_author, shell
 from aigc_text.options import contradictions
-from aigc_text.options.training import GenerationOptions, drawn_seed
+from aigc_text.options.generation import GenerationOptions, drawn_seed
 from aigc_text.outputs import Piece
 from aigc_text.utils.output_file import is_stream
 
@@ -298,7 +298,7 @@ def _counted(pieces: Iterator[Piece], total: int) -> Iterator[Piece]:
 
 def _all(backend: Backend, pieces: Iterator[Piece], prompts: int, each: int) -> Iterator[Piece]:
     """The pieces, seen to be those of all the texts that were asked for and of no others."""
-    from aigc_text.backends.base import sound
+    from aigc_text.backends.output_checks import sound
 
     whole = 0
     for piece in sound(pieces, Piece, backend.name):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from aigc_text.backends.registry import takers
+from aigc_text.backends.builtin import takers
 from aigc_text.errors import UserError, described, one_line, out_of_memory, shell
 from aigc_text.utils.output_file import NO_ROOM
 

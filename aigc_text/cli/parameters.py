@@ -13,7 +13,8 @@ from click.core import ParameterSource
 
 from aigc_text.errors import OptionError, nearest, one_line, shell
 from aigc_text.options import contradictions
-from aigc_text.options.training import Options, TrainingOptions, value_type
+from aigc_text.options.base import Options, value_type
+from aigc_text.options.training import TrainingOptions
 
 SHORT = {"num_return_sequences": ["-n"], "num_samples": ["-n"], "stop_strings": ["--stop"]}
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
     from aigc_text.outputs import Score
     from aigc_text.scoring.surprisal import Block
-    from aigc_text.training.validation import Total
+    from aigc_text.scoring.totals import Total
 
 PICTURES = (".png", ".svg", ".html")
 LONG = 200_000  # characters: before scoring more, the command says how much there is to do
@@ -78,7 +78,7 @@ def command(
     """
     from aigc_text.api import find, load
     from aigc_text.backends.base import no_likelihood
-    from aigc_text.training.validation import total
+    from aigc_text.scoring.totals import total
 
     # Everything that can be wrong in the input is found before a model is loaded.
     _check_picture(picture, output)
@@ -156,7 +156,7 @@ def _write_records(stream: TextIO, scores: Iterator[Score], backend: Backend, to
 
 
 def _record(score: Score, backend: Backend, tokens: bool) -> dict[str, Any]:
-    from aigc_text.training.validation import perplexity
+    from aigc_text.scoring.totals import perplexity
 
     size = score.utf8_bytes
     per_token = [

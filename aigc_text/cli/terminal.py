@@ -13,7 +13,7 @@ from typing import Any, TextIO, TypeVar, cast
 import click
 
 from aigc_text.errors import redacted
-from aigc_text.html_report.html import visible
+from aigc_text.utils.visible_text import visible
 
 T = TypeVar("T")
 

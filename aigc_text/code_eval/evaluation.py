@@ -18,7 +18,7 @@ from .problems import PROGRAM_END, Problem, parses, task_of
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
-    from aigc_text.options.training import GenerationOptions
+    from aigc_text.options.generation import GenerationOptions
 
 OWN_SOLUTIONS = "solutions"  # instead of a file of completions: those that the problems bring along
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aigc_text.errors import DataError, nearest
 from aigc_text.hub import locate
-from aigc_text.utils import sealed_dir
+from aigc_text.utils import atomic
 
 PREFIX = "teaching:"
 FOLDER = Path(__file__).with_name("teaching_data")
@@ -146,7 +146,7 @@ def local(what: str | Path) -> str | Path:
         content = found.read()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with sealed_dir.whole(path) as temporary:
+            with atomic.whole(path) as temporary:
                 temporary.write_bytes(content)
         except OSError as error:
             hint = "Set AIGC_TEXT_CACHE to a folder that you may write to."

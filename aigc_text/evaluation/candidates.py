@@ -17,7 +17,7 @@ from .sample_cache import Sample, SampleCache
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
-    from aigc_text.options.training import GenerationOptions
+    from aigc_text.options.generation import GenerationOptions
 
 
 @dataclass(frozen=True, kw_only=True)

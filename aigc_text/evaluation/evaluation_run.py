@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Union
 
 from aigc_text.data.sources import Pair, Source
 from aigc_text.errors import BackendError, DataError, MetricError, OptionError, shell
-from aigc_text.utils import sealed_dir
-from aigc_text.utils.output_file import FolderLock, is_stream, refuse_newer
+from aigc_text.utils import atomic
+from aigc_text.utils.lock import FolderLock
+from aigc_text.utils.output_file import is_stream, refuse_newer
 
 from . import frontier, metric_groups
 from .candidates import Job, System, Systems, counted
@@ -352,11 +353,11 @@ class Evaluation:
 
     def _keep(self, name: str, samples: Sequence[Sample]) -> None:
         if self.output is not None:
-            with sealed_dir.whole(self.output / SAMPLES / f"{file_name(name)}.jsonl") as temporary:
+            with atomic.whole(self.output / SAMPLES / f"{file_name(name)}.jsonl") as temporary:
                 temporary.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
 
     def _report(self, rows: Sequence[Row], complete: bool = True) -> Report:
-        from aigc_text import __version__
+        from aigc_text._version import __version__
 
         options = self.options
         protocol = {
@@ -389,9 +390,9 @@ class Evaluation:
         if self.output is not None and any(
             {self.options.quality, self.options.diversity} <= set(row.values) for row in rows[1:]
         ):
-            from aigc_text.plots import training_curves
+            from . import frontier_plot
 
-            training_curves.frontier(rows, self.options.quality, self.options.diversity, self.output / "frontier.png")
+            frontier_plot.frontier(rows, self.options.quality, self.options.diversity, self.output / "frontier.png")
 
 
 def _examples(what: Data, options: EvaluationOptions) -> Iterator[str | Pair]:

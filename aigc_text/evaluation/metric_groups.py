@@ -42,7 +42,7 @@ class Yardstick:
 
     def model(self, name: str) -> Backend:
         """A model that measures, loaded once."""
-        from aigc_text.metrics.base import loaded
+        from aigc_text.evaluation.model_metrics.reference_model import loaded
 
         if name not in self._loaded:
             self._loaded[name] = loaded(name)
@@ -50,7 +50,7 @@ class Yardstick:
 
     def has_words(self) -> bool:
         """Whether white space separates words in the references."""
-        from aigc_text.training.validation import letters_of, spaces_separate
+        from aigc_text.scoring.totals import letters_of, spaces_separate
 
         if self.tokenize == "chars":
             return False

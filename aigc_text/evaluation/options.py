@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from aigc_text.errors import OptionError, nearest
-from aigc_text.options.training import GenerationOptions, Options, option, value_type
+from aigc_text.options.base import Options, option, value_type
+from aigc_text.options.generation import GenerationOptions
 
 from .metric_groups import GROUPS
 

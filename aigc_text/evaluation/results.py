@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aigc_text.errors import DataError
-from aigc_text.utils import sealed_dir
+from aigc_text.utils import atomic
 
 HIGHER, LOWER = "↑", "↓"
 FORMS = ("table", "markdown", "csv", "json")
@@ -142,7 +142,7 @@ class Report:
     def write(self, folder: Path) -> None:
         """Writes `report.json`, `table.md` and `table.csv`; each appears when it is complete, the first one last."""
         for name, form in (("table.md", "markdown"), ("table.csv", "csv"), ("report.json", "json")):
-            with sealed_dir.whole(folder / name) as temporary:
+            with atomic.whole(folder / name) as temporary:
                 temporary.write_text(self.text(form), encoding="utf-8", newline="")
 
 

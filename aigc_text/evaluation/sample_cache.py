@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from aigc_text.errors import OptionError, TrainingError, shell
 from aigc_text.hub import locate
 from aigc_text.outputs import ordered
-from aigc_text.utils import isolation, output_file, sealed_dir
+from aigc_text.utils import isolation, lock, sealed_dir
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
-    from aigc_text.options.training import GenerationOptions
+    from aigc_text.options.generation import GenerationOptions
     from aigc_text.outputs import Completion
 
 
@@ -121,7 +121,7 @@ class _Store:
     def __init__(self, folder: Path, about: Any) -> None:
         self.file = folder / "samples.jsonl"
         try:
-            self.lock = output_file.FolderLock(folder)
+            self.lock = lock.FolderLock(folder)
             (folder / "about.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", "utf-8")
         except TrainingError:
             raise OptionError(
@@ -219,7 +219,7 @@ def _version(backend: Backend) -> str:
     """Of the package, or of the file, that the backend's code comes from."""
     import inspect
 
-    from aigc_text import __version__
+    from aigc_text._version import __version__
     from aigc_text.backends.registry import list_backends
 
     origin = list_backends().get(backend.name)

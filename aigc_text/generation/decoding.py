@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from aigc_text.errors import GenerationError, OptionError, out_of_memory
 from aigc_text.outputs import Completion, Piece
 
-from .detokenizer import Detokenizer, StopMatcher, Stops
+from .detokenizer import Detokenizer
 from .engine import Engine, Event, Row, batch_size
+from .stop_strings import StopMatcher, Stops
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedTokenizerBase

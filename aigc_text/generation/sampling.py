@@ -7,9 +7,7 @@ shared among processes.
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +17,6 @@ import torch.nn.functional as F
 BLOCK = 256  # tokens whose probabilities are added up before one of them is looked for
 COLDEST = 1e-30  # temperature: colder ones would make scores infinite, and the likeliest token is taken long before
 FIRST_NUCLEUS = 512  # likeliest tokens among which a nucleus is looked for first; then among eight times as many
-
-
-_global_generators = threading.RLock()
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's global generators, for libraries that draw from no other, and restores them at the end.
-
-    They are shared by all threads, so one thread at a time may do this; the others wait.
-    """
-    with _global_generators, torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from .html import visible
+from aigc_text.utils.visible_text import visible
 
 if TYPE_CHECKING:
     from .reading import Key, Texts

@@ -102,7 +102,7 @@ def _document(
     notices: Sequence[str],
     sheet: blind.Sheet | None,
 ) -> str:
-    from aigc_text import __version__
+    from aigc_text._version import __version__
 
     script = (ASSETS / "page.js").read_text(encoding="utf-8") if sheet else ""
     contents = [element("li", element("a", escaped(name), href=f"#{id_}")) for id_, name, _ in sections]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from aigc_text.errors import DataError
+from aigc_text.utils.visible_text import visible
 
 from .blind import KIND
-from .html import visible
 
 VERDICTS = ("a", "b", "same")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_text.errors import DamagedError, ModelError, OptionError, TrainingError, one_line
-from aigc_text.utils import output_file, sealed_dir
+from aigc_text.utils import lock, sealed_dir
 
 from . import locate
 
@@ -131,13 +131,13 @@ def _alone(folder: Path) -> Iterator[None]:
     """One process at a time; the others wait."""
     while True:
         try:
-            lock = output_file.FolderLock(folder)
+            held = lock.FolderLock(folder)
             break
-        except output_file.TakenError:
+        except lock.TakenError:
             time.sleep(0.5)
         except TrainingError as error:
             raise OSError(error.message) from None
-    with lock:
+    with held:
         yield
 
 

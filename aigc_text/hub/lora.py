@@ -33,7 +33,7 @@ def attach(backend: PretrainedBackend, options: TrainingOptions) -> None:
     if backend.adapter is not None:
         _go_on(backend, options)
         return
-    from aigc_text.generation.sampling import seeded
+    from aigc_text.utils.isolation import seeded
 
     targets: Any = "all-linear" if options.lora_targets is None else list(options.lora_targets)
     if not targets:

@@ -24,17 +24,18 @@ from typing import TYPE_CHECKING, Any
 
 from aigc_text import distributed
 from aigc_text.errors import GenerationError, OptionError
-from aigc_text.options.training import drawn_seed
+from aigc_text.options.generation import drawn_seed
 from aigc_text.outputs import Completion, ordered
-from aigc_text.utils import sealed_dir
-from aigc_text.utils.output_file import Lock, locked, refuse_newer
+from aigc_text.utils import atomic
+from aigc_text.utils.lock import Lock
+from aigc_text.utils.output_file import locked, refuse_newer
 
 from .shard import ANEW, ELSEWHERE, Part, Share, records, unwritable
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
     from aigc_text.generation.prompts import Prompts
-    from aigc_text.options.training import GenerationOptions
+    from aigc_text.options.generation import GenerationOptions
 
 FORM = 1  # of the files beside the output
 
@@ -156,7 +157,7 @@ class Job:
 
     def _probe(self) -> None:
         """Finds out before a model is loaded whether files can be made beside the output."""
-        longest = sealed_dir.beside(self._ordered)
+        longest = atomic.beside(self._ordered)
         try:
             os.close(os.open(longest, os.O_WRONLY))
         except FileNotFoundError:
@@ -396,7 +397,7 @@ class Job:
 
     def _write(self, path: Path, lines: Iterable[bytes]) -> None:
         try:
-            with sealed_dir.whole(path) as temporary, temporary.open("wb") as stream:
+            with atomic.whole(path) as temporary, temporary.open("wb") as stream:
                 stream.writelines(lines)
         except OSError as error:
             raise unwritable(path, error) from None
@@ -411,10 +412,10 @@ class Job:
             for part in self._parts():
                 part.unlink(missing_ok=True)
             os.replace(self._ordered, self.output)
-            sealed_dir.flush(self.output.parent)
+            atomic.flush(self.output.parent)
         self._run.unlink(missing_ok=True)
         for path in (self._run, self._ordered):  # of a run that was killed while it wrote them
-            sealed_dir.beside(path).unlink(missing_ok=True)
+            atomic.beside(path).unlink(missing_ok=True)
 
 
 def _shown(value: Any) -> str:

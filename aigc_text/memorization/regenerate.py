@@ -8,7 +8,7 @@ from itertools import chain, islice, repeat
 from typing import Any
 
 from aigc_text.backends.base import Backend
-from aigc_text.options.training import GenerationOptions
+from aigc_text.options.generation import GenerationOptions
 from aigc_text.outputs import Completion, ordered
 
 from .copies import Source

@@ -11,10 +11,6 @@ from aigc_text.errors import MetricError
 if TYPE_CHECKING:
     import evaluate
 
-    from aigc_text.backends.base import Backend
-
-REFERENCE_MODEL = "bundled:gpt2-tales"  # whose likelihood and features judge texts where nobody names another
-
 
 class TextMetric:
     """What all metrics here share: `compute(predictions=[…], references=[…])` on lists of any two lengths.
@@ -132,16 +128,3 @@ class TextMetric:
 def _shown(value: object) -> str:
     shown = repr(value)
     return f"{type(value).__name__} {shown if len(shown) < 60 else shown[:56] + ' ...'}"
-
-
-def loaded(model: Backend | str) -> Backend:
-    """A backend as it is; a backend's name, a hub id or a folder through `api.load`.
-
-    Raises:
-        UserError: see `api.load`.
-    """
-    from aigc_text.api import list_backends, load
-
-    if not isinstance(model, str):
-        return model
-    return load(model) if model in list_backends() or ".py:" in model else load(model=model)

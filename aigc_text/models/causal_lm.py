@@ -13,7 +13,8 @@ from aigc_text.data.prompt_encoding import cut_left, inner_ids, plain_ids
 from aigc_text.errors import OptionError, shell
 from aigc_text.generation import chat_templates
 from aigc_text.generation.detokenizer import FUNCTION_END
-from aigc_text.options.training import GenerationOptions, option
+from aigc_text.options.base import option
+from aigc_text.options.generation import GenerationOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .training_curves import blank, save
+from .figures import blank, save
 
 POINTS = 1000  # texts in a picture, at most
 PAIRS = 120  # of them with their reconstructions

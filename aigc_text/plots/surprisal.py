@@ -9,7 +9,7 @@ from typing import Any
 
 from aigc_text.scoring import surprisal
 
-from .training_curves import blank, save
+from .figures import blank, save
 
 COLUMNS, LINES = 96, 100  # of a picture, at most
 POINTS = 10  # size of its font

@@ -23,7 +23,8 @@ from aigc_text import distributed
 from aigc_text.errors import TrainingError, one_line, shell
 from aigc_text.hub import lora
 from aigc_text.options.training import TrainingOptions
-from aigc_text.utils import output_file, sealed_dir
+from aigc_text.training import checkpoints
+from aigc_text.utils import atomic, lock, sealed_dir
 
 if TYPE_CHECKING:
     from aigc_text.backends.hf.backend import TransformersBackend
@@ -92,14 +93,14 @@ class RunFolder:
                 )
             return
         self._new = True
-        sealed_dir.write_text(path, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
+        atomic.write_text(path, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
 
     def deliver(self, backend: TransformersBackend, card: str, merge: bool = False) -> None:
         """Puts the trained model into the folder: complete, or not yet loadable; merged too if asked for."""
         final = self.path / ".final.tmp"
         shutil.rmtree(final, ignore_errors=True)
         try:
-            with sealed_dir.writing(self.path / "model.safetensors"):
+            with atomic.writing(self.path / "model.safetensors"):
                 final.mkdir()
                 backend.write(final)
                 (final / "README.md").write_text(card, encoding="utf-8")
@@ -111,7 +112,7 @@ class RunFolder:
         for f in files:
             os.replace(f, self.path / f.name)
         final.rmdir()
-        sealed_dir.flush(self.path)
+        atomic.flush(self.path)
         if merge and backend.adapter is not None:
             lora.merge(backend)
             sealed_dir.save(self.path / "merged", backend.write)
@@ -120,7 +121,7 @@ class RunFolder:
         """Lets go of the folder; nothing stays in it of a new run that has no update and no checkpoint to show."""
         if self.lock is None:
             return
-        if self._new and not sealed_dir.steps(self.checkpoints) and not _size(self.metrics):
+        if self._new and not checkpoints.steps(self.checkpoints) and not _size(self.metrics):
             (self.path / "options.json").unlink(missing_ok=True)
             self.metrics.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it is not there, or somebody else's
@@ -148,7 +149,7 @@ class SeedsFolder:
             self.lock.__exit__()
 
 
-def _locked(path: str | Path) -> output_file.FolderLock | None:
+def _locked(path: str | Path) -> lock.FolderLock | None:
     """The lock of a run's folder; `None` for processes but the main one."""
     if not str(path):  # from a shell's empty variable, perhaps; the present folder would fill with a run
         raise TrainingError("the run's folder has an empty name", "Name one with --output.")
@@ -156,7 +157,7 @@ def _locked(path: str | Path) -> output_file.FolderLock | None:
         return None
     if os.path.exists(path) and not os.path.isdir(path):
         raise TrainingError(f"{path} is a file, not a folder", "Choose another folder with --output.")
-    return output_file.FolderLock(Path(path))
+    return lock.FolderLock(Path(path))
 
 
 def _taken(path: Path) -> list[str]:

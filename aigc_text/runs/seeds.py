@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aigc_text import distributed
 from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Progress
-from aigc_text.utils import sealed_dir
+from aigc_text.utils import atomic
 
 from .run_dir import SeedsFolder, delivered_figures
 from .training_run import train
@@ -81,7 +81,7 @@ def _trained(
     if not distributed.is_main():
         return
     summary = summarise(folders)
-    sealed_dir.write_text(output / "seeds.json", json.dumps(summary, indent=1) + "\n")
+    atomic.write_text(output / "seeds.json", json.dumps(summary, indent=1) + "\n")
     training_curves.seeds([f / "metrics.jsonl" for f in folders], output / "curves.png")
     words = "; ".join(f"{k} {v['mean']:.4f} ± {v['sd']:.4f}" for k, v in summary.items() if k.startswith("eval_"))
     yield Progress(step=done, total=done, message=f"{seeds} seeds, mean ± standard deviation: {words}")

@@ -18,7 +18,8 @@ from aigc_text.data.sources import Example, Pair, Source, refuse_unused, split, 
 from aigc_text.errors import BackendError, GenerationError, OptionError
 from aigc_text.hub import lora
 from aigc_text.options import contradictions
-from aigc_text.options.training import GenerationOptions, TrainingOptions
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Progress
 from aigc_text.plots.panels import TOKEN
 from aigc_text.utils import isolation

@@ -13,7 +13,8 @@ from aigc_text.backends.hf import model_checks
 from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.errors import BackendError, OptionError, UserError
 from aigc_text.generation.decoding import Budget
-from aigc_text.options.training import GenerationOptions, TrainingOptions
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Completion
 
 from .option_effects import check_options
@@ -77,7 +78,7 @@ def _drawn(cls: type[Backend], name: str) -> Backend | None:
     import torch
 
     from aigc_text.data.tokenizer_training import train
-    from aigc_text.generation.sampling import seeded
+    from aigc_text.utils.isolation import seeded
 
     model_checks.check_class(cls, name)
     with seeded(0):

@@ -17,7 +17,7 @@ from typing import Any
 from aigc_text.backends.base import Backend
 from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.errors import OptionError
-from aigc_text.options.training import GenerationOptions
+from aigc_text.options.generation import GenerationOptions
 
 from .option_trial import LENGTH, Ignored, Trial
 from .own_option_effects import check_own

@@ -7,7 +7,8 @@ from typing import Any
 
 from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.errors import OptionError, UserError
-from aigc_text.options.training import GenerationOptions, value_type
+from aigc_text.options.base import value_type
+from aigc_text.options.generation import GenerationOptions
 
 from .option_trial import LENGTH, SEEDS, Ignored, Trial
 

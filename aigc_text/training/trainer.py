@@ -21,9 +21,9 @@ from aigc_text import distributed
 from aigc_text.errors import OptionError, TrainingError, nearest
 from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Progress
-from aigc_text.utils import isolation, sealed_dir
+from aigc_text.utils import atomic, isolation, sealed_dir
 
-from . import checkpoint_state, hardware, interrupts, optimizers
+from . import checkpoint_state, checkpoints, hardware, interrupts, optimizers
 from .objective import Objective, Verdict
 from .step import Rates, Updates, seed
 
@@ -164,9 +164,9 @@ class _Run:
         messages: list[str] = []
         if self.folder is None:
             return None, messages
-        sealed_dir.sweep(self.folder)
-        found = sealed_dir.latest(self.folder, messages.append) if resume else None
-        if resume and found is None and sealed_dir.steps(self.folder):
+        checkpoints.sweep(self.folder)
+        found = checkpoints.latest(self.folder, messages.append) if resume else None
+        if resume and found is None and checkpoints.steps(self.folder):
             raise TrainingError(
                 f"no checkpoint in {self.folder} is whole: {messages[-1].split(';')[0]}",
                 "Train again into another folder with --output.",
@@ -374,10 +374,10 @@ class _Run:
         if distributed.is_main():
             needed = checkpoint_state.size(self._bare(), self._all_optimizers())
             place = self.folder / f"step-{self.state.step}"
-            with sealed_dir.writing(place, needed):
+            with atomic.writing(place, needed):
                 sealed_dir.save(place, self._write)
             best = self.folder / f"step-{self.state.best_step}"
-            sealed_dir.prune(self.folder, self.options.keep_checkpoints, also=best)
+            checkpoints.prune(self.folder, self.options.keep_checkpoints, also=best)
         else:
             self._write(None)
         distributed.wait()

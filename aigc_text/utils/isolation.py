@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import random
 import sys
+import threading
 import weakref
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, TypeVar
@@ -16,6 +17,20 @@ T = TypeVar("T")
 
 _DONE: Any = object()
 _open: weakref.WeakSet[Generator[Any, None, None]] = weakref.WeakSet()
+_global_generators = threading.RLock()
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seeds torch's global generators, for libraries that draw from no other, and restores them at the end.
+
+    They are shared by all threads, so one thread at a time may do this; the others wait.
+    """
+    import torch
+
+    with _global_generators, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ that changed later is noticed.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
@@ -15,10 +14,12 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from aigc_text.errors import DamagedError, TrainingError, one_line, shell
+from aigc_text.errors import DamagedError, one_line, shell
+
+from .atomic import beside, flush
 
 MANIFEST = "manifest.json"
 UNSEALED = ("README.md", "metrics.jsonl", "curves.png")  # may change after the manifest is written
@@ -32,7 +33,7 @@ def save(path: Path, write: Callable[[Path], None]) -> None:
     one beside its place, and the next `save` or `sweep` puts it back.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _recover(path)
+    recover(path)
     temporary = beside(path)
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
@@ -57,7 +58,7 @@ def _put(new: Path, path: Path) -> None:
         os.rename(new, path)
         flush(path.parent)
     finally:
-        _recover(path)
+        recover(path)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -82,7 +83,7 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.before")
 
 
-def _recover(path: Path) -> None:
+def recover(path: Path) -> None:
     """Puts a folder back that was moved aside for another which did not come; or removes it if that one did."""
     aside = _aside(path)
     if not aside.exists():
@@ -91,88 +92,6 @@ def _recover(path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     else:
         os.rename(aside, path)
-
-
-@contextlib.contextmanager
-def writing(path: Path, needed: int = 0) -> Iterator[None]:
-    """Turns what the system or a library says of a full disk into the user's error.
-
-    Args:
-        path: what is written.
-        needed: bytes of it at least; nothing is begun where there is not so much room.
-
-    Raises:
-        TrainingError: with the path, what is needed, and what is free.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if needed > shutil.disk_usage(path.parent).free:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise no_room(path, needed, error.strerror or str(error)) from error
-    except Exception as error:  # safetensors and torch have kinds of their own, and say it in words
-        said = next((w for w in _FULL if w.lower() in str(error).lower()), None)
-        if said is None:
-            raise
-        raise no_room(path, needed, said) from error
-
-
-# What safetensors and torch say; the last two are what torch's zip writer comes to after its first error.
-_FULL = (
-    "No space left on device", "File too large", "Disk quota exceeded", "file write failed", "failed writing file",
-    "unexpected pos", "iostream error",
-)  # fmt: skip
-
-
-def no_room(path: Path, needed: int, why: str) -> TrainingError:
-    """The error of a folder or file that cannot be written."""
-    with contextlib.suppress(OSError):
-        why += f"; {_megabytes(shutil.disk_usage(path.parent).free)} are free"
-    need = f", {_megabytes(needed)} are needed" if needed else ""
-    return TrainingError(
-        f"{path} cannot be written: {why}{need}",
-        "Make room, then go on with --resume from the last checkpoint; what was saved before is whole.",
-    )
-
-
-def beside(path: Path) -> Path:
-    """The place where a file or folder is made before it is renamed to `path`."""
-    return path.with_name(f".{path.name}.tmp")
-
-
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file that is there whole or not at all: the block writes the one that is yielded, which then becomes `path`.
-
-    Raises:
-        OSError: what writing raises; nothing is left beside `path` then, and what was there before is untouched.
-    """
-    temporary = beside(path)
-    try:
-        yield temporary
-        flush(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file of a run, whole or not at all.
-
-    Raises:
-        TrainingError: there is no room, or it cannot be written for another reason.
-    """
-    with writing(path), whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.1f} MB"
 
 
 def seal(folder: Path) -> None:
@@ -233,42 +152,6 @@ def _cure(folder: Path) -> str:
     return shell(rebuild, folder / "options.json", folder)
 
 
-def latest(folder: Path, notice: Callable[[str], None]) -> Path | None:
-    """The newest whole `step-N` below `folder`; damaged ones are passed over and said so through `notice`."""
-    for path in reversed(steps(folder)):
-        try:
-            verify(path)
-        except DamagedError as error:
-            notice(f"{error.message}; trying the checkpoint before it")
-            continue
-        return path
-    return None
-
-
-def steps(folder: Path) -> list[Path]:
-    """The `step-N` folders, oldest first."""
-    found = [(int(m[1]), p) for p in folder.glob("step-*") if (m := re.fullmatch(r"step-(\d+)", p.name))]
-    return [p for _, p in sorted(found)]
-
-
-def prune(folder: Path, keep: int, also: Path | None = None) -> None:
-    """Removes all but the `keep` newest checkpoints and the one named by `also`."""
-    for path in steps(folder)[:-keep]:
-        if path != also:
-            # Renamed first: a half-removed folder must not look like a checkpoint.
-            doomed = path.with_name(f".{path.name}.old")
-            os.rename(path, doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
-
-
-def sweep(folder: Path) -> None:
-    """Removes what a killed process left behind, unfinished and half-removed folders; puts back what it moved aside."""
-    for leftover in folder.glob(".*.before"):
-        _recover(folder / leftover.name[1 : -len(".before")])
-    for leftover in [*folder.glob(".*.tmp"), *folder.glob(".*.old")]:
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
 def sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -285,12 +168,3 @@ def fingerprint(folder: Path) -> str:
         files = sorted(f for kind in ("*.safetensors", "*.json", "*.txt", "*.model") for f in folder.glob(kind))
         sums = {f.name: sha256(f) for f in files if f.is_file()}
     return hashlib.sha256(json.dumps(sums, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def flush(path: Path) -> None:
-    """Waits until a file or folder is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

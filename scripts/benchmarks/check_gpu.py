@@ -30,7 +30,7 @@ import transformers
 from devices import name_of
 
 from aigc_text import TrainingOptions, UserError, from_scratch, load, train
-from aigc_text.backends.registry import built_in
+from aigc_text.backends.builtin import built_in
 
 # Fields of the configuration, by backend; a family that is not here is made as its own defaults have it.
 GPT2 = {"n_layer": 8, "n_embd": 512, "n_head": 8, "n_positions": 512}

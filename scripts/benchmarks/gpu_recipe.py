@@ -15,7 +15,7 @@ from devices import Peaks
 from gpu_common import Clock, Given, OutOfTime, Skipped, fraction, share, token_flop
 
 from aigc_text import TrainingOptions, from_scratch, train
-from aigc_text.training.validation import total
+from aigc_text.scoring.totals import total
 from aigc_text.utils import sealed_dir
 
 TARGET, GOAL = 1.4697, 1.44  # nats a character of tinyshakespeare's last tenth

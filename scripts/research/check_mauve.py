@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from aigc_text.evaluation.model_metrics.mauve import RUNS, compare, features, of_counts
-from aigc_text.metrics.base import loaded
+from aigc_text.evaluation.model_metrics.reference_model import loaded
 
 SEEDS = 10
 FEATURE_MODEL = "bundled:gpt2-tales"

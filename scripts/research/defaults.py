@@ -31,11 +31,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import torch
 
 from aigc_text import from_scratch, train
-from aigc_text.backends.registry import built_in
+from aigc_text.backends.builtin import built_in
 from aigc_text.data.sources import Source, texts
 from aigc_text.metrics.bleu import Bleu
 from aigc_text.metrics.self_bleu import SelfBleu
-from aigc_text.utils.sealed_dir import whole
+from aigc_text.utils.atomic import whole
 
 FAMILIES = ("rnn", "transformer", "vae", "gpt2")
 DATA = {"captions": "line", "shakespeare": None, "songci-small": None}  # what a text is where the family does not say

@@ -147,7 +147,7 @@ SETS = ("test", "held-out")
 
 def nats(backend: Any, texts: Iterable[str]) -> float:
     """Mean negative log-likelihood a token, the end counted, `<unk>` as any other word."""
-    from aigc_text.training.validation import total
+    from aigc_text.scoring.totals import total
 
     found = total(backend.score(texts, batch_size=64))
     return found.nll / found.tokens

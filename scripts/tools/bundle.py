@@ -19,7 +19,7 @@ from typing import Any
 from aigc_text import load
 from aigc_text.cli.parameters import key_values
 from aigc_text.data.sources import Source
-from aigc_text.training.validation import total
+from aigc_text.scoring.totals import total
 from aigc_text.utils import sealed_dir
 
 BUNDLED = Path(__file__).parents[2] / "aigc_text" / "bundled"

@@ -27,7 +27,7 @@ from bundle import pack
 from aigc_text import TrainingOptions, from_scratch, load, train
 from aigc_text.data.readers import read_jsonl
 from aigc_text.data.sources import Source
-from aigc_text.training.validation import total
+from aigc_text.scoring.totals import total
 
 SHARED_TOKENS = 13  # a function with a run of this many tokens in common with HumanEval is dropped (GPT-3, app. C)
 

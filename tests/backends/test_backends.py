@@ -6,8 +6,9 @@ import torch
 from transformers import GenerationConfig
 
 from aigc_text import load
-from aigc_text.backends.base import Backend, Capabilities, sound
+from aigc_text.backends.base import Backend, Capabilities
 from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.backends.output_checks import sound
 from aigc_text.errors import BackendError, OptionError
 from aigc_text.generation.engine import Engine, Event
 from aigc_text.outputs import Completion, Piece
@@ -145,7 +146,8 @@ def test_the_contract_catches(broken):
 def test_the_contract_catches_one_name_for_two_options(tmp_path):
     from dataclasses import dataclass
 
-    from aigc_text.options.training import GenerationOptions, option
+    from aigc_text.options.base import option
+    from aigc_text.options.generation import GenerationOptions
 
     @dataclass(frozen=True, kw_only=True)
     class Clashing(GenerationOptions):

@@ -7,10 +7,10 @@ import warnings
 import pytest
 
 from aigc_text import Backend, TransformersBackend
-from aigc_text.backends import registry
+from aigc_text.backends import builtin, plugin_import, registry
 from aigc_text.backends.registry import get_backend, list_backends, register_backend
 from aigc_text.errors import BackendError
-from aigc_text.options.training import GenerationOptions
+from aigc_text.options.generation import GenerationOptions
 
 GOOD = """
 from aigc_text import Backend
@@ -35,7 +35,7 @@ def install(tmp_path, monkeypatch):
         (folder / f"{module}.py").write_text(source)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
         points = "\n".join(f"{name} = {module}:{attribute}" for name, attribute in backends.items())
-        (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{points}\n")
+        (info / "entry_points.txt").write_text(f"[{builtin.GROUP}]\n{points}\n")
         monkeypatch.syspath_prepend(folder)
         importlib.invalidate_caches()
         forget.append(module)
@@ -125,7 +125,7 @@ def test_two_plugins_of_one_name_give_one_warning_that_names_both(install):
 def test_a_list_allows_only_the_plugins_in_it(install, monkeypatch):
     install("some-plugin", GOOD, one="Good", two="Good", three="Good")
     monkeypatch.setenv(registry.PLUGINS, "one, three")
-    assert set(list_backends()) == {*registry._BUILT_IN, "one", "three"}
+    assert set(list_backends()) == {*builtin.BUILT_IN, "one", "three"}
     with pytest.raises(BackendError, match="AIGC_TEXT_PLUGINS is set and may hide it"):
         get_backend("two")
 
@@ -133,7 +133,7 @@ def test_a_list_allows_only_the_plugins_in_it(install, monkeypatch):
 def test_an_empty_list_allows_no_plugin_and_silences_a_clash(install, monkeypatch):
     install("some-plugin", GOOD, one="Good", gpt2="Good")
     monkeypatch.setenv(registry.PLUGINS, "")
-    assert set(list_backends()) == set(registry._BUILT_IN)
+    assert set(list_backends()) == set(builtin.BUILT_IN)
     assert _clashes() == []
 
 
@@ -202,7 +202,7 @@ def test_a_fault_in_a_file_whose_name_has_dots_is_its_own(tmp_path):
     made = get_backend(f"{tmp_path}/my.plugin.py:Good").from_pretrained()
     with pytest.raises(ZeroDivisionError) as raised:
         next(made.generate([]))
-    told = registry.failed_plugin(raised.value)
+    told = plugin_import.failed_plugin(raised.value)
     assert told is not None and "my.plugin.py:Good' failed: ZeroDivisionError" in told.message
 
 
@@ -215,7 +215,7 @@ def test_a_missing_file_is_refused_with_the_form(file):
 
 
 def test_the_table_of_built_in_backends_tells_what_their_classes_say():
-    for name, (_, words, own) in registry._BUILT_IN.items():
+    for name, (_, words, own) in builtin.BUILT_IN.items():
         backend = get_backend(name)
         assert list(words) == backend.capabilities.words()
         assert set(backend.accepted()) == {*GenerationOptions.fields(), *own}

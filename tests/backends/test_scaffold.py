@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aigc_text.backends import registry, scaffold
+from aigc_text.backends import builtin, registry, scaffold
 from aigc_text.errors import BackendError, OptionError
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ def install(folder, monkeypatch):
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aigc-text-night-owl\nVersion: 0.1.0\n")
     [line] = [x for x in (folder / "pyproject.toml").read_text().splitlines() if x.startswith("night_owl = ")]
-    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{line.replace(chr(34), '')}\n")
+    (info / "entry_points.txt").write_text(f"[{builtin.GROUP}]\n{line.replace(chr(34), '')}\n")
     monkeypatch.syspath_prepend(folder)
 
 

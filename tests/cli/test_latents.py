@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_finished_is_not_begun(refused, model, table, tmp_
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aigc_text.utils.sealed_dir.flush", full)
+    monkeypatch.setattr("aigc_text.utils.atomic.flush", full)
     before = set(tmp_path.iterdir())
     file = tmp_path / f"l.{kind}"
     says = f"{file} cannot be written: No space left"

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aigc_text.data.augmentation import FillInTheMiddle, SpanMasking, WordDropout, augmented, parse_augment
 from aigc_text.data.batching import LengthGroupedBatches, PackedBatches, StreamedBatches
 from aigc_text.data.encoding import encode
-from aigc_text.data.pipeline import FillInTheMiddle, SpanMasking, WordDropout, augmented, parse_augment
 from aigc_text.data.sources import Pair
 from aigc_text.data.tokenizer_training import INFILLING, train, unknown_token
 from aigc_text.errors import DataError, OptionError

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from aigc_text.data import prompt_encoding
+from aigc_text.data.augmentation import FillInTheMiddle
 from aigc_text.data.encoding import encode
-from aigc_text.data.pipeline import FillInTheMiddle
 from aigc_text.data.sources import Pair
 from aigc_text.data.tokenizer_training import INFILLING, train
 from aigc_text.generation.decoding import Decoding, _Text

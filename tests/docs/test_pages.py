@@ -18,7 +18,7 @@ import click
 import pytest
 
 from aigc_text import cli
-from aigc_text.backends import registry
+from aigc_text.backends import builtin, registry
 from aigc_text.cli import parameters
 from aigc_text.testing.contract import check_backend
 
@@ -212,7 +212,7 @@ def test_the_pages_quote_what_mistakes_say(place, monkeypatch, name, section):
 
 
 def test_the_guide_and_the_complete_plugin_have_one_entry_point_form():
-    group = f'[project.entry-points."{registry.GROUP}"]'
+    group = f'[project.entry-points."{builtin.GROUP}"]'
     [pyproject] = [b.body for b in blocks("3. Package it") if b.kind == "toml"]
     assert f'{group}\nsalad = "aigc_text_salad:Salad"\n' in pyproject
     complete = (ROOT / "plugins" / "aigc-text-markov" / "pyproject.toml").read_text(encoding="utf-8")

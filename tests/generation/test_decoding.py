@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerFast
 from aigc_text import load
 from aigc_text.errors import OptionError
 from aigc_text.generation.decoding import Budget, in_order
-from aigc_text.generation.detokenizer import Detokenizer, StopMatcher, stops
+from aigc_text.generation.detokenizer import Detokenizer
+from aigc_text.generation.stop_strings import StopMatcher, stops
 from aigc_text.models.causal_lm import GPT2
 from aigc_text.outputs import Completion, Piece
 

@@ -11,7 +11,7 @@ from aigc_text import load
 from aigc_text.errors import ModelError, OptionError
 from aigc_text.generation import model_settings
 from aigc_text.generation.engines.ctranslate2_engine import LACKS
-from aigc_text.options.training import GenerationOptions
+from aigc_text.options.generation import GenerationOptions
 
 PROMPTS = ["the cat", "once upon a time there was", "a", "the dog sat on the"]
 #: What each setting is tried with; those that name tokens name frequent ones.

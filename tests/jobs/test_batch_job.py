@@ -20,8 +20,8 @@ from aigc_text.generation import decoding
 from aigc_text.generation.prompts import Prompts
 from aigc_text.jobs import shard
 from aigc_text.jobs.batch_job import Job
-from aigc_text.options.training import GenerationOptions
-from aigc_text.utils.output_file import Lock
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.utils.lock import Lock
 
 
 def timeless(path):

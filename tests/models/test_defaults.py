@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aigc_text import TrainingOptions, from_scratch, load, train
-from aigc_text.backends.registry import built_in
+from aigc_text.backends.builtin import built_in
 from aigc_text.errors import OptionError
 from aigc_text.models.gan.config import GANConfig
 from aigc_text.outputs import duration

@@ -11,7 +11,7 @@ from aigc_text import Score
 from aigc_text.models.vae import estimates as estimates
 from aigc_text.models.vae.backend import VAE
 from aigc_text.models.vae.estimates import Posteriors, Sentence
-from aigc_text.training.validation import total
+from aigc_text.scoring.totals import total
 
 
 @pytest.fixture(scope="module")

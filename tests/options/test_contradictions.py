@@ -15,8 +15,10 @@ from commands import file
 from aigc_text import Backend, Capabilities, Completion, Score, TokenScore, cli
 from aigc_text.errors import OptionError, UserError
 from aigc_text.options import contradictions
+from aigc_text.options.base import option
 from aigc_text.options.contradictions import Rule, flag, refuse
-from aigc_text.options.training import GenerationOptions, TrainingOptions, option
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.options.training import TrainingOptions
 
 SEEN = []
 

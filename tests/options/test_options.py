@@ -6,7 +6,9 @@ from dataclasses import FrozenInstanceError, dataclass
 import pytest
 
 from aigc_text.errors import OptionError
-from aigc_text.options.training import GenerationOptions, Options, TrainingOptions, describe_range, option, value_type
+from aigc_text.options.base import Options, describe_range, option, value_type
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.options.training import TrainingOptions
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from aigc_text.cli import train as command
 from aigc_text.cli.meter import Meter, duration
 from aigc_text.outputs import Progress
-from aigc_text.plots import training_curves
+from aigc_text.plots import figures, training_curves
 from aigc_text.plots.panels import SENTENCE, TOKEN, marks, parts, told
 
 
@@ -77,7 +77,7 @@ def test_a_collapse_ends_where_a_validation_finds_none():
 )
 def test_the_picture_has_a_panel_for_each_unit_with_failures_marked(tmp_path, monkeypatch, lines, panels, label):
     drawn = []
-    monkeypatch.setattr(training_curves, "save", lambda figure, _: drawn.append(figure))
+    monkeypatch.setattr(figures, "save", lambda figure, _: drawn.append(figure))
     training_curves.curves(pages.logged(tmp_path / "run", lines) / "metrics.jsonl", tmp_path / "curves.png")
     (figure,) = drawn
     assert len(figure.axes) == panels

@@ -16,8 +16,8 @@ from aigc_text.backends import suggestions
 from aigc_text.cli import mistakes
 from aigc_text.data import file_signatures, readers
 from aigc_text.errors import UserError, one_line, shell
-from aigc_text.html_report.html import visible
 from aigc_text.hub import locate, lora
+from aigc_text.utils.visible_text import visible
 
 PACKAGE = Path(errors.__file__).parent
 HOSTILE = [

@@ -28,7 +28,7 @@ from aigc_text.runs.run_dir import delivered_figures
 from aigc_text.runs.seeds import train_seeds
 from aigc_text.runs.training_run import hold_out
 from aigc_text.utils import sealed_dir
-from aigc_text.utils.output_file import FolderLock
+from aigc_text.utils.lock import FolderLock
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-3}
 QUICK = {"eval_every": 50, "learning_rate": 1e-2}  # learns in 100 updates, and each best checkpoint takes its time

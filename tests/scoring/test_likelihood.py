@@ -16,7 +16,8 @@ from aigc_text.errors import BackendError, MetricError, ModelError
 from aigc_text.evaluation.model_metrics.likelihood import Likelihood
 from aigc_text.evaluation.model_metrics.reference_perplexity import ReferencePerplexity
 from aigc_text.models.causal_lm import GPT2
-from aigc_text.training.validation import Validation, total
+from aigc_text.scoring.totals import total
+from aigc_text.training.validation import Validation
 
 
 @pytest.fixture(scope="module")

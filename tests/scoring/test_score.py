@@ -15,8 +15,8 @@ from aigc_text.data.tokenizer_training import train
 from aigc_text.errors import BackendError, DataError, OptionError
 from aigc_text.models.causal_lm import GPT2
 from aigc_text.scoring import windows
+from aigc_text.scoring.totals import total
 from aigc_text.testing.contract import ContractError, check_backend
-from aigc_text.training.validation import total
 
 LONG = "the cat sat on the mat and the dog sat on the log. " * 20
 

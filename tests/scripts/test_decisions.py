@@ -122,7 +122,7 @@ def test_the_check_of_a_gpu_says_what_fails_and_why(monkeypatch, capsys):
 
 
 def test_every_trainable_backend_is_checked_on_a_gpu(monkeypatch, capsys):
-    from aigc_text.backends.registry import built_in
+    from aigc_text.backends.builtin import built_in
 
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     check = script("check_gpu")

@@ -12,7 +12,7 @@ from aigc_text import Backend, Completion, GenerationOptions
 from aigc_text.backends.registry import get_backend
 from aigc_text.generation.decoding import StopMatcher
 from aigc_text.models.causal_lm import GPT2, Code
-from aigc_text.options.training import option
+from aigc_text.options.base import option
 from aigc_text.testing.contract import ContractError, check_backend
 from aigc_text.testing.option_effects import _SHARED, check_options
 from aigc_text.testing.option_trial import Ignored, Trial

@@ -9,7 +9,7 @@ import torch
 from aigc_text import from_scratch, load, train
 from aigc_text.data.sources import Pair
 from aigc_text.models.causal_lm import GPT2, Code
-from aigc_text.training.validation import total
+from aigc_text.scoring.totals import total
 
 SIZES = {
     "gpt2": {"n_layer": 1, "n_embd": 16, "n_head": 2, "n_positions": 64},

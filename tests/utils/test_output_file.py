@@ -16,7 +16,8 @@ from team import ENV
 
 from aigc_text.errors import OptionError, TrainingError
 from aigc_text.utils import output_file
-from aigc_text.utils.output_file import FolderLock, Lock, OutputFile
+from aigc_text.utils.lock import FolderLock, Lock
+from aigc_text.utils.output_file import OutputFile
 
 BACKEND = '''
 import time

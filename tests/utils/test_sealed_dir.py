@@ -7,7 +7,8 @@ import os
 import pytest
 
 from aigc_text.errors import DamagedError
-from aigc_text.utils import sealed_dir
+from aigc_text.training import checkpoints
+from aigc_text.utils import atomic, sealed_dir
 
 
 def write(folder):
@@ -140,8 +141,8 @@ def test_a_process_killed_while_it_replaces_a_folder_leaves_one_to_go_on_from(tm
         _, status = os.waitpid(pid, 0)
         if exchange:
             assert state(folder) in ("old", "new")
-        sealed_dir.sweep(folder.parent)
-        assert sealed_dir.latest(folder.parent, print) == folder and state(folder) in ("old", "new")
+        checkpoints.sweep(folder.parent)
+        assert checkpoints.latest(folder.parent, print) == folder and state(folder) in ("old", "new")
         assert [p.name for p in folder.parent.iterdir()] == ["step-1"]
         if not status:
             break
@@ -162,11 +163,11 @@ def test_two_folders_are_exchanged_where_the_system_can(tmp_path):
 def test_a_file_is_whole_or_as_it_was(tmp_path):
     path = tmp_path / "table.md"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), sealed_dir.whole(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic.whole(path) as temporary:
         temporary.write_text("ne")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
-    with sealed_dir.whole(path) as temporary:
+    with atomic.whole(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and list(tmp_path.iterdir()) == [path]
@@ -174,8 +175,8 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
 
 def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     order = []
-    flush, rename = sealed_dir.flush, sealed_dir.os.rename
-    monkeypatch.setattr(sealed_dir, "flush", lambda p: (order.append(p.name), flush(p)))
+    flush, rename = atomic.flush, sealed_dir.os.rename
+    monkeypatch.setattr(atomic, "flush", lambda p: (order.append(p.name), flush(p)))
     monkeypatch.setattr(sealed_dir.os, "rename", lambda a, b: (order.append("rename"), rename(a, b)))
     sealed_dir.save(tmp_path / "step-1", write)
     assert order == ["a.bin", "b.json", "manifest.json", ".step-1.tmp", "rename", tmp_path.name]
@@ -186,7 +187,7 @@ def test_latest_passes_over_damage_and_says_so(tmp_path):
         sealed_dir.save(tmp_path / f"step-{n}", write)
     (tmp_path / "step-10" / "a.bin").write_bytes(b"")
     said = []
-    assert sealed_dir.latest(tmp_path, said.append) == tmp_path / "step-2"
+    assert checkpoints.latest(tmp_path, said.append) == tmp_path / "step-2"
     assert len(said) == 1 and "step-10/a.bin is damaged" in said[0]
 
 
@@ -197,14 +198,14 @@ def test_a_file_that_cannot_be_read_is_damage(tmp_path):
     (tmp_path / "step-2" / "a.bin").unlink()
     (tmp_path / "step-2" / "a.bin").symlink_to("/proc/self/mem")
     said = []
-    assert sealed_dir.latest(tmp_path, said.append) == tmp_path / "step-1"
+    assert checkpoints.latest(tmp_path, said.append) == tmp_path / "step-1"
     assert "step-2/a.bin cannot be read: Input/output error" in said[0]
 
 
 def test_prune_keeps_the_newest_and_the_named(tmp_path):
     for n in range(1, 6):
         sealed_dir.save(tmp_path / f"step-{n}", write)
-    sealed_dir.prune(tmp_path, 2, also=tmp_path / "step-1")
+    checkpoints.prune(tmp_path, 2, also=tmp_path / "step-1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-4", "step-5"]
 
 
@@ -212,5 +213,5 @@ def test_sweep_removes_what_a_kill_left(tmp_path):
     (tmp_path / ".step-3.tmp").mkdir()
     (tmp_path / ".step-1.old").mkdir()
     sealed_dir.save(tmp_path / "step-2", write)
-    sealed_dir.sweep(tmp_path)
+    checkpoints.sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["step-2"]

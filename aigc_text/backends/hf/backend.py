@@ -105,9 +105,9 @@ class TransformersBackend(GeneratingBackend):
         Texts are read in the windows of `score`, of pairs the completions after their prompts. With more data than
         `eval_blocks` asks for, only some windows or pairs are read, evenly spread.
         """
-        from aigc_text.data.pipeline import validation_rows
         from aigc_text.scoring.windows import kept_in_front
         from aigc_text.training.validation import Validation
+        from aigc_text.training.validation_rows import validation_rows
 
         encoder = self.encoder(options)
         context = self.score_context()

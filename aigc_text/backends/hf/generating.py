@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aigc_text.data.prompt_encoding import Template, cut_left, plain_ids, prompt_ids, template
 from aigc_text.errors import ModelError, OptionError, UserError
 from aigc_text.generation import decoding, model_settings, token_healing
-from aigc_text.generation.detokenizer import Stops, stops
+from aigc_text.generation.stop_strings import Stops, stops
 from aigc_text.hub import tokenizer_checks
 from aigc_text.options import contradictions
 from aigc_text.options.contradictions import BEAM_SEARCH
-from aigc_text.options.training import GenerationOptions, drawn_seed
+from aigc_text.options.generation import GenerationOptions, drawn_seed
 from aigc_text.outputs import Completion, Piece
 from aigc_text.utils import isolation
 

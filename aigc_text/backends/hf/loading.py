@@ -43,7 +43,7 @@ def fresh(
     """
     import torch
 
-    from aigc_text.generation import sampling
+    from aigc_text.utils import isolation
 
     kind: Any = make.config_class
     known = kind().to_dict()
@@ -58,7 +58,7 @@ def fresh(
     values = {**ids, **defaults, **given}
     try:
         bounded = model_files.bounded(model_files.fresh_bounds(cure))
-        with sampling.seeded(0), model_files.building(), bounded, torch.device("meta"):
+        with isolation.seeded(0), model_files.building(), bounded, torch.device("meta"):
             make(kind(vocab_size=len(tokenizer), **values))  # without its numbers: only to see how large it would be
         with model_files.building():
             return make(kind(vocab_size=len(tokenizer), **values))

@@ -29,7 +29,7 @@ from threading import Event
 
 from aigc_text.code_eval.sandbox.screening.pure_modules import MODULES
 from aigc_text.errors import OptionError
-from aigc_text.options.training import Options, option
+from aigc_text.options.base import Options, option
 
 from .scratch import entries_of, remove, size
 from .ulimits import too_low

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from aigc_text.errors import MetricError
-from aigc_text.metrics.base import TextMetric, loaded
+from aigc_text.metrics.base import TextMetric
+
+from .reference_model import loaded
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
-    from aigc_text.training.validation import Total
+    from aigc_text.scoring.totals import Total
 
 
 class Likelihood(TextMetric):
@@ -52,7 +54,7 @@ Shannon}, journal={Bell System Technical Journal}, volume={30}, number={1}, page
         """
         if model is None:
             raise MetricError(f"{self.name}: whose likelihood?", 'Give a model: model="gpt2", a folder or a backend.')
-        from aigc_text.training.validation import total
+        from aigc_text.scoring.totals import total
 
         backend = loaded(model)
         found = total(backend.score(predictions))

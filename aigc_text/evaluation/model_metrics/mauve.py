@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from aigc_text.errors import MetricError
-from aigc_text.metrics.base import REFERENCE_MODEL, TextMetric, loaded
+from aigc_text.metrics.base import TextMetric
 from aigc_text.utils.isolation import evaluation
+
+from .reference_model import REFERENCE_MODEL, loaded
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from aigc_text.metrics.base import REFERENCE_MODEL
-
 from .likelihood import Likelihood
+from .reference_model import REFERENCE_MODEL
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend

@@ -16,7 +16,7 @@ import ctranslate2
 
 from aigc_text.errors import OptionError
 from aigc_text.generation.engine import Engine, Event, Row, ends_of, merged
-from aigc_text.options.training import GenerationOptions
+from aigc_text.options.generation import GenerationOptions
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig

@@ -14,8 +14,9 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from aigc_text.errors import GenerationError
 from aigc_text.generation.engine import Engine, Event, Row, batch_size, ends_of, merged
-from aigc_text.generation.sampling import Sampler, seeded
+from aigc_text.generation.sampling import Sampler
 from aigc_text.hub.transformers_compat import takes_cache
+from aigc_text.utils.isolation import seeded
 
 from .kv_cache import steps_of
 from .packed_linear import packed

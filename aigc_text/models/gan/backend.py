@@ -25,7 +25,8 @@ from aigc_text.generation.engine import stream_key
 from aigc_text.generation.sampling import normal
 from aigc_text.hub.loading import has_accelerator
 from aigc_text.models.rnn.backend import UNLIMITED
-from aigc_text.options.training import GenerationOptions, TrainingOptions
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Score, duration
 from aigc_text.utils.isolation import in_evaluation
 
@@ -132,9 +133,9 @@ class GAN(TransformersBackend):
         return batches_of(encoder, examples, options, self.packing, self.pad(), by_length=False)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        from aigc_text.data.pipeline import validation_rows
         from aigc_text.scoring.windows import kept_in_front
         from aigc_text.training.validation import ScoreValidation, Validation
+        from aigc_text.training.validation_rows import validation_rows
 
         texts, encoder = sentences(examples), self.encoder(options)
         likelihood: Evaluate
@@ -196,9 +197,9 @@ class GAN(TransformersBackend):
 
     @torch.no_grad()
     def _estimates(self, texts: Iterable[str]) -> Iterator[Score]:
+        from aigc_text.scoring.totals import log_mean_exp
         from aigc_text.scoring.windows import whole
         from aigc_text.training.losses import token_nll
-        from aigc_text.training.validation import log_mean_exp
 
         begin = self.prompt_tokens("", self.Options())
         for n, text in enumerate(texts):

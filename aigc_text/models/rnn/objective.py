@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from aigc_text.options.training import TrainingOptions, option
+from aigc_text.options.base import option
+from aigc_text.options.training import TrainingOptions
 from aigc_text.training.objective import Likelihood, Step
 
 from .model import RecurrentState

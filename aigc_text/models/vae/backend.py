@@ -22,7 +22,9 @@ from aigc_text.data.sentences import SentenceEncoder, sentences
 from aigc_text.errors import OptionError
 from aigc_text.generation.engine import stream_key
 from aigc_text.generation.sampling import normal
-from aigc_text.options.training import GenerationOptions, TrainingOptions, option
+from aigc_text.options.base import option
+from aigc_text.options.generation import GenerationOptions
+from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Score
 from aigc_text.utils.isolation import evaluation, in_evaluation
 
@@ -296,7 +298,7 @@ class VAE(TransformersBackend):
         return in_evaluation(self.model, self._scores(texts, samples, seed))
 
     def _scores(self, texts: Iterable[str], samples: int | None, seed: int) -> Iterator[Score]:
-        from aigc_text.training.validation import log_mean_exp
+        from aigc_text.scoring.totals import log_mean_exp
 
         for n, text in enumerate(texts):
             rows = self.sentences([text])

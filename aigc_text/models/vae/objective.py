@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from aigc_text.errors import OptionError
-from aigc_text.options.training import TrainingOptions, option
+from aigc_text.options.base import option
+from aigc_text.options.training import TrainingOptions
 from aigc_text.training.objective import Objective, Step, Verdict
 
 
