@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from aigc_text import distributed
 from aigc_text.errors import TrainingError, one_line, shell
-from aigc_text.hub import lora
 from aigc_text.options.training import TrainingOptions
 from aigc_text.training import checkpoints
 from aigc_text.utils import atomic, lock, sealed_dir
@@ -114,7 +113,7 @@ class RunFolder:
         final.rmdir()
         atomic.flush(self.path)
         if merge and backend.adapter is not None:
-            lora.merge(backend)
+            backend.merge_adapter()
             sealed_dir.save(self.path / "merged", backend.write)
 
     def close(self) -> None:

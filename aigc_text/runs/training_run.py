@@ -98,9 +98,9 @@ def _run(
             **_recorded(loaded.origin, dataclasses.replace(chosen, sample_by=asked.sample_by)),
         }
         if chosen.lora_rank:
-            lora.attach(loaded, chosen)
+            loaded.attach_adapter(chosen)
         else:
-            lora.merge(loaded)
+            loaded.merge_adapter()
         loaded.remember_context(chosen)
         batches = loaded.batches(examples, chosen)
         chosen = _with_length(chosen, batches)
@@ -136,7 +136,7 @@ def _trainable(backend: Backend | str, adapter: bool) -> TransformersBackend:
 
 def _check_adapter(backend: TransformersBackend, options: TrainingOptions, merge: bool) -> None:
     if options.lora_rank:
-        lora.check_base(backend, options.lora_rank)
+        lora.check_base(backend, backend.adapter, options.lora_rank)
     elif merge:
         raise OptionError("merge is for LoRA, and lora_rank is not given", "Add --lora-rank, e.g. --lora-rank 8.")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,9 +14,9 @@ from aigc_text.errors import DataError, OptionError
 from aigc_text.outputs import Score, TokenScore
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
-    from aigc_text.backends.hf.backend import TransformersBackend
 
 CONTEXT = 2048  # tokens of a window where nobody says more; the logits of a longer one fill gigabytes
 WINDOW = 64  # batches whose windows are sorted by length together
@@ -139,24 +139,22 @@ class _Window(NamedTuple):
         return int(self.place.stop - self.place.start)
 
 
-def scores(
-    backend: TransformersBackend, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None
-) -> Iterator[Score]:
-    """Yields the exact likelihood of each text; see `TransformersBackend.score`.
+def check_window(context: int | None, most: int | None, batch_size: int) -> None:
+    """Refuses windows that a model cannot read.
 
-    A text longer than the context is read in windows that move by half of it, so every token but a text's first ones
-    is predicted from about that many before it. What the tokenizer's template puts before a text begins each window.
-    Windows of similar length share a batch.
+    Args:
+        context: tokens of a window, as the user asked for them, if so.
+        most: that the model can read, if there is a limit.
+        batch_size: windows at once.
+
+    Raises:
+        OptionError: either is out of range.
     """
-    own = backend.engine().context()
-    if context is not None and not 2 <= context <= (own or context):
-        allowed = f"a whole number from 2{f' up to {own}' if own else ''}"
+    if context is not None and not 2 <= context <= (most or context):
+        allowed = f"a whole number from 2{f' up to {most}' if most else ''}"
         raise OptionError(f"context cannot be {context!r}", f"Allowed for context: {allowed}")
     if batch_size < 1:
         raise OptionError(f"batch_size cannot be {batch_size!r}", "Allowed for batch_size: a whole number from 1")
-    begin = backend.prompt_tokens("", backend.Options())
-    made = encoded(backend.tokenizer, texts, begin)
-    return _scores(backend, made, context or backend.score_context(), batch_size)
 
 
 def rows_at_once(length: int, vocabulary: int, most: int) -> int:
@@ -164,23 +162,45 @@ def rows_at_once(length: int, vocabulary: int, most: int) -> int:
     return min(most, max(1, ELEMENTS // (length * vocabulary)))
 
 
-def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int, batch_size: int) -> Iterator[Score]:
+def scores(
+    token_nll: Callable[[torch.Tensor], torch.Tensor],
+    texts: Iterable[Encoded],
+    *,
+    context: int,
+    batch_size: int,
+    kept: Sequence[int],
+    pad: int,
+    vocabulary: int,
+) -> Iterator[Score]:
+    """Yields the exact likelihood of each text; see `TransformersBackend.score`.
+
+    A text longer than the context is read in windows that move by half of it, so every token but a text's first ones
+    is predicted from about that many before it. Windows of similar length share a batch.
+
+    Args:
+        token_nll: ids (B, T) on the CPU to negative log-likelihoods (B, T - 1) in nats.
+        texts: see `encoded`.
+        context: tokens of a window.
+        batch_size: most windows at once.
+        kept: ids that the tokenizer puts before a text; they begin each window, unless it is too short for them.
+        pad: the id that fills up short windows.
+        vocabulary: how many scores there are for each token, for the memory they take.
+    """
     import torch
 
     from aigc_text.data.encoding import chunks
 
     waiting: deque[_Waiting] = deque()
-    kept = kept_in_front(backend, context)
-    for chunk in chunks(_windows(texts, context, waiting, kept), WINDOW * batch_size):
+    for chunk in chunks(_windows(texts, context, waiting, kept_in_front(kept, context)), WINDOW * batch_size):
         chunk.sort(key=lambda window: len(window.ids))
         while chunk:
-            size = rows_at_once(len(chunk[-1].ids), len(backend.tokenizer), batch_size)
+            size = rows_at_once(len(chunk[-1].ids), vocabulary, batch_size)
             batch, chunk = chunk[-size:], chunk[:-size]  # the longest first: if memory is short it is told at once
-            ids = torch.full((len(batch), len(batch[-1].ids)), backend.pad())
+            ids = torch.full((len(batch), len(batch[-1].ids)), pad)
             for n, window in enumerate(batch):
                 ids[n, : len(window.ids)] = torch.tensor(window.ids)
             with torch.inference_mode():
-                nll = backend.token_nll(ids.to(backend.model.device)).cpu().double().numpy()  # (B, T - 1)
+                nll = token_nll(ids).cpu().double().numpy()  # (B, T - 1)
             for row, window in zip(nll, batch, strict=True):
                 last = len(window.ids) - 1
                 window.waiting.nll[window.place] = row[last - window.scored : last]
@@ -191,9 +211,9 @@ def _scores(backend: TransformersBackend, texts: Iterable[Encoded], context: int
         yield _score(waiting.popleft())  # texts without any token
 
 
-def kept_in_front(backend: TransformersBackend, context: int) -> Sequence[int]:
-    """The ids that begin every window, as the tokenizer puts them before a text; none where the context is short."""
-    return backend.template.before if 4 * len(backend.template.before) < context else []
+def kept_in_front(kept: Sequence[int], context: int) -> Sequence[int]:
+    """The ids that begin every window; none where the context is short."""
+    return kept if 4 * len(kept) < context else []
 
 
 def window_of(ids: Sequence[int], span: Span, kept: Sequence[int]) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aigc_text.backends.hf.backend import TransformersBackend
+from aigc_text.backends.hf.requests import RequestBuilder
 from aigc_text.errors import OptionError, UserError
 from aigc_text.options.base import value_type
 from aigc_text.options.generation import GenerationOptions
@@ -62,7 +63,7 @@ def _asked(trial: Trial, options: GenerationOptions) -> Any:
         engine = backend.engine()
         config = backend.generation_config(engine, options)
         places = [(i, j, prompt) for i, prompt in enumerate(_prompts(trial)) for j in range(2)]
-        requests = [backend._request(engine, config, options, place, 7) for place in places]
+        requests = [RequestBuilder(backend, engine, config, options, 7).build(place) for place in places]
     except UserError:
         return None
     rows = [

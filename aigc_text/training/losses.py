@@ -82,3 +82,9 @@ class _MeanNLL(torch.autograd.Function):
         if torch._C._autograd._get_current_graph_task_keep_graph():  # another backward may follow
             return gradient * outer, None
         return gradient.mul_(outer), None
+
+
+def row_nll(model: Any, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    """Negative log-likelihoods (B, T - 1) in nats of all labels (B, T) but the first; 0 where they are -100."""
+    logits = model(**inputs).logits[:, :-1]  # (B, T - 1, V)
+    return token_nll(logits.flatten(0, 1), labels[:, 1:].flatten()).view(len(labels), -1)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aigc_text import distributed
+from aigc_text.outputs import Score
 from aigc_text.scoring.totals import total
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedTokenizerBase
 
-    from aigc_text.backends.hf.backend import TransformersBackend
     from aigc_text.data.encoding import Row
 
 
@@ -27,19 +28,29 @@ class Validation:
 
     Args:
         rows: with their sizes; what is masked counts neither as tokens nor as bytes.
-        backend: of the model that is trained.
+        token_nll: ids (B, T) to negative log-likelihoods (B, T - 1) in nats, by the model that is trained.
+        tokenizer: of the model.
+        pad: the id that fills up short rows.
         notes: what the user should know of how the rows were made.
     """
 
-    def __init__(self, rows: Iterable[Row], backend: TransformersBackend, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        rows: Iterable[Row],
+        token_nll: Callable[[torch.Tensor], torch.Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        pad: int,
+        notes: Sequence[str] = (),
+    ) -> None:
         from aigc_text.data.tokenizer_training import unknown_token
 
         self.rows = sorted(rows, key=lambda row: len(row.ids))
-        self.backend, self.unknown, self.notes = backend, unknown_token(backend.tokenizer), notes
+        self.token_nll, self.vocabulary, self.pad = token_nll, len(tokenizer), pad
+        self.unknown, self.notes = unknown_token(tokenizer), notes
         self.utf8_bytes = sum(row.size for row in self.rows)
 
     def __call__(self, model: Any) -> dict[str, float]:
-        """The figures of the backend's model, which `model` must be.
+        """The figures of the model whose likelihoods `token_nll` gives, which `model` must be.
 
         Returns:
             `loss` in nats per token, `bits_per_byte`, and where the tokenizer has an unknown token its share of the
@@ -69,15 +80,15 @@ class Validation:
 
         left = len(self.rows)
         while left:
-            size = rows_at_once(len(self.rows[left - 1].ids), len(self.backend.tokenizer), ROWS) * distributed.world()
-            yield distributed.share(collate(self.rows[max(0, left - size) : left], self.backend.pad()))
+            size = rows_at_once(len(self.rows[left - 1].ids), self.vocabulary, ROWS) * distributed.world()
+            yield distributed.share(collate(self.rows[max(0, left - size) : left], self.pad))
             left = max(0, left - size)
 
     def _nll(self, ids: torch.Tensor) -> torch.Tensor:
         import torch
 
         with torch.no_grad():
-            return self.backend.token_nll(ids)
+            return self.token_nll(ids)
 
 
 class ScoreValidation:
@@ -85,26 +96,24 @@ class ScoreValidation:
 
     Args:
         texts: to be scored, at every validation with the same draws.
-        backend: of the model that is trained.
+        score: texts to their scores, by the model that is trained.
+        tokenizer: of the model.
     """
 
     notes: Sequence[str] = ()
 
-    def __init__(self, texts: Sequence[str], backend: TransformersBackend) -> None:
+    def __init__(
+        self,
+        texts: Sequence[str],
+        score: Callable[[Sequence[str]], Iterable[Score]],
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
         from aigc_text.data.tokenizer_training import unknown_share, unknown_token
 
-        self.texts, self.backend = texts, backend
-        known = unknown_token(backend.tokenizer) is None
-        self.unknown = {} if known else {"unknown": unknown_share(backend.tokenizer, texts)}
+        self.texts, self.score = texts, score
+        known = unknown_token(tokenizer) is None
+        self.unknown = {} if known else {"unknown": unknown_share(tokenizer, texts)}
 
     def __call__(self, model: Any) -> dict[str, float]:
-        found = total(self.backend.score(self.texts))
+        found = total(self.score(self.texts))
         return {"loss": found.nll / max(1, found.tokens), "bits_per_byte": found.bits_per_byte or 0.0, **self.unknown}
-
-
-def row_nll(model: Any, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
-    """Negative log-likelihoods (B, T - 1) in nats of all labels (B, T) but the first; 0 where they are -100."""
-    from .losses import token_nll
-
-    logits = model(**inputs).logits[:, :-1]  # (B, T - 1, V)
-    return token_nll(logits.flatten(0, 1), labels[:, 1:].flatten()).view(len(labels), -1)

@@ -39,8 +39,9 @@ def validation_rows(
         context: tokens of a window.
         kept: ids that begin a window whose text began before it.
     """
-    from aigc_text.scoring.windows import Span, spans_of, window_of
+    from aigc_text.scoring.windows import Span, kept_in_front, spans_of, window_of
 
+    kept = kept_in_front(kept, context)
     packed, examples = packs(examples, options, packing)
     examples = list(examples)
     if not (examples and isinstance(examples[0], str)):

@@ -6,6 +6,7 @@ import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from aigc_text.backends.hf.requests import RequestBuilder
 from aigc_text.data.encoding import Encoder, chunks, encode, spread, tokenised
 from aigc_text.data.sources import Pair
 from aigc_text.data.tokenizer_training import train
@@ -124,7 +125,8 @@ def test_a_pair_is_read_as_generation_reads_it_and_learned_to_its_end(backend):
 def _requests(backend, prompt):
     options = backend.Options(max_new_tokens=1)
     engine = backend.engine()
-    yield backend._request(engine, backend.generation_config(engine, options), options, (0, 0, prompt), None)
+    config = backend.generation_config(engine, options)
+    yield RequestBuilder(backend, engine, config, options, None).build((0, 0, prompt))
 
 
 def test_a_prompt_and_its_completion_are_divided_as_their_text_is(backend):

@@ -8,6 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
+from aigc_text.backends.hf.requests import RequestBuilder
 from aigc_text.data import prompt_encoding
 from aigc_text.data.augmentation import FillInTheMiddle
 from aigc_text.data.encoding import encode
@@ -51,7 +52,8 @@ def backend(name):
 def request(backend, prompt, **options):
     options = backend.resolve(None, {"max_new_tokens": 8, **options})
     engine = backend.engine()
-    return backend._request(engine, backend.generation_config(engine, options), options, (0, 0, prompt), None)
+    config = backend.generation_config(engine, options)
+    return RequestBuilder(backend, engine, config, options, None).build((0, 0, prompt))
 
 
 def shown(backend, asked, ids):

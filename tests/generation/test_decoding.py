@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from aigc_text import load
+from aigc_text.backends.hf.requests import RequestBuilder
 from aigc_text.errors import OptionError
 from aigc_text.generation.decoding import Budget, in_order
 from aigc_text.generation.detokenizer import Detokenizer
@@ -335,7 +336,8 @@ def test_a_text_goes_on_after_the_prompts_white_space(backend, white, options):
     [healed] = backend.generate([f"the cat{white}"], max_new_tokens=10, **options)
     places, resolved = [(0, 0, f"the cat{white}")], backend.resolve(None, {"max_new_tokens": 10, **options})
     engine = backend.engine()
-    row = backend._row(engine, backend.generation_config(engine, resolved), resolved, places[0], 3)
+    config = backend.generation_config(engine, resolved)
+    row = RequestBuilder(backend, engine, config, resolved, 3).build(places[0]).row
     assert backend.tokenizer.decode(row.tokens) == "the cat"
     made = engine.beams(row, backend.generation_config(engine, resolved))[0] if "num_beams" in options else None
     if made is not None:

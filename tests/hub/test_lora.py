@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from aigc_text import from_scratch, load, train
 from aigc_text.errors import DamagedError, ModelError, OptionError, TrainingError
-from aigc_text.hub import lora
 from aigc_text.models.causal_lm import GPT2
 
 SMALL = {"batch_size": 4, "block_size": 16, "precision": "fp32", "eval_every": 4, "learning_rate": 1e-2, "lora_rank": 2}
@@ -34,7 +33,7 @@ def test_any_architecture_gets_an_adapter_that_begins_as_nothing(kind):
     tokens = tiny.tokenizer()
     backend = GPT2(tiny.model(kind, tokens), tokens)
     before = logits(backend)
-    lora.attach(backend, backend.Training(lora_rank=2))
+    backend.attach_adapter(backend.Training(lora_rank=2))
     trainable = [n for n, p in backend.model.named_parameters() if p.requires_grad]
     assert trainable and all("lora_" in n for n in trainable)
     assert logits(backend).equal(before)

@@ -28,7 +28,6 @@ from hypothesis import strategies as st
 from mutations import mutant
 
 from aigc_text import load
-from aigc_text.hub import lora
 from aigc_text.utils import sealed_dir
 
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "0"))
@@ -78,7 +77,7 @@ def originals(tmp_path_factory):
     tiny.model("gpt2", tokens).save_pretrained(base / "shards", max_shard_size="30KB")
     tokens.save_pretrained(base / "shards")
     adapted = load("gpt2", str(base / "model"))
-    lora.attach(adapted, adapted.Training(lora_rank=2))
+    adapted.attach_adapter(adapted.Training(lora_rank=2))
     adapted.save_pretrained(base / "adapter")
     (base / "adapter" / "manifest.json").unlink()  # whose sums would find any change
     (base / "adapter" / "config.json").unlink()  # as peft leaves it

@@ -29,8 +29,9 @@ def backend():
 @torch.no_grad()
 def test_rows_of_other_lengths_change_nothing(backend):
     rows = [Row(backend.tokenizer(t)["input_ids"], n % 3, len(t.encode())) for n, t in enumerate(tiny.SENTENCES * 6)]
-    together = Validation(rows, backend)(backend.model)
-    alone = [Validation([row], backend)(backend.model) for row in rows]
+    how = (backend.token_nll, backend.tokenizer, backend.pad())
+    together = Validation(rows, *how)(backend.model)
+    alone = [Validation([row], *how)(backend.model) for row in rows]
     scored = [len(row.ids) - max(1, row.masked) for row in rows]
     nll = sum(one["loss"] * n for one, n in zip(alone, scored, strict=True))
     assert together["loss"] == pytest.approx(nll / sum(scored), rel=1e-5)

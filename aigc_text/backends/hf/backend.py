@@ -1,55 +1,72 @@
-"""`TransformersBackend`: what all backends with a transformers model share. Here is how they are trained and scored."""
+"""`TransformersBackend`: a model and a tokenizer of transformers behind the interface."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from aigc_text.backends.base import Capabilities, no_likelihood
-from aigc_text.data.prompt_encoding import following
-from aigc_text.errors import BackendError, OptionError
+from aigc_text.generation.decoding import Budget
+from aigc_text.hub import lora
+from aigc_text.options.generation import GenerationOptions
 from aigc_text.options.training import TrainingOptions
-from aigc_text.outputs import Score
-from aigc_text.utils.isolation import in_evaluation
+from aigc_text.outputs import Completion, Piece, Score
 
-from .generating import GeneratingBackend
-from .loading import fresh
+from . import generating, likelihood, loading, saving, settings, training
+from .family import Family
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedTokenizerBase
     from typing_extensions import Self
 
-    from aigc_text.data.encoding import Encoder
-    from aigc_text.data.sources import Example
-    from aigc_text.training.objective import Objective
-    from aigc_text.training.trainer import Evaluate
 
-FALLBACK_CONTEXT = 512  # tokens of a training row where neither the user nor the model says how many
-TRAINED_KEY = "aigc_text_trained_context"  # in config.json: tokens of the longest rows of its training from scratch
+class TransformersBackend(Family):
+    """Loads, saves, generates with, trains and scores any model of transformers. Families subclass it.
 
-
-class TransformersBackend(GeneratingBackend):
-    """A model and a tokenizer of transformers behind the interface. Families subclass it.
-
-    `PretrainedBackend` loads and saves them, `GeneratingBackend` generates with them.
+    What they may change is in `Family`, what a method does in the module of this folder that it calls.
 
     Args:
         model: with `GenerationMixin`.
         tokenizer: any tokenizer of transformers.
     """
 
-    capabilities = Capabilities(streaming=True, training=True, saving=True, likelihood="exact")
-    #: The options of its training; a family that needs more subclasses `TrainingOptions`.
-    Training: ClassVar[type[TrainingOptions]] = TrainingOptions
-    #: Whether training packs texts into full rows where the user does not say.
-    packing: ClassVar[bool] = True
-    #: Training options of a model from scratch, where they differ from those of fine-tuning; see docs/finetuning.md.
-    scratch: ClassVar[Mapping[str, Any]] = {"learning_rate": 1e-3}
-    #: Whether the model carries a state along, and so reads packed texts as one, from batch to batch.
-    continuous: ClassVar[bool] = False
+    # Loading and saving
 
-    # What a family may change
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | None = None,
+        *,
+        revision: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        trust_remote_code: bool = False,
+        config: Mapping[str, Any] | None = None,
+        engine: str | None = None,
+        quantize: str | None = None,
+        **unknown: Any,
+    ) -> Self:
+        """Loads a model.
+
+        Args:
+            model: a hub id or a folder: exactly that or an error. `None` is the backend's hub model if it is in
+                the cache or can be downloaded, else the small bundled one, with a notice on standard error.
+            revision: of the hub model: a branch, tag or commit.
+            dtype: `fp32`, `bf16` or `fp16`; by default fp32 on the CPU and bf16 on an accelerator that has it.
+            device: `cpu`, `cuda`, `mps` …; by default the best there is.
+            trust_remote_code: run code that comes with the model.
+            config: fields of its configuration to set otherwise, such as `{"attn_pdrop": 0.1}`.
+            engine: what decodes: `torch`, `ctranslate2`, or `auto` (the default), which is `torch`: only engines that
+                give the same text for the same seed are chosen by themselves.
+            quantize: `int8`, with `ctranslate2`.
+
+        Raises:
+            ModelError: not found, not reachable, damaged, or not of this family.
+            OptionError: an unknown dtype, device or argument; a revision of what is not on the hub.
+        """
+        loading.refuse_unknown(unknown)
+        how = loading.LoadOptions(dtype, device, trust_remote_code, config, engine, quantize)
+        return loading.load_pretrained(cls, model, revision, how)
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:
@@ -63,112 +80,121 @@ class TransformersBackend(GeneratingBackend):
             BackendError: the backend has no `model_class`.
             OptionError: a field that the model's configuration does not have, or sizes that do not fit each other.
         """
-        if cls.model_class is None:
-            raise BackendError(
-                f"backend {cls.__name__!r} cannot start from scratch", "Start from a model with --model."
-            )
-        kind: Any = cls.model_class.config_class
-        model = fresh(cls.model_class, tokenizer, config, f"-o sets the fields of {kind.__name__}.")
-        if context := getattr(model.config, "max_position_embeddings", None):
-            tokenizer.model_max_length = context
-        return cls(model, tokenizer)
+        return cls(loading.from_scratch(cls, tokenizer, config), tokenizer)
 
-    def objective(self, options: TrainingOptions) -> Objective:
-        """What training minimises."""
-        from aigc_text.training.objective import Likelihood
-
-        # Nothing reads a cache in training, and filling it copies all keys and values.
-        inputs = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
-        return Likelihood(inputs, own_loss=self.auto_class != "AutoModelForCausalLM")
-
-    def pair_tokens(self, prompt: str, completion: str) -> tuple[list[int], list[int]]:
-        """The ids of a prompt as generation sees it, and of what is to follow it, the end included."""
-        options = self.Options()
-        white = self.held_back(prompt, options)
-        prompt = prompt[: len(prompt) - len(white)]
-        before = self.prompt_tokens(prompt, options)
-        return before, following(self.tokenizer, before, prompt, white + completion, self.template)
-
-    def batches(self, examples: Iterable[Example], options: TrainingOptions) -> Iterable[Any]:
-        """Micro-batches for the trainer; with `from_step`, so that a resumed run sees what the unbroken one saw."""
-        from aigc_text.data.pipeline import batches_of
-
-        return batches_of(self.encoder(options), examples, options, self.packing, self.pad(), self.continuous)
-
-    def announcement(self, batches: Iterable[Any], options: TrainingOptions) -> str:
-        """What a training run says before its first update, of its cost for example; empty if there is nothing."""
-        return ""
-
-    def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        """The `evaluate(model)` of a training run: nats per token and bits per byte, as `score` finds them.
-
-        Texts are read in the windows of `score`, of pairs the completions after their prompts. With more data than
-        `eval_blocks` asks for, only some windows or pairs are read, evenly spread.
-        """
-        from aigc_text.scoring.windows import kept_in_front
-        from aigc_text.training.validation import Validation
-        from aigc_text.training.validation_rows import validation_rows
-
-        encoder = self.encoder(options)
-        context = self.score_context()
-        kept = kept_in_front(self, context)
-        rows = validation_rows(encoder, examples, options, self.packing, context, kept)
-        return Validation(rows, self, encoder.notes)
-
-    def score_context(self) -> int:
-        """Tokens of the windows that `score` and a validation read: the model's context, at most `scoring.CONTEXT`.
-
-        Of a model trained here from scratch no more than the rows it was trained on, for what it says of later
-        positions is untrained.
-        """
-        from aigc_text.scoring.windows import CONTEXT
-
-        trained = getattr(self.model.config, TRAINED_KEY, None)
-        return min(self.engine().context() or CONTEXT, trained or CONTEXT, CONTEXT)
-
-    def token_nll(self, ids: torch.Tensor) -> torch.Tensor:
-        """Negative log-likelihoods in nats of all tokens but the first of each row, given those before it.
+    def save_pretrained(self, path: str | Path, *, merge: bool = False) -> None:
+        """Writes the model as a folder that `load` reads back.
 
         Args:
-            ids: (B, T); short rows are filled up at their end, where it changes nothing before it.
-
-        Returns:
-            (B, T - 1).
-        """
-        from aigc_text.training.validation import row_nll
-
-        cache = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
-        return row_nll(self.model, ids, input_ids=ids, attention_mask=ids.new_ones(ids.shape), **cache)
-
-    # What is the same for all
-
-    def encoder(self, options: TrainingOptions) -> Encoder:
-        """What makes rows of tokens of examples, as this model reads them."""
-        from aigc_text.data.encoding import Encoder
-
-        begin = self.prompt_tokens("", self.Options())
-        return Encoder(self.tokenizer, self.block_size(options), begin, self.pair_tokens)
-
-    def block_size(self, options: TrainingOptions) -> int:
-        """Tokens of a training row: what the user says, else the model's context, at most `FALLBACK_CONTEXT`.
+            path: a new folder.
+            merge: add a LoRA adapter to the weights first, here and in the folder; else it is saved by itself.
 
         Raises:
-            OptionError: more than the model's context.
+            ModelError: the folder exists.
+            BackendError: the model is one for another engine than torch.
         """
-        context = self.engine().context()
-        if context is not None and (options.block_size or 0) > context:
-            raise OptionError(f"block_size {options.block_size} is more than the model's context of {context} tokens")
-        return options.block_size or min(context or FALLBACK_CONTEXT, FALLBACK_CONTEXT)
+        saving.save(self, Path(path), merge)
 
-    def training_defaults(self) -> dict[str, Any]:
-        """The family's values of training options, for those that the user does not set."""
-        return {**(self.scratch if self.origin.get("from_scratch") else {}), "sample_by": self.sample_by}
+    def write(self, folder: Path) -> None:
+        """Writes weights (or the adapter alone), configuration and tokenizer into a folder."""
+        saving.write(self, folder)
+
+    def attach_adapter(self, options: TrainingOptions) -> None:
+        """Freezes the model and adds an adapter to be trained; see `lora.attach`."""
+        base = lora.Base(self.source, self.revision, self.is_from_hub)
+        task = "CAUSAL_LM" if self.auto_class == "AutoModelForCausalLM" else None
+        self.adapter = lora.attach(self.model, self.adapter, options, base, task)
+
+    def merge_adapter(self) -> None:
+        """Adds the adapter, if there is one, to the weights: the model is a plain one again."""
+        if self.adapter is not None:
+            self.model, self.adapter = lora.merge(self.adapter), None
+
+    # Generation
+
+    def effective(self, options: GenerationOptions) -> dict[str, Any]:
+        return settings.effective_options(self, options)
+
+    def generate(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions | None = None,
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        **overrides: Any,
+    ) -> Iterator[Completion]:
+        """Yields the completions of each prompt, in the order of the prompts; see `Backend.generate`.
+
+        Args:
+            prompts: plain strings.
+            options: how.
+            batch_size: most rows at once (default 128). It never changes the text where `Completion.exact` is true.
+            batch_tokens: most tokens at once, of prompts and of texts at their longest (default 8192). Where memory
+                runs out all the same, what was unfinished is done again in batches of half the size.
+
+        Raises:
+            GenerationError: there is not enough memory for one text.
+        """
+        options = self.resolve(options, overrides)
+        return generating.completions(generating.ordered(self, prompts, options, Budget(batch_size, batch_tokens)))
+
+    def pieces(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions | None = None,
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        **overrides: Any,
+    ) -> Iterator[Piece]:
+        options = self.resolve(options, overrides)
+        return generating.ordered(self, prompts, options, Budget(batch_size, batch_tokens), streamed=True)
+
+    def generate_some(
+        self,
+        prompts: Iterable[str],
+        options: GenerationOptions,
+        wanted: Callable[[int, int], bool],
+        *,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> Iterator[Completion]:
+        """See `Backend.generate_some`; only what is wanted is made."""
+        options = self.resolve(options, {})
+        places = (place for place in generating.places(prompts, options) if wanted(*place[:2]))
+        return generating.completions(self.decode(places, options, Budget(batch_size, batch_tokens)))
+
+    def decode(
+        self,
+        places: Iterable[generating.Place],
+        options: GenerationOptions,
+        budget: Budget | None = None,
+        streamed: bool = False,
+    ) -> Iterator[Piece]:
+        """Yields pieces of completions named by (prompt_index, index, prompt), in whatever order they come.
+
+        A completion's text follows from its place and the seed, so a share of a larger job can be done alone. The model
+        computes in evaluation mode, and is in the mode that it was in between pieces and afterwards.
+        """
+        return generating.decode(self, places, options, budget or Budget(), streamed)
+
+    def check_requests(self, prompts: Iterable[str], options: GenerationOptions) -> None:
+        """Refuses, before anything is generated, what `generate` would refuse once it came to it.
+
+        Raises:
+            OptionError: options that contradict each other, or a prompt that the context has no room for.
+            BackendError: a prompt for a model that takes none.
+        """
+        generating.check(self, prompts, options)
+
+    # Training
 
     def remember_context(self, options: TrainingOptions) -> None:
         """Notes in the configuration of a model made from scratch how long the rows are that it is trained on."""
-        known = getattr(self.model.config, TRAINED_KEY, 0)
-        if known or self.origin.get("from_scratch"):
-            setattr(self.model.config, TRAINED_KEY, max(known, self.block_size(options)))
+        training.remember_context(self, options)
+
+    # Likelihood
 
     def score(self, texts: Iterable[str], *, batch_size: int = 16, context: int | None = None) -> Iterator[Score]:
         """Yields the exact likelihood of each text, in order, in sliding windows that move by half the context.
@@ -186,10 +212,4 @@ class TransformersBackend(GeneratingBackend):
             OptionError: a context that the model does not have.
             DataError: a text with half of a character.
         """
-        if self.converted is not None:
-            raise BackendError("the engine ctranslate2 does not score texts", "Load the model with engine='torch'.")
-        if not self.capabilities.likelihood:
-            raise no_likelihood(self.name)
-        from aigc_text.scoring.windows import scores
-
-        return in_evaluation(self.model, scores(self, texts, batch_size=batch_size, context=context))
+        return likelihood.score(self, texts, batch_size, context)

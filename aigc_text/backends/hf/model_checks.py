@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import torch
 
     from .backend import TransformersBackend
-    from .loading import PretrainedBackend
 
 KNOWN = ("transformers.", "transformers_modules.", "aigc_text.")  # modules whose classes are not tried
 LARGEST_SAVED = 100_000_000  # parameters of a model that is saved and loaded to try it: 400 MB in fp32
@@ -74,7 +73,7 @@ def _refuse(name: str, faults: list[str]) -> None:
 # Before there is a model
 
 
-def _class_faults(backend: type[PretrainedBackend], model: Any) -> list[str]:
+def _class_faults(backend: type[TransformersBackend], model: Any) -> list[str]:
     from transformers import GenerationMixin, PreTrainedConfig, PreTrainedModel
 
     faults, name = [], getattr(model, "__name__", repr(model)[:60])
@@ -88,11 +87,12 @@ def _class_faults(backend: type[PretrainedBackend], model: Any) -> list[str]:
     return [*faults, *_config_faults(config), *_registration_faults(backend, model, config)]
 
 
-def _own_engine(backend: type[PretrainedBackend]) -> bool:
+def _own_engine(backend: type[TransformersBackend]) -> bool:
     """Whether something else than `generate` of transformers decodes."""
-    from .generating import GeneratingBackend
+    from .backend import TransformersBackend
 
-    return getattr(backend, "engine", None) is not GeneratingBackend.engine
+    own = (getattr(backend, "engine", None), getattr(backend, "make_engine", None))
+    return own != (TransformersBackend.engine, TransformersBackend.make_engine)
 
 
 def _config_faults(config: Any) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _config_faults(config: Any) -> Iterator[str]:
         yield f"{config.__name__} must keep {', '.join(lost)} when it is saved and loaded"
 
 
-def _registration_faults(backend: type[PretrainedBackend], model: Any, config: Any) -> Iterator[str]:
+def _registration_faults(backend: type[TransformersBackend], model: Any, config: Any) -> Iterator[str]:
     """Whether loading finds the class: as the backend's `model_class`, or registered with transformers."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING

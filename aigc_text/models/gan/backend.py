@@ -133,18 +133,19 @@ class GAN(TransformersBackend):
         return batches_of(encoder, examples, options, self.packing, self.pad(), by_length=False)
 
     def validator(self, examples: Iterable[Example], options: TrainingOptions) -> Evaluate:
-        from aigc_text.scoring.windows import kept_in_front
         from aigc_text.training.validation import ScoreValidation, Validation
         from aigc_text.training.validation_rows import validation_rows
 
         texts, encoder = sentences(examples), self.encoder(options)
         likelihood: Evaluate
         if self.model.config.noise_size:
-            likelihood = ScoreValidation([texts[n] for n in spread(len(texts), options.eval_blocks)], self)
+            likelihood = ScoreValidation(
+                [texts[n] for n in spread(len(texts), options.eval_blocks)], self.score, self.tokenizer
+            )
         else:
             context = self.score_context()
-            rows = validation_rows(encoder, texts, options, self.packing, context, kept_in_front(self, context))
-            likelihood = Validation(rows, self, encoder.notes)
+            rows = validation_rows(encoder, texts, options, self.packing, context, self.template.before)
+            likelihood = Validation(rows, self.token_nll, self.tokenizer, self.pad(), encoder.notes)
         count, length = getattr(options, "watch_samples", 0), self.block_size(options) - 1
 
         def draw() -> Sequence[str]:
