@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aigc_text.errors import BackendError, OptionError, nearest, shell
 from aigc_text.options.generation import GenerationOptions
 from aigc_text.outputs import Completion, Piece, Score
 
+from .builtin import BUILT_IN, takers
 from .output_checks import sound
 
 if TYPE_CHECKING:
@@ -208,24 +209,9 @@ class Backend(ABC):
         raise BackendError(f"backend {self.name!r} cannot save its model", "See: aigc-text backends")
 
 
-T = TypeVar("T", Completion, Piece)
-#: What a completion's other fields may hold: records are written of them.
-_FIELDS: dict[str, tuple[type, ...]] = {
-    "prompt": (str,),
-    "finish_reason": (str,),
-    "tokens": (int,),
-    "seed": (int, type(None)),
-    "exact": (bool,),
-    "seconds": (float, int),
-}
-
-
 def no_likelihood(name: str) -> BackendError:
     """The error of a backend that is asked for what it does not have, with the built-in ones that do."""
-    from .registry import list_backends
-
-    found = list_backends().values()
-    able = [o.name for o in found if any(w.startswith("likelihood") for w in o.capabilities or ())]
+    able = [name for name, (_, words, _) in BUILT_IN.items() if any(w.startswith("likelihood") for w in words)]
     return BackendError(
         f"backend {name!r} has no likelihood", f"These have: {', '.join(able)}. See: aigc-text backends"
     )
@@ -233,8 +219,6 @@ def no_likelihood(name: str) -> BackendError:
 
 def _who_takes(option: str) -> str:
     """The built-in backends that do take an option; plugins are not imported to be asked."""
-    from .builtin import takers
-
     everyone = option in GenerationOptions.fields()
     names = takers(option)
     if everyone:

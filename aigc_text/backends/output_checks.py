@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from aigc_text.errors import BackendError, ask_author
 from aigc_text.outputs import Completion, Piece
 
-from .base import _FIELDS, T
+T = TypeVar("T", Completion, Piece)
+#: What a completion's other fields may hold: records are written of them.
+_FIELDS: dict[str, tuple[type, ...]] = {
+    "prompt": (str,),
+    "finish_reason": (str,),
+    "tokens": (int,),
+    "seed": (int, type(None)),
+    "exact": (bool,),
+    "seconds": (float, int),
+}
 
 
 def sound(made: Iterable[T], kind: type[T], name: str) -> Iterator[T]:

@@ -10,7 +10,6 @@ import numpy as np
 from aigc_text.errors import OptionError, nearest
 
 from .batching import Batch
-from .pipeline import AUGMENTATIONS
 from .prompt_encoding import decoded, inner_ids, marks_beginnings, plain_ids
 from .tokenizer_training import INFILLING, infilling_tokens, unknown_token
 
@@ -219,3 +218,11 @@ def parse_augment(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> l
         if not 0 <= rates[name] <= 1:
             raise OptionError(f"augment {text!r}: {value!r} is no rate", f"Give a number from 0 to 1: {name}=0.1")
     return [AUGMENTATIONS[name](rates[name], tokenizer) for name in AUGMENTATIONS if name in rates]
+
+
+#: Steps by name, in the order in which they are taken.
+AUGMENTATIONS: dict[str, Callable[[float, PreTrainedTokenizerBase], Augmentation]] = {
+    "fim": FillInTheMiddle,
+    "span_masking": SpanMasking,
+    "word_dropout": WordDropout,
+}

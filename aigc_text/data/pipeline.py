@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from aigc_text.errors import OptionError
 
-from .augmentation import Augmentation, FillInTheMiddle, SpanMasking, WordDropout, augmented, parse_augment
+from .augmentation import augmented, parse_augment
 from .batching import Batch, ContinuousBatches, LengthGroupedBatches, PackedBatches, StreamedBatches
 from .encoding import Encoder, encode
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from aigc_text.options.training import TrainingOptions
 
     from .sources import Example
@@ -77,11 +75,3 @@ def packs(examples: Iterable[Example], options: TrainingOptions, packing: bool) 
     if any(text.startswith("fim") for text in options.augment or ()):
         raise OptionError("fim rearranges texts, and the data is pairs", "Leave --augment fim out.")
     return False, examples
-
-
-#: Steps by name, in the order in which they are taken.
-AUGMENTATIONS: dict[str, Callable[[float, PreTrainedTokenizerBase], Augmentation]] = {
-    "fim": FillInTheMiddle,
-    "span_masking": SpanMasking,
-    "word_dropout": WordDropout,
-}
