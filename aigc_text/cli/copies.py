@@ -102,7 +102,8 @@ def _refuse_unused(texts_file: str, sources: list[str]) -> None:
 
 def _texts(file: str, column: str) -> tuple[list[str], list[str]]:
     """The texts, and the prompt of each."""
-    from aigc_text.data.readers import TABULAR, read_plain, read_records, text_of
+    from aigc_text.data.readers import TABULAR, read_plain, read_records
+    from aigc_text.data.tables import text_of
 
     path = Path(file)
     if path.suffix.lower() in TABULAR:

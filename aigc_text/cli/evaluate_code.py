@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from aigc_text.code_eval.sandbox.runner import Limits
+from aigc_text.code_eval.sandbox.cases import Limits
 from aigc_text.errors import DataError, OptionError
 from aigc_text.options import contradictions
 from aigc_text.options.generation import GenerationOptions, drawn_seed

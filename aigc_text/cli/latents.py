@@ -178,7 +178,7 @@ def _writer(
 def _table(
     path: Path, texts: list[str], groups: list[str] | None, found: Any, variances: bool, loaded: Backend
 ) -> None:
-    from aigc_text.data.readers import write_parquet
+    from aigc_text.data.tables import write_parquet
 
     columns: dict[str, Any] = {"text": texts, **({"group": groups} if groups is not None else {})}
     columns["mean"] = found.mean.numpy()

@@ -111,7 +111,8 @@ def command(
 
 def _texts(file: str, text_column: str, sample_by: str) -> tuple[Iterable[str], int, int]:
     """The texts, their number and total characters; reading them before the model is loaded reports mistakes early."""
-    from aigc_text.data.readers import split_plain, text_lines
+    from aigc_text.data.file_access import text_lines
+    from aigc_text.data.readers import split_plain
     from aigc_text.data.sources import Source, refuse_unused
 
     if file != "-":

@@ -22,16 +22,16 @@ def standard_input() -> str:
     Raises:
         DataError: it is not UTF-8, or has no end.
     """
-    from aigc_text.data import file_signatures, readers
+    from aigc_text.data import file_access, file_signatures
 
     endless = False
     with suppress(OSError, ValueError):  # it may be no file at all
-        endless = readers.is_endless(sys.stdin.fileno())
+        endless = file_access.is_endless(sys.stdin.fileno())
     if endless:
         raise DataError("standard input is a device, not text", "Give a file or a pipe.")
-    raw = sys.stdin.buffer.read(readers.LONGEST_LINE + 1)
-    if len(raw) > readers.LONGEST_LINE:
-        raise DataError(f"standard input is longer than {readers.LONGEST_LINE >> 20} MiB", "Give a file of texts.")
+    raw = sys.stdin.buffer.read(file_access.LONGEST_LINE + 1)
+    if len(raw) > file_access.LONGEST_LINE:
+        raise DataError(f"standard input is longer than {file_access.LONGEST_LINE >> 20} MiB", "Give a file of texts.")
     file_signatures.refuse(raw[:4096], None, Path("text.txt"))
     try:
         return raw.decode("utf-8")

@@ -116,9 +116,10 @@ def command(
     from aigc_text.api import find
     from aigc_text.data.sources import Source, refuse_unused
     from aigc_text.hub.loading import choose_device
+    from aigc_text.runs.run_data import read_data
     from aigc_text.runs.run_dir import RunFolder, SeedsFolder, generate_command
     from aigc_text.runs.seeds import train_seeds
-    from aigc_text.runs.training_run import read_data, train
+    from aigc_text.runs.training_run import train
 
     if device is not None:
         choose_device(device)  # at once, and from scratch too

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aigc_text.code_eval.sandbox.runner import OUTCOMES, Limits, Verdict, check_support, run_all
-from aigc_text.data.readers import read_records, text_of
+from aigc_text.code_eval.sandbox.cases import OUTCOMES, Limits, Verdict
+from aigc_text.code_eval.sandbox.runner import check_support, run_all
+from aigc_text.data.readers import read_records
+from aigc_text.data.tables import text_of
 from aigc_text.errors import DataError, OptionError, nearest
 from aigc_text.generation.detokenizer import FUNCTION_END
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aigc_text.code_eval.sandbox.runner import Limits, check_support, run_all
+from aigc_text.code_eval.sandbox.cases import Limits
+from aigc_text.code_eval.sandbox.runner import check_support, run_all
 from aigc_text.errors import MetricError
 from aigc_text.metrics.base import TextMetric
 from aigc_text.metrics.ngrams import Floats
@@ -15,7 +16,7 @@ from aigc_text.metrics.ngrams import Floats
 from .problems import Problem, parses
 
 if TYPE_CHECKING:
-    from aigc_text.code_eval.sandbox.runner import Verdict
+    from aigc_text.code_eval.sandbox.cases import Verdict
 
 RISK = "Say run_untrusted_code (--run-untrusted-code) if you accept it."
 

@@ -14,9 +14,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from aigc_text.code_eval.sandbox.runner import Case
+from aigc_text.code_eval.sandbox.cases import Case
 from aigc_text.code_eval.sandbox.screening.pure_modules import MODULES
-from aigc_text.data.readers import read_records, text_of
+from aigc_text.data.readers import read_records
+from aigc_text.data.tables import text_of
 from aigc_text.errors import DataError, nearest
 
 CURE = (

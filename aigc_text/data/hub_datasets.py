@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aigc_text.errors import DataError, UserError, nearest, one_line, shell
 from aigc_text.hub import locate
 
-from . import readers
+from . import file_access, tables
 
 if TYPE_CHECKING:
     import datasets
@@ -31,11 +31,11 @@ class Split:
         Raises:
             DataError: a column is missing or holds no text, or the data is broken.
         """
-        readers.check_columns(self.name, columns, self.rows.column_names)
-        readers.check_types(self.name, columns, self.rows.features.arrow_schema)
+        tables.check_columns(self.name, columns, self.rows.column_names)
+        tables.check_types(self.name, columns, self.rows.features.arrow_schema)
         wanted, number = self.rows.with_format(None).select_columns(list(columns)), 0
         try:
-            for batch in wanted.iter(readers.ROWS):
+            for batch in wanted.iter(tables.ROWS):
                 for values in zip(*(batch[c] for c in columns), strict=True):
                     number += 1
                     yield f"{self.name}: row {number}", dict(zip(columns, values, strict=True))
@@ -142,7 +142,7 @@ def _from_hub(name: str, config: str | None) -> Mapping[str, datasets.Dataset]:
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     if name in _PACKAGED_DATASETS_MODULES:  # json, text, …: these would read whatever lies in the working folder
-        raise DataError(f"{name!r} is neither a file nor a dataset of the hub", readers.siblings(Path(name)))
+        raise DataError(f"{name!r} is neither a file nor a dataset of the hub", file_access.siblings(Path(name)))
     return datasets.load_dataset(name, config)
 
 
@@ -166,7 +166,7 @@ def _out_of_reach(name: str, config: str | None, cached: Sequence[str]) -> DataE
     arguments = ", ".join(json.dumps(a) for a in (name, config) if a)
     return DataError(
         f"{name!r} is neither a file nor a dataset in the cache, and the hub cannot be reached."
-        f"{readers.near(Path(name))}",
+        f"{file_access.near(Path(name))}",
         shell("With a network: python -c {}", f"import datasets; datasets.load_dataset({arguments})"),
     )
 
@@ -177,7 +177,7 @@ def _cure(error: Exception, name: str) -> str:
         return "A dataset's own code is never run here; take one that is made of data files."
     if "onfig" in text:
         return shell("Choose a configuration: {}", f"{name}:CONFIGURATION")
-    near = readers.near(Path(name))
+    near = file_access.near(Path(name))
     return f"Give a file, a folder, a glob, or OWNER/NAME of a dataset; a private one needs HF_TOKEN.{near}"
 
 

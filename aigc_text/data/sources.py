@@ -15,7 +15,7 @@ from aigc_text.hub import locate
 from aigc_text.options.contradictions import flag
 from aigc_text.options.training import TrainingOptions
 
-from . import hub_datasets, readers, teaching
+from . import file_access, hub_datasets, readers, tables, teaching
 from .hub_datasets import Split
 
 SAMPLES = ("document", "paragraph", "line")
@@ -136,7 +136,7 @@ class Source:
             return
         records = part.read(self.columns) if isinstance(part, Split) else readers.read_records(part, self.columns)
         for place, record in records:
-            values = [readers.text_of(place, record, column) for column in self.columns]
+            values = [tables.text_of(place, record, column) for column in self.columns]
             if self.blank or values[-1].strip():
                 yield Pair(*values) if len(values) > 1 else values[0]
 
@@ -242,7 +242,7 @@ def _find(what: str | Path) -> Sequence[Path | Split]:
         return [hub_datasets.find(found["name"], found["config"], found["split"])]
     if any(c in name for c in "*?["):
         return _matches(path)
-    raise DataError(f"{path} does not exist", readers.siblings(path))
+    raise DataError(f"{path} does not exist", file_access.siblings(path))
 
 
 def _is_path(name: str) -> bool:

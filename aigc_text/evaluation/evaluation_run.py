@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from aigc_text.data.sources import Pair, Source
+from aigc_text.data.sources import Pair
 from aigc_text.errors import BackendError, DataError, MetricError, OptionError, shell
 from aigc_text.utils import atomic
 from aigc_text.utils.lock import FolderLock
@@ -24,16 +22,14 @@ from .metric_groups import Texts, Yardstick, evenly
 from .options import EvaluationOptions
 from .results import Report, Row, file_name
 from .sample_cache import Sample, default_folder, line_of
+from .sampling import SAMPLES, _finished, _make_samples
+from .text_data import LONGER, Data, _called, _examples, _texts, mean_length, share_spaced
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
 
+
 REAL = "real data"
-SAMPLES = "samples"  # the folder of them in that of a report
-LONGER = 1.5  # how many times as long texts may be on average for BLEU to be compared
-LONGEST = 150  # bytes of a file's name that a label may take; of 255 the rest is for the point of a sweep
-#: Texts or pairs, or where they are: a file, folder, glob or dataset.
-Data = str | Path | Iterable[str | Pair]
 #: One model or several by their labels.
 Models = Union[str, "Backend", Sequence[System], Mapping[str, Union[str, "Backend"]]]
 
@@ -395,39 +391,6 @@ class Evaluation:
             frontier_plot.frontier(rows, self.options.quality, self.options.diversity, self.output / "frontier.png")
 
 
-def _examples(what: Data, options: EvaluationOptions) -> Iterator[str | Pair]:
-    if isinstance(what, (str, Path)):
-        what = Source(
-            what,
-            text_column=options.text_column,
-            prompt_column=options.prompt_column,
-            completion_column=options.completion_column,
-            sample_by=options.sample_by,
-        )
-    yield from what
-
-
-def _called(data: Data) -> str:
-    """What a report calls the data."""
-    names = [data] if isinstance(data, (str, Path)) else data.what if isinstance(data, Source) else ["a list"]
-    return ", ".join(map(str, names))
-
-
-def mean_length(texts: Sequence[str]) -> float:
-    """Characters of a text on average."""
-    return sum(map(len, texts)) / max(1, len(texts))
-
-
-def share_spaced(texts: Sequence[str]) -> float:
-    """The share of texts with white space before a full stop or a comma, as if they were cut into tokens."""
-    return sum(bool(re.search(r"\s[.,]", text)) for text in texts) / max(1, len(texts))
-
-
-def _texts(examples: Iterable[str | Pair]) -> list[str]:
-    """Of pairs the completions."""
-    return [e.completion if isinstance(e, Pair) else e for e in examples]
-
-
 def _folder(output: str | Path | None, overwrite: bool) -> tuple[Path | None, FolderLock | None]:
     """The report's folder, made if need be, and the lock of it.
 
@@ -454,35 +417,3 @@ def _folder(output: str | Path | None, overwrite: bool) -> tuple[Path | None, Fo
         lock.__exit__()
         raise
     return path, lock
-
-
-def _make_samples(output: Path, labels: Sequence[str]) -> None:
-    """Makes the folder of the samples, whose files are named after the labels.
-
-    Raises:
-        OptionError: two labels make the same name, one makes too long a name, or the folder cannot be made.
-    """
-    cure = "Name it: --compare small=runs/a large=runs/b"
-    seen: dict[str, str] = {}
-    for label in labels:
-        name = file_name(label)
-        if len(name.encode()) > LONGEST:
-            raise OptionError(f"the label {label[:60]!r} … is too long for the file of its samples", cure)
-        if name in seen:
-            raise OptionError(f"the samples of {seen[name]!r} and of {label!r} would be one file, {name}.jsonl", cure)
-        seen[name] = label
-    try:
-        (output / SAMPLES).mkdir(exist_ok=True)
-    except OSError as error:
-        cause = f"{output / SAMPLES} cannot be made: {error.strerror}"
-        raise OptionError(cause, "Choose another --output.") from None
-
-
-def _finished(report: Path) -> bool:
-    """Whether a report is there that is not one cut off."""
-    try:
-        return bool(json.loads(report.read_text(encoding="utf-8"))["protocol"]["complete"])
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, KeyError, TypeError):
-        return True  # whatever it is, it is not ours to replace

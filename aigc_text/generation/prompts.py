@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from aigc_text.data.readers import JSON, TABULAR, check_columns, read_plain, read_records, text_of
+from aigc_text.data.readers import JSON, TABULAR, read_plain, read_records
+from aigc_text.data.tables import check_columns, text_of
 from aigc_text.errors import DataError, nearest
 
 COLUMN = "prompt"

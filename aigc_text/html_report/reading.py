@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aigc_text.data import readers
+from aigc_text.data import file_access, readers, tables
 from aigc_text.errors import DataError, OptionError, nearest, shell
 from aigc_text.evaluation.results import Report, Row, file_name
 
@@ -142,11 +142,11 @@ def read(path: Path, label: str) -> Run:
         DataError: it is missing, broken or no run.
     """
     if os.path.isdir(path):
-        with readers.reading(path):
+        with file_access.reading(path):
             return _folder(path, label)
     suffix = path.suffix.lower()
     if not os.path.exists(path):  # unlike Path.exists, no error for a name that no file can have
-        raise DataError(f"there is no run {path}", readers.siblings(path))
+        raise DataError(f"there is no run {path}", file_access.siblings(path))
     if suffix in PICTURES:
         return Run(label=label, path=str(path), what=["picture"], pictures=[_picture(path)])
     if suffix == ".jsonl":
@@ -205,7 +205,7 @@ def _curves(path: Path) -> tuple[dict[str, list[tuple[float, float]]], str, floa
     """
     undrawn, unit = 0, ""
     found: dict[str, list[tuple[float, float]]] = {}
-    lines = list(readers.lines(path))
+    lines = list(file_access.lines(path))
     last = 0.0
     for number, line in lines:
         if not line.strip():
@@ -243,7 +243,7 @@ def _options(path: Path) -> dict[str, Any]:
 
 def _object(path: Path, cure: str) -> dict[str, Any]:
     try:
-        found = json.loads("".join(line for _, line in readers.lines(path)))
+        found = json.loads("".join(line for _, line in file_access.lines(path)))
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -260,8 +260,8 @@ def _records(path: Path) -> tuple[list[Text], str]:
         if "text" not in record:
             cure = "Name a training run by its folder." if "step" in record else 'Each line must be like {"text": "…"}.'
             raise DataError(f"{place} holds no text: it has no field 'text'.{nearest('text', record)}", cure)
-        text = readers.text_of(place, record, "text")
-        prompt = readers.text_of(place, record, "prompt") if record.get("prompt") else ""
+        text = tables.text_of(place, record, "text")
+        prompt = tables.text_of(place, record, "prompt") if record.get("prompt") else ""
         if len(found) == MOST_TEXTS:
             return found, f"only the first {MOST_TEXTS} texts are read"
         found.append(Text(prompt, text))
@@ -309,7 +309,7 @@ def point_of(rows: Sequence[Row]) -> Row:
 
 
 def _picture(path: Path) -> Picture:
-    with readers.reading(path):
+    with file_access.reading(path):
         content = path.read_bytes()
     kind = path.suffix.lower()
     starts = b"\x89PNG\r\n\x1a\n" if kind == ".png" else b"<"

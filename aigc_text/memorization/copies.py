@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from aigc_text.data import teaching
-from aigc_text.data.readers import TABULAR, lines, read_records, text_of
+from aigc_text.data.file_access import lines
+from aigc_text.data.readers import TABULAR, read_records
+from aigc_text.data.tables import text_of
 from aigc_text.errors import DataError
 
 from .suffix_array import Ints, Match, SuffixArray

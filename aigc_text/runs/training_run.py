@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from aigc_text import distributed
 from aigc_text.backends.hf import model_checks
-from aigc_text.data.sources import Example, Pair, Source, refuse_unused, split, texts
-from aigc_text.errors import BackendError, GenerationError, OptionError
+from aigc_text.errors import BackendError, OptionError
 from aigc_text.hub import lora
 from aigc_text.options import contradictions
-from aigc_text.options.generation import GenerationOptions
 from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Progress
 from aigc_text.plots.panels import TOKEN
 from aigc_text.utils import isolation
 
+from .run_data import read_data
 from .run_dir import RunFolder, card, delivered_figures, forget_after
+from .samples import _check_samples, _sampled
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
@@ -175,58 +175,6 @@ def _with_length(options: TrainingOptions, batches: Iterable[Any]) -> TrainingOp
     return dataclasses.replace(options, max_steps=max(1, updates))
 
 
-def hold_out(examples: list[Example], share: float) -> tuple[list[Example], list[Example]]:
-    """Splits off the last examples, or the end of a single text, for validation."""
-    if not share:
-        return examples, []
-    if len(examples) == 1:
-        only = examples[0]
-        if isinstance(only, Pair):
-            return examples, []
-        cut = int(len(only) * (1 - share))
-        return [only[:cut]], [only[cut:]]
-    cut = min(max(1, round(len(examples) * (1 - share))), len(examples) - 1)  # at least one of each, none in both
-    return examples[:cut], examples[cut:]
-
-
-def read_data(
-    data: Sequence[str | Path], validation: str | Path | None, options: TrainingOptions, sample_by: str = "document"
-) -> tuple[Iterable[Example], list[Example]]:
-    """What to train on (a list, or read anew in each pass if it is streamed) and what to validate on.
-
-    A tokenizer is trained on the first of the two alone.
-
-    Args:
-        data: what `Source` takes.
-        validation: the same; without it a share of the data is held out.
-        options: as the user gave them.
-        sample_by: what one text of a plain file is where the options do not say.
-
-    Raises:
-        DataError, OptionError: see `sources.Source` and `sources.refuse_unused`.
-    """
-    source = Source.of(data, options, sample_by)
-    other = Source.of(validation, options, sample_by) if validation else None
-    refuse_unused([source, other] if other else [source], options.given())
-    if options.streaming:
-        left, held_out = (source, other) if other else split(source, options.validation_split)
-        # Of much held-out text no more is read than the blocks that a validation looks at.
-        enough = options.eval_blocks * (options.block_size or 512) * 6
-        return left, list(_first(held_out, enough))
-    if other:
-        return list(source), list(other)
-    return hold_out(list(source), options.validation_split)
-
-
-def _first(examples: Iterable[Example], characters: int) -> Iterator[Example]:
-    """The first examples that together have so many characters."""
-    for example in examples:
-        yield example
-        characters -= sum(len(t) for t in texts([example]))
-        if characters <= 0:
-            return
-
-
 def _train(
     backend: TransformersBackend,
     batches: Iterable[Any],
@@ -303,44 +251,3 @@ class _Curves:
             return
         training_curves.curves(self.folder.metrics, self.folder.curves)
         self.due, self.drawn = 21 * time.monotonic() - 20 * began, size
-
-
-def _sampled(backend: TransformersBackend, options: TrainingOptions, step: int, folder: RunFolder) -> str:
-    """Adds samples to the run's; says why there are none, since a training outlives that."""
-    try:
-        sample(backend, options, step, folder.samples if distributed.is_main() else Path(os.devnull))
-    except GenerationError as error:
-        if distributed.world() > 1:  # the others may be within the model, and wait
-            raise
-        return f"no samples: {error.message}"
-    return ""
-
-
-def _check_samples(backend: TransformersBackend, options: TrainingOptions) -> None:
-    """Refuses before the training what could not be sampled in it."""
-    try:
-        backend.check_requests(*_requests(backend, options))
-    except OptionError as error:  # its cure is an option of generation
-        cure = "Shorten it, or leave it out: --sample-prompts takes other ones, --samples 0 makes none."
-        raise OptionError(f"--sample-prompts: {error.message}", cure) from None
-
-
-def _requests(backend: TransformersBackend, options: TrainingOptions) -> tuple[Sequence[str], GenerationOptions]:
-    """What samples are generated from, and how: with the same seed each time, so that they compare."""
-    values: dict[str, Any] = {"num_return_sequences": options.samples, "seed": options.seed, "do_sample": True}
-    if options.prompt_column and "chat" in backend.Options.fields() and backend.tokenizer.chat_template:
-        values["chat"] = True  # as it was trained
-    generation: GenerationOptions = backend.Options.parse(values)
-    return ("",) if options.sample_prompts is None else options.sample_prompts, generation
-
-
-def sample(backend: TransformersBackend, options: TrainingOptions, step: int, path: Path) -> None:
-    """Adds texts of the model as it is at this step to a JSONL file.
-
-    All processes call it: each may hold a part of the model only.
-    """
-    found = list(backend.generate(*_requests(backend, options)))
-    with path.open("a", encoding="utf-8") as stream:
-        for c in found:
-            record = {"step": step, "prompt": c.prompt, "text": c.text, "index": c.index}
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")

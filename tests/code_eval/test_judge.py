@@ -4,7 +4,8 @@ import textwrap
 
 import pytest
 
-from aigc_text.code_eval.sandbox.runner import Case, Limits, run
+from aigc_text.code_eval.sandbox.cases import Case, Limits
+from aigc_text.code_eval.sandbox.runner import run
 from tests.code_eval.test_sandbox import SMALL, case
 
 # The verdict cannot be forged

@@ -8,7 +8,8 @@ from collections import Counter
 import programs
 import pytest
 
-from aigc_text.code_eval.sandbox.runner import Case, Limits, run_all
+from aigc_text.code_eval.sandbox.cases import Case, Limits
+from aigc_text.code_eval.sandbox.runner import run_all
 
 SHARE = 0.97  # of the correct programs that pass at least
 LIMITS: dict[str, str] = {  # correct programs that do not pass, each with a part of the reason given

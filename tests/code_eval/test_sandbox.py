@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from aigc_text.code_eval.sandbox.runner import Case, Limits, run
+from aigc_text.code_eval.sandbox.cases import Case, Limits
+from aigc_text.code_eval.sandbox.runner import run
 
 SMALL = Limits(seconds=2, memory=256, disk=4, printed=64)
 

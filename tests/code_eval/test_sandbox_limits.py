@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from aigc_text.code_eval.sandbox import runner as sandbox
-from aigc_text.code_eval.sandbox.runner import Limits, check_support, run, run_all
+from aigc_text.code_eval.sandbox import trial
+from aigc_text.code_eval.sandbox.cases import Limits
+from aigc_text.code_eval.sandbox.runner import check_support, run, run_all
 from aigc_text.errors import OptionError
 from tests.code_eval.test_sandbox import LIMITS, SMALL, WRITE, case
 
@@ -276,7 +278,7 @@ print(run(Case("def f(): return 1", "assert f() == 1", "", ("f",)), confined=Fal
 
 def test_a_kernel_without_landlock_is_refused():
     check_support()  # this one has it
-    script = WITHOUT_LANDLOCK.format(folder=str(sandbox.START.parent))
+    script = WITHOUT_LANDLOCK.format(folder=str(trial.START.parent))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     first, cure, second, _, unconfined = done.stdout.splitlines()
     assert "Landlock is missing" in first and first == second
@@ -303,7 +305,7 @@ print(os.stat(path).st_size)
 def test_the_first_landlock_lets_no_file_be_cut(tmp_path):
     (tmp_path / "file").write_text("kept")
     (tmp_path / "scratch").mkdir()
-    words = [str(tmp_path / "file"), str(tmp_path / "scratch"), str(sandbox.START.parent)]
+    words = [str(tmp_path / "file"), str(tmp_path / "scratch"), str(trial.START.parent)]
     done = subprocess.run([sys.executable, "-c", FIRST_LANDLOCK, *words], capture_output=True, text=True, check=True)
     assert done.stdout == "4\n" and (tmp_path / "file").read_text() == "kept"
 

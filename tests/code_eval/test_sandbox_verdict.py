@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from aigc_text.code_eval.sandbox.runner import START, Case, Limits, _Trial, run
+from aigc_text.code_eval.sandbox.cases import Case, Limits
+from aigc_text.code_eval.sandbox.runner import run
+from aigc_text.code_eval.sandbox.trial import START, _Trial
 
 APART = "import os\n"  # what a program that shares an interpreter with its tests may not import
 POINT = """

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from aigc_text.data.readers import lines, read_records
+from aigc_text.data.file_access import lines
+from aigc_text.data.readers import read_records
 from aigc_text.errors import DataError
 
 TEXT = "one café\ntwo\n"
@@ -112,7 +113,7 @@ def test_an_empty_device_and_a_pipe_are_read(tmp_path):
 
 
 def test_a_pipe_without_line_feeds_is_refused_before_memory_ends(monkeypatch):
-    monkeypatch.setattr("aigc_text.data.readers.LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr("aigc_text.data.file_access.LONGEST_LINE", 1 << 20)
     endless = subprocess.Popen(["cat", DEVICE], stdout=subprocess.PIPE)
     try:
         with pytest.raises(DataError, match="is longer than 1 MiB"):

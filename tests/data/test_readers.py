@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aigc_text.data import readers
+from aigc_text.data import file_access, readers
 from aigc_text.data.readers import read_jsonl
 from aigc_text.data.sources import Pair, Source, texts
 from aigc_text.errors import DataError, OptionError, UserError
@@ -92,12 +92,12 @@ def test_nothing_but_line_ends_breaks_lines(tmp_path, end):
 @ENDS
 @pytest.mark.parametrize("buffer", [1, 2, 3, 1 << 16])
 def test_lines_are_the_same_however_a_file_is_read(tmp_path, monkeypatch, end, buffer):
-    monkeypatch.setattr(readers, "BUFFER", buffer)
+    monkeypatch.setattr(file_access, "BUFFER", buffer)
     whole = f"one{end}{end}从前{end}last"
     path = put(tmp_path, "t.txt", whole)
-    found = list(readers.lines(path))
+    found = list(file_access.lines(path))
     assert found == [(1, f"one{end}"), (2, end), (3, f"从前{end}"), (4, "last")]
-    assert [line for _, line in found] == list(readers.text_lines(whole))
+    assert [line for _, line in found] == list(file_access.text_lines(whole))
 
 
 @ENDS

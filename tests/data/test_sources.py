@@ -205,7 +205,7 @@ def test_how_to_read_what_is_not_there_is_refused(tree, names, asked, says):
 
 def test_training_from_python_refuses_it_too(tree, tmp_path):
     from aigc_text.options.training import TrainingOptions
-    from aigc_text.runs.training_run import read_data
+    from aigc_text.runs.run_data import read_data
 
     with pytest.raises(OptionError, match="--text-column body: data/b.txt is plain text"):
         read_data(["data/b.txt"], None, TrainingOptions(text_column="body"))

@@ -10,7 +10,7 @@ from aigc_text.backends.builtin import built_in
 from aigc_text.errors import OptionError
 from aigc_text.models.gan.config import GANConfig
 from aigc_text.outputs import duration
-from aigc_text.runs.training_run import read_data
+from aigc_text.runs.run_data import read_data
 
 LINES = [f"the {animal} {verb} the {thing}." for animal in ("cat", "dog", "king") for verb in ("saw", "had", "took")
          for thing in ("hat", "stone", "moon", "boat")]  # fmt: skip

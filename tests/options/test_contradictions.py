@@ -254,7 +254,7 @@ def watched(place, monkeypatch):
     from aigc_text.html_report import page, tally
     from aigc_text.hub import loading
     from aigc_text.memorization import copies, regenerate
-    from aigc_text.runs import seeds, training_run
+    from aigc_text.runs import run_data, seeds, training_run
 
     def find(backend, model):
         see("find", backend, model)
@@ -297,7 +297,7 @@ def watched(place, monkeypatch):
         (api, "find", find),
         (api, "from_scratch", lambda *given, **more: see("from_scratch", *given, **more)),
         (training_run, "train", train),
-        (training_run, "read_data", lambda *given: ((), ())),
+        (run_data, "read_data", lambda *given: ((), ())),
         (seeds, "train_seeds", train_seeds),
         (loading, "choose_device", lambda device: see("device", device)),
         (evaluation_run, "Evaluation", Evaluation),

@@ -14,7 +14,7 @@ import pytest
 from aigc_text import errors
 from aigc_text.backends import suggestions
 from aigc_text.cli import mistakes
-from aigc_text.data import file_signatures, readers
+from aigc_text.data import file_access, file_signatures, readers, tables
 from aigc_text.errors import UserError, one_line, shell
 from aigc_text.hub import locate, lora
 from aigc_text.utils.visible_text import visible
@@ -120,16 +120,16 @@ def csv_of(name, folder):
 
 def latin_of(name, folder):
     path = made(f"{name}.txt", "café".encode("latin-1"), folder)
-    return refused(lambda: list(readers.lines(path)))
+    return refused(lambda: list(file_access.lines(path)))
 
 
 def packed_of(name, folder):
     path = made(f"{name}.gz", b"\x1f\x8b\x08\x00", folder)
-    return refused(lambda: list(readers.lines(path)))
+    return refused(lambda: list(file_access.lines(path)))
 
 
 def column_of(name, folder):
-    return refused(readers.check_columns, "here", ["text"], {name: "a"})
+    return refused(tables.check_columns, "here", ["text"], {name: "a"})
 
 
 def split_of(name, folder):

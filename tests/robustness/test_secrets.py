@@ -38,7 +38,7 @@ def holding(folder, secret=TOKEN):
 
 
 def test_the_search_finds_what_is_there(tmp_path):
-    from aigc_text.data.readers import write_parquet
+    from aigc_text.data.tables import write_parquet
 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "weights.bin").write_bytes(b"\xff" * 100 + TOKEN.encode() + b"\0")

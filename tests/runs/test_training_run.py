@@ -24,9 +24,9 @@ from aigc_text.errors import (
 )
 from aigc_text.options.training import TrainingOptions
 from aigc_text.plots import training_curves
+from aigc_text.runs.run_data import hold_out
 from aigc_text.runs.run_dir import delivered_figures
 from aigc_text.runs.seeds import train_seeds
-from aigc_text.runs.training_run import hold_out
 from aigc_text.utils import sealed_dir
 from aigc_text.utils.lock import FolderLock
 

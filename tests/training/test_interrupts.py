@@ -12,6 +12,7 @@ import pytest
 import tiny
 from commands import listening
 
+from aigc_text.code_eval.sandbox import cases
 from aigc_text.code_eval.sandbox import runner as sandbox
 from aigc_text.training import checkpoints, interrupts
 from aigc_text.utils import sealed_dir
@@ -181,7 +182,7 @@ def test_programs_are_ended_where_their_verdicts_are_not_waited_for(tmp_path):
     flag = tmp_path / "busy"
     program = f"import time\ndef f():\n    open({str(flag)!r}, 'w').close()\n    time.sleep(60)\n"
     found = sandbox.run_all(
-        [sandbox.Case("", ""), sandbox.Case(program, "f()", names=["f"])] * 2, confined=False, workers=2
+        [cases.Case("", ""), cases.Case(program, "f()", names=["f"])] * 2, confined=False, workers=2
     )
     assert next(found).passed
     while not flag.exists():

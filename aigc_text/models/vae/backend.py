@@ -17,8 +17,7 @@ import torch
 from aigc_text.backends.base import Capabilities
 from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.backends.hf.loading import fresh
-from aigc_text.data.encoding import spread
-from aigc_text.data.sentences import SentenceEncoder, sentences
+from aigc_text.data.encoding import SentenceEncoder, sentences, spread
 from aigc_text.errors import OptionError
 from aigc_text.generation.engine import stream_key
 from aigc_text.generation.sampling import normal

@@ -1,0 +1,61 @@
+"""The data of a run: what is trained on, and what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from aigc_text.data.sources import Example, Pair, Source, refuse_unused, split, texts
+from aigc_text.options.training import TrainingOptions
+
+
+def hold_out(examples: list[Example], share: float) -> tuple[list[Example], list[Example]]:
+    """Splits off the last examples, or the end of a single text, for validation."""
+    if not share:
+        return examples, []
+    if len(examples) == 1:
+        only = examples[0]
+        if isinstance(only, Pair):
+            return examples, []
+        cut = int(len(only) * (1 - share))
+        return [only[:cut]], [only[cut:]]
+    cut = min(max(1, round(len(examples) * (1 - share))), len(examples) - 1)  # at least one of each, none in both
+    return examples[:cut], examples[cut:]
+
+
+def read_data(
+    data: Sequence[str | Path], validation: str | Path | None, options: TrainingOptions, sample_by: str = "document"
+) -> tuple[Iterable[Example], list[Example]]:
+    """What to train on (a list, or read anew in each pass if it is streamed) and what to validate on.
+
+    A tokenizer is trained on the first of the two alone.
+
+    Args:
+        data: what `Source` takes.
+        validation: the same; without it a share of the data is held out.
+        options: as the user gave them.
+        sample_by: what one text of a plain file is where the options do not say.
+
+    Raises:
+        DataError, OptionError: see `sources.Source` and `sources.refuse_unused`.
+    """
+    source = Source.of(data, options, sample_by)
+    other = Source.of(validation, options, sample_by) if validation else None
+    refuse_unused([source, other] if other else [source], options.given())
+    if options.streaming:
+        left, held_out = (source, other) if other else split(source, options.validation_split)
+        # Of much held-out text no more is read than the blocks that a validation looks at.
+        enough = options.eval_blocks * (options.block_size or 512) * 6
+        return left, list(_first(held_out, enough))
+    if other:
+        return list(source), list(other)
+    return hold_out(list(source), options.validation_split)
+
+
+def _first(examples: Iterable[Example], characters: int) -> Iterator[Example]:
+    """The first examples that together have so many characters."""
+    for example in examples:
+        yield example
+        characters -= sum(len(t) for t in texts([example]))
+        if characters <= 0:
+            return
