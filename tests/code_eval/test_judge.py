@@ -79,7 +79,7 @@ def test_the_verdict_is_not_the_programs_to_say(how):
     "body",
     [
         "import os; os._exit(0)",
-        "import sys; sys.modules['values'].Channel.send = lambda self, message: os.write(self.write_to, b'[]\\n')\n"
+        "import sys; sys.modules['channel'].Channel.send = lambda self, message: os.write(self.write_to, b'[]\\n')\n"
         "import os; return 0",
     ],
 )
@@ -96,7 +96,7 @@ def test_an_answer_too_large_for_the_tests_is_too_much_memory():
             line = b'{"result": ["list", [' + b'[],' * (1 << 22) + b'[]]], "args": []}\\n'
             while line:
                 line = line[os.write(self.write_to, line):]
-        sys.modules['values'].Channel.send = send
+        sys.modules['channel'].Channel.send = send
     """
     verdict = run(case(body), Limits(seconds=10, memory=256))
     assert verdict.outcome == "memory", verdict

@@ -257,9 +257,9 @@ def _command(number: str) -> bytes:
 WITHOUT_LANDLOCK = """
 import ctypes, errno, sys
 sys.path.insert(0, {folder!r})
-from lock import install, _call, _COLUMN
+from seccomp import install, call, COLUMN
 libc = ctypes.CDLL(None, use_errno=True)
-_call(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
+call(libc.prctl(38, 1, 0, 0, 0), "no_new_privs")
 install(libc, [(0x20, 0, 0, 0), (0x15, 0, 1, 444), (6, 0, 0, 0x50000 | errno.ENOSYS), (6, 0, 0, 0x7fff0000)])
 sys.path.pop(0)
 from aigc_text.errors import OptionError

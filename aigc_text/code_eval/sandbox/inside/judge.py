@@ -13,15 +13,14 @@ import types
 import warnings
 from contextlib import suppress
 
+from channel import Channel, Gone
 from checks import Checks, prepare
+from code_names import LEADS_OUT, only_names
 from derived import NUMBERS, Derived, Numbers, Undecided, begins_sum, underlying
 from link import SPECIAL, Link, Unsent
 from own_classes import defines_method
-from program_names import only_names
-from screen import LEADS_OUT
 from stand_in import METHODS, OPERATIONS, StandIn, StandInClass
 from together import checked_name, provide_modules, said
-from values import Channel, Gone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

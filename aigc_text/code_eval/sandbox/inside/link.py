@@ -13,9 +13,10 @@ import sys
 from threading import RLock
 from types import TracebackType
 
+from channel import Channel, Gone
 from pure_modules import MODULES
 from stand_in import StandInClass, StandInErrorClass
-from values import Channel, Exchange, Gone
+from values import Exchange
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import builtins
 import sys
 import types
 
+from channel import Channel
 from link import Link
 from stand_in import StandIn
-from values import Channel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ def main() -> None:
     folders = [os.path.join(sandbox, name) for name in ("inside", "screening", "preparation")]
     sys.path[:0] = folders
     import lock
-    from values import Channel, Gone
+    from channel import Channel, Gone
 
     if role == "judge":
         import judge

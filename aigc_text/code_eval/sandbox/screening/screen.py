@@ -13,16 +13,8 @@ import ast
 import importlib
 import string
 
-from program_names import (
-    LEADS_OUT,
-    METHODS,
-    Apart,
-    Program,
-    alternatives,
-    fields_of,
-    names_of,
-    names_type,
-)  # fmt: skip
+from code_names import LEADS_OUT, alternatives, fields_of, names_of, names_type  # fmt: skip
+from program_names import METHODS, Apart, Program
 from pure_modules import BASES, DECORATORS, MODULES, REDIRECTS, public
 
 __all__ = ["LEADS_OUT", "Apart", "screen"]
