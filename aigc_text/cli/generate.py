@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -21,6 +20,7 @@ from aigc_text.options.generation import GenerationOptions, drawn_seed
 from aigc_text.outputs import Piece
 from aigc_text.utils.output_file import is_stream
 
+from .meter import Speed
 from .parameters import (
     ENGINE,
     LOADING,
@@ -237,36 +237,11 @@ def _show(counts: Iterator[tuple[int, int]]) -> None:
     share = f" share 1 of {distributed.world()}" if distributed.world() > 1 else ""
     with bar(total, f"generating{share}", show_eta=False) as shown:
         shown.update(first)
-        speed = _Speed(first, total)
+        speed = Speed(first, total)
         for done, _ in counts:
             if speed.is_due():
                 shown.label = f"generating{share}, {speed.words(done)}"
             shown.update(done - shown.pos)
-
-
-class _Speed:
-    """Texts a second and the time left, from what this process has made itself: not from what it found finished.
-
-    Args:
-        first: texts that were there before.
-        total: texts that there will be.
-    """
-
-    def __init__(self, first: int, total: int) -> None:
-        self.first, self.total, self.start = first, total, time.monotonic()
-        self.every = 1.0 if sys.stderr.isatty() else 60.0  # elsewhere each word about it is a line of its own
-        self.due = self.start + self.every
-
-    def is_due(self) -> bool:
-        late = time.monotonic() >= self.due
-        if late:
-            self.due = time.monotonic() + self.every
-        return late
-
-    def words(self, done: int) -> str:
-        rate = (done - self.first) / max(time.monotonic() - self.start, 1e-6)
-        left = int((self.total - done) / max(rate, 1e-9))
-        return f"{done} of {self.total}, {rate:.1f} texts/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
 
 # Texts as they come

@@ -1,7 +1,8 @@
-"""What `aigc-text train` says of a run while it goes on: its figures, its speed, and the time left."""
+"""What commands say while they work: the figures of a run, the speed, and the time left."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -52,6 +53,33 @@ class Meter:
     def speed(self) -> str:
         """Tokens a second of the updates, without the validations between them."""
         return f"{self.tokens / self.busy:,.0f} tokens/s" if self.busy else ""
+
+
+class Speed:
+    """Texts a second and the time left, from what this process has made itself: not from what it found finished.
+
+    Args:
+        first: texts that were there before.
+        total: texts that there will be.
+    """
+
+    def __init__(self, first: int, total: int) -> None:
+        self.first, self.total, self.start = first, total, time.monotonic()
+        self.every = 1.0 if sys.stderr.isatty() else 60.0  # elsewhere each word about it is a line of its own
+        self.due = self.start + self.every
+
+    def is_due(self) -> bool:
+        """Whether the words are to be shown again."""
+        late = time.monotonic() >= self.due
+        if late:
+            self.due = time.monotonic() + self.every
+        return late
+
+    def words(self, done: int) -> str:
+        """How far it is, how fast, and the time left."""
+        rate = (done - self.first) / max(time.monotonic() - self.start, 1e-6)
+        left = int((self.total - done) / max(rate, 1e-9))
+        return f"{done} of {self.total}, {rate:.1f} texts/s, {left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
 
 
 def _validated(progress: Progress) -> bool:

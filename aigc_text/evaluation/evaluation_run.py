@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any, Union
 from aigc_text.data.sources import Pair
 from aigc_text.errors import BackendError, DataError, MetricError, OptionError, shell
 from aigc_text.utils import atomic
-from aigc_text.utils.lock import FolderLock
-from aigc_text.utils.output_file import is_stream, refuse_newer
 
 from . import frontier, metric_groups
 from .candidates import Job, System, Systems, counted
+from .comparability import is_comparable, sample_notes, unknown_note
 from .metric_groups import Texts, Yardstick, evenly
 from .options import EvaluationOptions
+from .output_dir import SAMPLES, claim, make_samples
 from .results import Report, Row, file_name
 from .sample_cache import Sample, default_folder, line_of
-from .sampling import SAMPLES, _finished, _make_samples
-from .text_data import LONGER, Data, _called, _examples, _texts, mean_length, share_spaced
+from .text_data import Data, called, read_examples, texts_of
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
@@ -126,7 +125,7 @@ class Evaluation:
     ) -> None:
         self.options, self.wanted = options, options.groups()
         self.generation, self.data = dict(generation), data
-        self.output, self._lock = _folder(output, overwrite)
+        self.output, self._lock = claim(output, overwrite)
         try:
             Systems.check(systems, options, reserved=[REAL])
             self._prepare(systems, data, train, cache, batch_size)
@@ -152,7 +151,7 @@ class Evaluation:
         folder = Path(os.path.expanduser(cache)).absolute() if cache is not None else default_folder()
         self.systems = Systems(systems, prompts, self.options, self.generation, folder, batch_size)
         if self.output is not None:
-            _make_samples(self.output, [system.label for system in systems])
+            make_samples(self.output, [system.label for system in systems])
         self._likelihoods: dict[str, Mapping[str, float | str] | str] = {}
         self._unknown: dict[str, list[str]] = {}
 
@@ -172,13 +171,13 @@ class Evaluation:
 
     def _read(self, data: Data, train: Data | None) -> tuple[list[str], Yardstick]:
         """The prompts of the texts to generate, and what they are measured against."""
-        examples = list(_examples(data, self.options))
+        examples = list(read_examples(data, self.options))
         if not examples:
             raise DataError("the data hold no text", "Give at least one text.")
         pairs = [e for e in examples if isinstance(e, Pair)]
         yardstick = Yardstick(
-            references=_texts(examples),
-            train=None if train is None else _texts(_examples(train, self.options)),
+            references=texts_of(examples),
+            train=None if train is None else texts_of(read_examples(train, self.options)),
             completions=[p.completion for p in pairs] or None,
             tokenize=self.options.tokenize,
             reference_model=self.options.reference_model,
@@ -265,35 +264,20 @@ class Evaluation:
             notes=[
                 *job.notes,
                 *found.notes,
-                *(self._notes(samples) if self.of_texts else []),
+                *(sample_notes(samples, self.yardstick, self.options.num_samples) if self.of_texts else []),
                 *self._unknown.get(job.label, []),
             ],
             about=job.about,
-            comparable=self._is_comparable(samples),
+            comparable=is_comparable(samples, self.yardstick),
         )
-
-    def _is_comparable(self, samples: Sequence[Sample]) -> bool:
-        """Whether BLEU against the references means for these texts what it means for the real row.
-
-        That row's texts are never compared with themselves. Texts that answer prompts have their own reference among
-        the others, and copies of references match themselves. Texts of other lengths, or cut into tokens where the
-        data are not, have other n-grams for that reason alone.
-        """
-        if self.yardstick.completions is not None or self._is_spaced_otherwise(samples):
-            return False
-        lengths = [mean_length(texts) for texts in ([s.text for s in samples], self.yardstick.references)]
-        if max(lengths) > LONGER * min(lengths):
-            return False
-        references = set(self.yardstick.references)
-        copied = sum(sample.text in references for sample in samples)
-        repeated = len(self.yardstick.references) - len(references)
-        return copied / max(1, len(samples)) <= 0.1 + repeated / max(1, len(self.yardstick.references))
 
     def _likelihood(self, job: Job) -> Mapping[str, float | str] | str:
         """The model's likelihood of the data, which no sampling option changes; or why there is none."""
         if job.label not in self._likelihoods:
             found = self._likelihoods[job.label] = self._find_likelihood(job.backend)
-            self._unknown[job.label] = [] if isinstance(found, str) else self._unknown_note(job.backend)
+            self._unknown[job.label] = (
+                [] if isinstance(found, str) else unknown_note(job.backend, self.yardstick.references)
+            )
         return self._likelihoods[job.label]
 
     def _find_likelihood(self, backend: Backend | None) -> Mapping[str, float | str] | str:
@@ -313,38 +297,6 @@ class Evaluation:
             return error.message
         return found
 
-    def _unknown_note(self, backend: Any) -> list[str]:
-        """What a model need not spell out makes its likelihood look better than that of one that must."""
-        from aigc_text.data.tokenizer_training import unknown_share
-
-        tokenizer = getattr(backend, "tokenizer", None)
-        share = unknown_share(tokenizer, self.yardstick.references) if tokenizer is not None else 0.0
-        if not share:
-            return []
-        return [f"{share:.1%} of the data's tokens are unknown to the model, so its likelihood is not comparable"]
-
-    def _notes(self, samples: Sequence[Sample]) -> list[str]:
-        found = []
-        total = len(samples)
-        if total != self.options.num_samples:
-            found.append(f"{total} texts; figures over other numbers of texts differ by that alone")
-        if empty := sum(not s.text.strip() for s in samples):
-            found.append(f"{empty} of {total} texts are empty")
-        if cut := sum(s.finish_reason == "length" for s in samples):
-            found.append(f"{cut} of {total} texts were cut at the most tokens allowed (--max-new-tokens)")
-        if not all(s.exact for s in samples):
-            found.append("the texts may differ at another batch size or on another device")
-        if self._is_spaced_otherwise(samples):
-            found.append("white space before punctuation, which BLEU does not see, tells these texts from the data")
-        lines = sum("\n" in s.text.strip() for s in samples)
-        if lines > total / 10 and not any("\n" in t.strip() for t in self.yardstick.references):
-            found.append(f"{lines} of {total} texts hold line breaks, the data hold none (--stop $'\\n')")
-        return found
-
-    def _is_spaced_otherwise(self, samples: Sequence[Sample]) -> bool:
-        """Whether the texts are cut into tokens and the data are not, or the reverse."""
-        return abs(share_spaced([s.text for s in samples]) - share_spaced(self.yardstick.references)) > 0.5
-
     # What is kept
 
     def _keep(self, name: str, samples: Sequence[Sample]) -> None:
@@ -357,7 +309,7 @@ class Evaluation:
 
         options = self.options
         protocol = {
-            "data": _called(self.data),
+            "data": called(self.data),
             "references": len(self.yardstick.references),
             "train": None if self.yardstick.train is None else len(self.yardstick.train),
             "samples": len(self.systems.prompts),
@@ -389,31 +341,3 @@ class Evaluation:
             from . import frontier_plot
 
             frontier_plot.frontier(rows, self.options.quality, self.options.diversity, self.output / "frontier.png")
-
-
-def _folder(output: str | Path | None, overwrite: bool) -> tuple[Path | None, FolderLock | None]:
-    """The report's folder, made if need be, and the lock of it.
-
-    Raises:
-        OptionError: it holds a finished report, or cannot be written.
-        TrainingError: another process is writing to it.
-    """
-    if output is None:
-        return None, None
-    if not str(output):
-        raise OptionError("output is empty", "Name a folder, or leave it out.")
-    if is_stream(output):
-        raise OptionError(f"--output {output} is not a folder", "The report is a folder: --output report")
-    path = Path(output).absolute()  # a plugin may change the working folder
-    lock = FolderLock(path)
-    report = path / "report.json"
-    try:
-        if overwrite:
-            refuse_newer(report, lock.lock, path)
-        elif _finished(report):
-            cure = "Choose another --output, or replace it with --overwrite (samples are kept and used again)."
-            raise OptionError(f"{path} holds a report already", cure)
-    except BaseException:
-        lock.__exit__()
-        raise
-    return path, lock

@@ -10,13 +10,11 @@ from aigc_text.data.sources import Pair, Source
 
 from .options import EvaluationOptions
 
-LONGER = 1.5  # how many times as long texts may be on average for BLEU to be compared
-LONGEST = 150  # bytes of a file's name that a label may take; of 255 the rest is for the point of a sweep
 #: Texts or pairs, or where they are: a file, folder, glob or dataset.
 Data = str | Path | Iterable[str | Pair]
 
 
-def _examples(what: Data, options: EvaluationOptions) -> Iterator[str | Pair]:
+def read_examples(what: Data, options: EvaluationOptions) -> Iterator[str | Pair]:
     if isinstance(what, (str, Path)):
         what = Source(
             what,
@@ -28,7 +26,7 @@ def _examples(what: Data, options: EvaluationOptions) -> Iterator[str | Pair]:
     yield from what
 
 
-def _called(data: Data) -> str:
+def called(data: Data) -> str:
     """What a report calls the data."""
     names = [data] if isinstance(data, (str, Path)) else data.what if isinstance(data, Source) else ["a list"]
     return ", ".join(map(str, names))
@@ -44,6 +42,6 @@ def share_spaced(texts: Sequence[str]) -> float:
     return sum(bool(re.search(r"\s[.,]", text)) for text in texts) / max(1, len(texts))
 
 
-def _texts(examples: Iterable[str | Pair]) -> list[str]:
+def texts_of(examples: Iterable[str | Pair]) -> list[str]:
     """Of pairs the completions."""
     return [e.completion if isinstance(e, Pair) else e for e in examples]

@@ -7,7 +7,6 @@ It knows no tokenizer, reads no files but its checkpoints and draws nothing: it 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
@@ -18,14 +17,15 @@ import torch
 from torch import nn
 
 from aigc_text import distributed
-from aigc_text.errors import OptionError, TrainingError, nearest
+from aigc_text.errors import OptionError, TrainingError
 from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Progress
 from aigc_text.utils import atomic, isolation, sealed_dir
 
-from . import checkpoint_state, checkpoints, hardware, interrupts, optimizers
+from . import checkpoint_state, checkpoints, hardware, interrupts, optimizers, patience
 from .objective import Objective, Verdict
-from .step import Rates, Updates, seed
+from .step import Updates, seed
+from .stream import BatchStream
 
 Evaluate = Callable[[nn.Module], Mapping[str, float]]
 
@@ -101,14 +101,9 @@ def _reports(
 
 
 @dataclass
-class _State(Rates):
+class _State(patience.Patience):
     """What the loop itself must remember; plain values, saved as JSON."""
 
-    best: float = math.inf
-    best_step: int = -1
-    stopped: str = ""
-    bad: int = 0  # validations since the best one
-    waited: int = 0  # since the best one or the last time that a plateau lowered the rate
     due: dict[str, float] | None = None  # the last update's figures, if its validation was interrupted
 
 
@@ -179,14 +174,15 @@ class _Run:
             logs, message, _ = self._validate({})
             self._save()  # it may turn out to be the best
             yield self._progress(logs, message)
-        stream = self._stream(self.state.step)
+        stream = BatchStream(self.batches, self.state.step * self.options.gradient_accumulation_steps)
         while (self.state.step < self.options.max_steps and not self.state.stopped) or self.state.due is not None:
-            logs, self.tokens = self.state.due or {}, 0
+            logs, stream.tokens = self.state.due or {}, 0
             if self.state.due is None:
                 with hardware.memory(self._sizes(), self.updates.smaller):
                     given = [next(stream) for _ in range(self.options.gradient_accumulation_steps)]
-                    logs = self.updates.make(given, self.state, self._place)
+                    logs = self.updates.make(given, self.state, stream.place)
                 self.state.step += 1
+            self.tokens = stream.tokens
             yield from self._finished(logs)
         if self.options.delivers_best and self._take_back_best():
             yield self._progress({}, f"the weights are those of step {self.state.best_step}, the best")
@@ -245,11 +241,14 @@ class _Run:
         """The logs with `eval_…` figures, what followed from them in words, and whether they are the best so far."""
         found = {k if k.startswith("eval_") else f"eval_{k}": float(v) for k, v in self._measured().items()}
         logs = {**logs, **distributed.from_main(found)}  # all must follow the same verdict
-        found_best = self._criterion(logs)
+        found_best = patience.criterion(self.options, logs)
         best = found_best < self.state.best
         if best:
             self.state.best, self.state.best_step = found_best, self.state.step
-        followed = [self._follow(self.objective.after_eval(logs)), self._follow(self._patience(best))]
+        followed = [
+            self._follow(self.objective.after_eval(logs)),
+            self._follow(patience.verdict(self.options, self.state, best)),
+        ]
         for _, figures in followed:
             logs.update(figures)
         return logs, "; ".join(message for message, _ in followed if message), best
@@ -267,28 +266,6 @@ class _Run:
             checkpoint_state.divide(self._bare())
         self.model.train()
         return figures
-
-    def _criterion(self, logs: Mapping[str, float]) -> float:
-        """What the best validation has the lowest of."""
-        name, sign = self.options.criterion()
-        if name not in logs:
-            known = [k.removeprefix("eval_") for k in logs if k.startswith("eval_")]
-            cure = f"Allowed for best: {', '.join(known)}, and max: before one of them"
-            raise OptionError(
-                f"best {self.options.best!r} is no figure of this validation.{nearest(name[5:], known)}", cure
-            )
-        return sign * logs[name]
-
-    def _patience(self, best: bool) -> Verdict:
-        """The plateau schedule and early stopping, which all objectives share."""
-        state, options = self.state, self.options
-        state.bad, state.waited = (0, 0) if best else (state.bad + 1, state.waited + 1)
-        if options.early_stopping and state.bad >= options.early_stopping:
-            return Verdict(stop=f"{options.criterion()[0]} has not improved since step {state.best_step}")
-        if options.schedule == "plateau" and state.waited >= options.plateau_patience:
-            state.waited = 0
-            return Verdict(scale_rate=max(options.plateau_factor, options.min_rate / state.scale))
-        return Verdict()
 
     def _take_back_best(self) -> bool:
         """Loads the best checkpoint, where the last weights are not the best; the step count stays."""
@@ -325,42 +302,6 @@ class _Run:
         self.objective.reset(self.accelerator.unwrap_model(self.model), group)
         for o in self.optimizers[group]:
             o.state.clear()
-
-    # Data and randomness: functions of (seed, step), so that nothing of them needs saving
-
-    def _stream(self, step: int) -> Iterator[tuple[Any, bool]]:
-        """This process's share of every micro-batch from the `step`-th update on, without end; see `processes.share`.
-
-        Raises:
-            TrainingError: there are no batches, or not the same ones in all processes.
-        """
-        compared = False
-        skip = step * self.options.gradient_accumulation_steps
-        if hasattr(self.batches, "from_step"):
-            source: Iterator[Any] = iter(self.batches.from_step(skip))
-            skip = 0
-        else:
-            source = iter(self.batches)
-        while True:
-            empty = True
-            for batch in source:
-                empty = False
-                if skip:
-                    skip -= 1
-                    continue
-                if not compared:
-                    distributed.agree(data=batch)
-                    compared = True
-                self.tokens += _tokens(batch)
-                yield distributed.share(batch)
-            if empty:
-                raise TrainingError("there are no batches to train on", "Is the data shorter than one block?")
-            source = iter(self.batches)
-
-    def _place(self, number: int) -> str:
-        """Where in the data a batch comes from, in words."""
-        place = getattr(self.batches, "place", None)
-        return place(number) if place is not None else f"batch {number + 1:,}"
 
     def _sizes(self) -> str:
         return f"with batch_size={self.options.batch_size} and block_size={self.options.block_size or 'its default'}"
@@ -403,11 +344,3 @@ class _Run:
         return Progress(
             step=self.state.step, total=self.options.max_steps, logs=dict(logs), message=message, tokens=self.tokens
         )
-
-
-def _tokens(batch: Any) -> int:
-    """Tokens of a batch, without padding; 0 where it holds none."""
-    if not (isinstance(batch, Mapping) and "input_ids" in batch):
-        return 0
-    mask = batch.get("attention_mask")
-    return int(batch["input_ids"].numel() if mask is None else mask.sum())
