@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from aigc_text import _moved
 from aigc_text._version import __version__ as __version__
+from aigc_text.utils.lazy import exports
 
 if TYPE_CHECKING:
     from aigc_text.api import from_scratch, generate, load
@@ -25,30 +26,6 @@ if TYPE_CHECKING:
     from aigc_text.outputs import Completion, Piece, Progress, Score, TokenScore
     from aigc_text.runs.seeds import train_seeds
     from aigc_text.runs.training_run import train
-
-
-_HOME = {
-    "Backend": "backends.base",
-    "Capabilities": "backends.base",
-    "Completion": "outputs",
-    "EvaluationOptions": "evaluation.options",
-    "GenerationOptions": "options.training",
-    "Piece": "outputs",
-    "Progress": "outputs",
-    "Score": "outputs",
-    "TokenScore": "outputs",
-    "TrainingOptions": "options.training",
-    "TransformersBackend": "backends.hf.backend",
-    "UserError": "errors",
-    "evaluate": "evaluation.evaluation_run",
-    "from_scratch": "api",
-    "generate": "api",
-    "list_backends": "backends.registry",
-    "load": "api",
-    "register_backend": "backends.registry",
-    "train": "runs.training_run",
-    "train_seeds": "runs.seeds",
-}
 
 __all__ = [
     "Backend",
@@ -73,15 +50,21 @@ __all__ = [
     "train_seeds",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used, so that `import aigc_text` costs nothing."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+__getattr__, __dir__ = exports(
+    __name__,
+    {
+        "api": ("from_scratch", "generate", "load"),
+        "backends.base": ("Backend", "Capabilities"),
+        "backends.hf.backend": ("TransformersBackend",),
+        "backends.registry": ("list_backends", "register_backend"),
+        "errors": ("UserError",),
+        "evaluation.evaluation_run": ("evaluate",),
+        "evaluation.options": ("EvaluationOptions",),
+        "options.generation": ("GenerationOptions",),
+        "options.training": ("TrainingOptions",),
+        "outputs": ("Completion", "Piece", "Progress", "Score", "TokenScore"),
+        "runs.seeds": ("train_seeds",),
+        "runs.training_run": ("train",),
+    },
+)
+_moved.install()

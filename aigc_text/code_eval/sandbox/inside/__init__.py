@@ -1,0 +1,1 @@
+"""What runs inside the sandbox, read by path in a bare interpreter."""
