@@ -33,7 +33,7 @@ class CausalLM(TransformersBackend):
 
     Options: ClassVar[type[GenerationOptions]] = CausalOptions
     engines = ("torch", "ctranslate2")
-    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3, "batch_size": 4}
+    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, "batch_size": 4}
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:

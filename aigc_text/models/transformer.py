@@ -240,7 +240,7 @@ class Transformer(TransformersBackend):
     model_type = "aigc_text_transformer"
     bundled = "transformer-shakespeare"
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.95}
-    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3, "batch_size": 4}
+    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 1e-3, "batch_size": 4}
 
     @classmethod
     def from_scratch(cls, tokenizer: PreTrainedTokenizerBase, **config: Any) -> Self:

@@ -121,7 +121,7 @@ class VAE(TransformersBackend):
     )
     packing = False
     sample_by = "line"
-    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 3e-3, "batch_size": 32}
+    scratch: ClassVar[dict[str, Any]] = {"learning_rate": 1e-2, "batch_size": 32}
     bundled = "vae-captions"
     defaults: ClassVar[dict[str, Any]] = {"do_sample": True, "top_p": 0.9, "top_k": 0}
     model: VAEForCausalLM
