@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from aigc_text import Backend, Capabilities, Completion, GenerationOptions
 from aigc_text.errors import ModelError
-from aigc_text.options.base import option
+from aigc_text.options import option
 
 TALE = "the cat sat on the mat and the dog sat on the log . the cat saw the dog and the dog saw the cat ."
 PIECE = re.compile(r"\s*\S+")  # a word with the white space before it, so that joining gives the text back

@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from aigc_text import load
-from aigc_text.testing.contract import check_backend
+from aigc_text.testing import check_backend
 
 
 def test_keeps_the_contract():

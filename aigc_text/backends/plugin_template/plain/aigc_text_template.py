@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from aigc_text import Backend, Capabilities, Completion, GenerationOptions
 from aigc_text.errors import ModelError
-from aigc_text.generation.decoding import StopMatcher
-from aigc_text.options.base import option
+from aigc_text.generation import StopMatcher
+from aigc_text.options import option
 
 WORDS = ["apple", "bean", "carrot", "egg", "kale", "leek", "lettuce", "mint", "oil", "onion", "pea", "tomato"]
 

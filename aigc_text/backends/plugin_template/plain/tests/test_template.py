@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aigc_text_template import TemplateBackend
 
-from aigc_text.testing.contract import check_backend
+from aigc_text.testing import check_backend
 
 
 def test_keeps_the_contract() -> None:

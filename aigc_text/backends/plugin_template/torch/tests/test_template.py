@@ -8,7 +8,7 @@ from aigc_text_template import TemplateBackend
 
 from aigc_text import TrainingOptions, load, train
 from aigc_text.api import from_scratch
-from aigc_text.testing.contract import check_backend
+from aigc_text.testing import check_backend
 
 BACKEND = f"{Path(__file__).parents[1] / 'aigc_text_template.py'}:TemplateBackend"
 
