@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -38,6 +38,26 @@ class Completion:
     seconds: float = 0.0
     copied: int | None = None
     tries: int = 1
+
+    def to_record(self, model: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The text as it is written down, in files of records, samples and caches alike.
+
+        Args:
+            model: what is to be said of the model and the options, such as `Backend.to_record`.
+        """
+        return {
+            "prompt": self.prompt,
+            "text": self.text,
+            "prompt_index": self.prompt_index,
+            "index": self.index,
+            "finish_reason": self.finish_reason,
+            "seed": self.seed,
+            "exact": self.exact,
+            **(model or {}),
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            **({} if self.copied is None else {"copied": self.copied, "tries": self.tries}),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

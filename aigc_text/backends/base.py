@@ -109,7 +109,7 @@ class Backend(ABC):
         self, prompts: Iterable[str], options: GenerationOptions | None = None, **overrides: Any
     ) -> Iterator[Piece]:
         """Yields the same texts as `generate`, piece by piece as they grow, one text after the other."""
-        for c in sound(self.generate(prompts, options, **overrides), Completion, self.name):
+        for c in self._completions(prompts, options, **overrides):
             yield Piece(prompt_index=c.prompt_index, index=c.index, text=c.text, completion=c)
 
     def stream(self, prompt: str, options: GenerationOptions | None = None, **overrides: Any) -> Iterator[str]:
@@ -139,8 +139,13 @@ class Backend(ABC):
             batch_size: most texts at once.
             batch_tokens: most tokens at once, of prompts and texts together.
         """
-        made = sound(self.generate(prompts, options), Completion, self.name)
-        return (c for c in made if wanted(c.prompt_index, c.index))
+        return (c for c in self._completions(prompts, options) if wanted(c.prompt_index, c.index))
+
+    def _completions(
+        self, prompts: Iterable[str], options: GenerationOptions | None, **overrides: Any
+    ) -> Iterator[Completion]:
+        """What `generate` of a subclass gives, held to its class: a plugin's may be anything."""
+        return sound(self.generate(prompts, options, **overrides), Completion, self.name)
 
     def score(self, texts: Iterable[str]) -> Iterator[Score]:
         """Yields how well the model predicts each text, in order; `capabilities.likelihood` says of what kind it is.
@@ -199,6 +204,21 @@ class Backend(ABC):
     def effective(self, options: GenerationOptions) -> dict[str, Any]:
         """The options that a record reports."""
         return options.given()
+
+    def to_record(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What a record of a text says of its model.
+
+        Args:
+            options: the effective ones.
+        """
+        return {
+            "options": options,
+            "backend": self.name,
+            "model": self.source,
+            "revision": self.revision,
+            "precision": self.precision,
+            "engine": self.decodes_by,
+        }
 
     def save_pretrained(self, path: str | Path) -> None:
         """Writes the model as a folder that `load` reads back.

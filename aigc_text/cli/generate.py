@@ -315,10 +315,8 @@ def _write_texts(stream: TextIO, pieces: Iterator[Piece], prompts: list[str] | N
 def _write_records(
     stream: TextIO, pieces: Iterator[Piece], form: str, backend: Backend, options: GenerationOptions
 ) -> None:
-    from aigc_text.jobs.batch_job import record_of
-
-    effective = backend.effective(options)
-    records = (record_of(p.completion, backend, effective) for p in pieces if p.completion is not None)
+    model = backend.to_record(backend.effective(options))
+    records = (p.completion.to_record(model) for p in pieces if p.completion is not None)
     if form == "json":
         write(stream, json.dumps(list(records), ensure_ascii=False, indent=1) + "\n")
         return

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from aigc_text.data.sources import Source
 from aigc_text.errors import OptionError, shell
+from aigc_text.outputs import Completion
 
 from .metric_groups import evenly
 from .options import NOT_FOR_SAMPLES, PURE, EvaluationOptions, sweep_of
-from .sample_cache import Sample, SampleCache
+from .sample_cache import SampleCache
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
@@ -66,7 +67,7 @@ class Job:
     backend: Backend | None
     about: Mapping[str, Any]
     total: int
-    samples: Iterator[Sample]
+    samples: Iterator[Completion]
     notes: Sequence[str] = ()
 
 
@@ -178,7 +179,7 @@ class Systems:
 
     def _given(self, system: System) -> Job:
         texts = self._texts[system.label]
-        samples = (Sample(text=text) for text in texts)
+        samples = (Completion(prompt="", text=text) for text in texts)
         about = {"samples": str(system.samples)}
         return Job(label=system.label, at={}, backend=None, about=about, total=len(texts), samples=samples)
 

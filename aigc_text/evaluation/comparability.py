@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aigc_text.outputs import Completion
+
 from .metric_groups import Yardstick
-from .sample_cache import Sample
 from .text_data import mean_length, share_spaced
 
 LONGER = 1.5  # times the mean length of others, from which texts are of another length
 
 
-def is_comparable(samples: Sequence[Sample], to: Yardstick) -> bool:
+def is_comparable(samples: Sequence[Completion], to: Yardstick) -> bool:
     """Whether BLEU against the references means for these texts what it means for the real row.
 
     That row's texts are never compared with themselves. Texts that answer prompts have their own reference among
@@ -30,7 +31,7 @@ def is_comparable(samples: Sequence[Sample], to: Yardstick) -> bool:
     return copied / max(1, len(samples)) <= 0.1 + repeated / max(1, len(to.references))
 
 
-def _is_spaced_otherwise(samples: Sequence[Sample], to: Yardstick) -> bool:
+def _is_spaced_otherwise(samples: Sequence[Completion], to: Yardstick) -> bool:
     """Whether the texts are cut into tokens and the data are not, or the reverse."""
     return abs(share_spaced([s.text for s in samples]) - share_spaced(to.references)) > 0.5
 
@@ -46,7 +47,7 @@ def unknown_note(backend: Any, references: Sequence[str]) -> list[str]:
     return [f"{share:.1%} of the data's tokens are unknown to the model, so its likelihood is not comparable"]
 
 
-def sample_notes(samples: Sequence[Sample], to: Yardstick, wanted: int) -> list[str]:
+def sample_notes(samples: Sequence[Completion], to: Yardstick, wanted: int) -> list[str]:
     """What makes the figures of generated texts differ for other reasons than their quality.
 
     Args:

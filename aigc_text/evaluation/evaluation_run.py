@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from aigc_text.data.sources import Pair
 from aigc_text.errors import BackendError, DataError, MetricError, OptionError, shell
+from aigc_text.outputs import Completion
 from aigc_text.utils import atomic
 
 from . import frontier, metric_groups
@@ -21,7 +22,7 @@ from .metric_groups import Texts, Yardstick, evenly
 from .options import EvaluationOptions
 from .output_dir import SAMPLES, claim, make_samples
 from .results import Report, Row, file_name
-from .sample_cache import Sample, default_folder, line_of
+from .sample_cache import default_folder, line_of
 from .text_data import Data, called, read_examples, texts_of
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ class Evaluation:
         yield Stage(doing=REAL, row=rows[0])
         for job in self.systems:
             name = Row(label=job.label, at=job.at).name
-            samples: list[Sample] = []
+            samples: list[Completion] = []
             for sample in job.samples:
                 samples.append(sample)
                 if job.backend is not None:
@@ -250,7 +251,7 @@ class Evaluation:
             label=REAL, samples=len(places), values=found.values, errors=found.errors, missing=missing, notes=notes
         )
 
-    def _row(self, job: Job, samples: Sequence[Sample]) -> Row:
+    def _row(self, job: Job, samples: Sequence[Completion]) -> Row:
         likelihood = self._likelihood(job) if "likelihood" in self.wanted else ""
         texts = Texts([s.text for s in samples], likelihood=likelihood)
         found, missing = metric_groups.measure(self.yardstick, texts, self.wanted)
@@ -299,10 +300,10 @@ class Evaluation:
 
     # What is kept
 
-    def _keep(self, name: str, samples: Sequence[Sample]) -> None:
+    def _keep(self, name: str, samples: Sequence[Completion]) -> None:
         if self.output is not None:
             with atomic.whole(self.output / SAMPLES / f"{file_name(name)}.jsonl") as temporary:
-                temporary.write_text("".join(line_of(s, prompt=True) for s in samples), encoding="utf-8")
+                temporary.write_text("".join(line_of(s) for s in samples), encoding="utf-8")
 
     def _report(self, rows: Sequence[Row], complete: bool = True) -> Report:
         from aigc_text._version import __version__

@@ -12,38 +12,17 @@ import itertools
 import json
 import os
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aigc_text.errors import OptionError, TrainingError, shell
 from aigc_text.hub import locate
-from aigc_text.outputs import ordered
+from aigc_text.outputs import Completion, ordered
 from aigc_text.utils import isolation, lock, sealed_dir
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
     from aigc_text.options.generation import GenerationOptions
-    from aigc_text.outputs import Completion
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One generated text, as it is kept.
-
-    Attributes:
-        prompt: what it was generated from, or empty.
-        text: the text.
-        finish_reason: as in `Completion`.
-        tokens: as in `Completion`.
-        exact: as in `Completion`.
-    """
-
-    prompt: str = ""
-    text: str = ""
-    finish_reason: str = "stop"
-    tokens: int = 0
-    exact: bool = True
 
 
 def default_folder() -> Path:
@@ -88,7 +67,7 @@ class SampleCache:
         if not os.access(self.folder.parent, os.W_OK):
             raise _unwritable(self.folder.parent, PermissionError(13, "Permission denied"))
 
-    def samples(self, backend: Backend, batch_size: int) -> Iterator[Sample]:
+    def samples(self, backend: Backend, batch_size: int) -> Iterator[Completion]:
         """Yields one sample a prompt: first those that are there, then new ones, each on disk before it is given.
 
         Raises:
@@ -96,17 +75,16 @@ class SampleCache:
         """
         return isolation.closed_at_exit(self._samples(backend, batch_size))
 
-    def _samples(self, backend: Backend, batch_size: int) -> Generator[Sample, None, None]:
+    def _samples(self, backend: Backend, batch_size: int) -> Generator[Completion, None, None]:
         if self.folder is None:
-            yield from map(_sample, self._made(backend, 0, batch_size))
+            yield from self._made(backend, 0, batch_size)
             return
         with contextlib.closing(_Store(self.folder, self.about)) as store:
             kept = store.read(self.prompts)
             yield from kept
             if len(kept) == len(self.prompts):
                 return
-            for completion in self._made(backend, len(kept), batch_size):
-                sample = _sample(completion)
+            for sample in self._made(backend, len(kept), batch_size):
                 store.add(sample)
                 yield sample
 
@@ -132,7 +110,7 @@ class _Store:
             raise _unwritable(folder, error) from None
         self.stream: Any = None
 
-    def read(self, prompts: Sequence[str]) -> list[Sample]:
+    def read(self, prompts: Sequence[str]) -> list[Completion]:
         """The samples that are there, at most one a prompt; a line cut off by a kill is removed."""
         whole = b""
         if self.file.exists():
@@ -145,7 +123,7 @@ class _Store:
         except (ValueError, TypeError, RecursionError):
             raise OptionError(f"{self.file} is damaged", shell("Remove it: rm -r {}", self.file.parent)) from None
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: Completion) -> None:
         if self.stream is None:
             self.stream = self.file.open("a", encoding="utf-8")
         self.stream.write(line_of(sample))
@@ -158,23 +136,17 @@ class _Store:
         self.lock.__exit__()
 
 
-def line_of(sample: Sample, prompt: bool = False) -> str:
+def line_of(sample: Completion) -> str:
     """A sample as a line of JSONL."""
-    found = {k: v for k, v in vars(sample).items() if prompt or k != "prompt"}
-    return json.dumps(found, ensure_ascii=False) + "\n"
+    return json.dumps(sample.to_record(), ensure_ascii=False) + "\n"
 
 
-def _read(line: bytes, prompt: str) -> Sample:
+def _read(line: bytes, prompt: str) -> Completion:
     """Raises ValueError, TypeError, RecursionError: it is not what `line_of` wrote."""
-    sample = Sample(prompt=prompt, **json.loads(line))
+    sample = Completion(**{**json.loads(line), "prompt": prompt})
     if not isinstance(sample.text, str):
         raise TypeError(sample.text)
     return sample
-
-
-def _sample(completion: Completion) -> Sample:
-    names = ("prompt", "text", "finish_reason", "tokens", "exact")
-    return Sample(**{n: getattr(completion, n) for n in names})
 
 
 def _about(backend: Backend, options: GenerationOptions, prompts: Sequence[str]) -> dict[str, Any] | None:

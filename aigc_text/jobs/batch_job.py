@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from aigc_text import distributed
 from aigc_text.errors import GenerationError, OptionError
 from aigc_text.options.generation import drawn_seed
-from aigc_text.outputs import Completion
 from aigc_text.utils.lock import Lock
 from aigc_text.utils.output_file import locked, refuse_newer
 
@@ -26,32 +25,6 @@ if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
     from aigc_text.generation.prompts import Prompts
     from aigc_text.options.generation import GenerationOptions
-
-
-def record_of(completion: Completion, backend: Backend, options: Mapping[str, Any]) -> dict[str, Any]:
-    """A completion as it is written down.
-
-    Args:
-        options: the effective ones.
-    """
-    return {
-        "prompt": completion.prompt,
-        "text": completion.text,
-        "prompt_index": completion.prompt_index,
-        "index": completion.index,
-        "finish_reason": completion.finish_reason,
-        "seed": completion.seed,
-        "exact": completion.exact,
-        "options": options,
-        "backend": backend.name,
-        "model": backend.source,
-        "revision": backend.revision,
-        "precision": backend.precision,
-        "engine": backend.decodes_by,
-        "tokens": completion.tokens,
-        "seconds": round(completion.seconds, 3),
-        **({} if completion.copied is None else {"copied": completion.copied, "tries": completion.tries}),
-    }
 
 
 class Job:
@@ -153,12 +126,7 @@ class Job:
             "form": FORM,
             **self._known(),
             "seed": options.seed,
-            "options": json.loads(json.dumps(effective)),
-            "backend": backend.name,
-            "model": backend.source,
-            "revision": backend.revision,
-            "precision": backend.precision,
-            "engine": backend.decodes_by,
+            **backend.to_record(json.loads(json.dumps(effective))),
             "overwrite": self.overwrite,
         }
 
@@ -242,9 +210,9 @@ class Job:
             yield part.count, len(share)
             if part.count < len(share):
                 sizes = {"batch_size": batch_size, "batch_tokens": batch_tokens}
-                effective = backend.effective(options)
+                about = backend.to_record(backend.effective(options))
                 for c in backend.generate_some(self.prompts, options, part.wants, **sizes):
-                    line = json.dumps(record_of(c, backend, effective), ensure_ascii=False) + "\n"
+                    line = json.dumps(c.to_record(about), ensure_ascii=False) + "\n"
                     part.add(c.prompt_index, c.index, line.encode())
                     yield part.count, len(share)
             if part.count < len(share):

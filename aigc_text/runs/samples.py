@@ -56,5 +56,4 @@ def sample(backend: TransformersBackend, options: TrainingOptions, step: int, pa
     found = list(backend.generate(*_requests(backend, options)))
     with path.open("a", encoding="utf-8") as stream:
         for c in found:
-            record = {"step": step, "prompt": c.prompt, "text": c.text, "index": c.index}
-            stream.write(json.dumps(record, ensure_ascii=False) + "\n")
+            stream.write(json.dumps({"step": step, **c.to_record()}, ensure_ascii=False) + "\n")
