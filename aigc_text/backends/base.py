@@ -205,6 +205,10 @@ class Backend(ABC):
         """The options that a record reports."""
         return options.given()
 
+    def memory(self) -> int | None:
+        """Bytes of the model's parameters; `None` where that is not known."""
+        return None
+
     def to_record(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What a record of a text says of its model.
 

@@ -142,19 +142,21 @@ def command(
         fields, own = _sorted_out(cls, key_values(config))
         options = getattr(cls, "Training", TrainingOptions).parse({**given(values), **own})
 
+        # A model from scratch needs the data for its tokenizer first, and they are read once.
+        read = read_data(data, validation, options, cls.sample_by) if from_scratch else None
+
         def make(seed: int) -> Backend:
-            if from_scratch:
+            if read is not None:
                 if device is not None:
                     choose_device(device)  # refuses one that is not there; the loop takes the best there is
-                examples, _ = read_data(data, validation, options, cls.sample_by)
-                return _fresh(name, examples, tokenizer, vocab_size, options, fields, seed)
+                return _fresh(name, read.examples, tokenizer, vocab_size, options, fields, seed)
             return _pretrained(name, model, device, fields, adapter=bool(options.lora_rank))
 
         more: dict[str, Any] = {"validation": validation, "options": options, "merge": merge}
         if isinstance(folder, SeedsFolder):
-            _show(train_seeds(make, data, folder, seeds, resume=resume, **more), output)
+            _show(train_seeds(make, read or data, folder, seeds, resume=resume, **more), output)
         else:
-            _show(train(make(options.seed), data, folder, **more), output)
+            _show(train(make(options.seed), read or data, folder, **more), output)
     finally:
         if folder is not None:
             folder.close()

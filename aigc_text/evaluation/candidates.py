@@ -1,4 +1,4 @@
-"""`System`: whose texts an evaluation measures; one model is held at a time."""
+"""`System`: whose texts an evaluation measures. Small models are held together, of large ones one at a time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from .sample_cache import SampleCache
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
     from aigc_text.options.generation import GenerationOptions
+
+
+TOGETHER = 2 << 30  # bytes of the parameters of models that are held at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ class Systems:
         self.systems, self.prompts, self.options = list(systems), prompts, options
         self.generation, self.cache, self.batch_size = generation, cache, batch_size
         self.sweep = sweep_of(options.sweep)
-        self._loaded: tuple[str, Backend] | None = None
+        self._loaded: dict[str, Backend] = {}
         #: At how many points of the sweep each model generates.
         self.points: dict[str, int] = {}
         self._texts = {s.label: self._read(s.samples) for s in self.systems if s.samples is not None}
@@ -162,16 +165,17 @@ class Systems:
                     if self.prompts:
                         cache.check()
         if not swept:
-            if self._loaded is None:
+            if not self._loaded:
                 raise OptionError("a sweep needs a model, and there are texts only", "Leave --sweep out.")
-            self._options(self._loaded[1], self.sweep[0])  # says which options there are
+            self._options(next(reversed(self._loaded.values())), self.sweep[0])  # says which options there are
 
     def _load(self, system: System) -> Backend:
-        """Holds one model at a time; a single one need not be loaded again."""
-        if self._loaded is None or self._loaded[0] != system.label:
-            self._loaded = None  # let go of it first, so that two are never in memory
-            self._loaded = system.label, system.load()
-        return self._loaded[1]
+        """Loads each model once, if all are small; of larger ones one at a time is held."""
+        if system.label not in self._loaded:
+            if sum(map(_memory, self._loaded.values())) > TOGETHER:
+                self._loaded.clear()  # before the next is loaded, so that two are never in memory
+            self._loaded[system.label] = system.load()
+        return self._loaded[system.label]
 
     def _points(self, backend: Backend) -> list[dict[str, Any]]:
         """The sweep's points; a single one for a backend that does not take the option."""
@@ -245,6 +249,12 @@ def _source(samples: str | Path, options: EvaluationOptions) -> Source:
 def counted(number: int, what: str) -> str:
     """`1 text`, `1,000 texts`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _memory(backend: Backend) -> int:
+    """Bytes of a model's parameters; of one that does not say, so many that no other is held beside it."""
+    size = backend.memory()
+    return TOGETHER + 1 if size is None else size
 
 
 def _known(backend: Backend) -> set[str]:

@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from aigc_text.data.sources import Example, Pair, Source, refuse_unused, split, texts
 from aigc_text.options.training import TrainingOptions
+
+
+class RunData(NamedTuple):
+    """The data of a run, read once for its tokenizer, its training and its validation.
+
+    Attributes:
+        examples: to train on: a list, or read anew in each pass if they are streamed.
+        held_out: to validate on.
+        names: of the data, as the user gave them.
+        validation: the data that is validated on, if it was given.
+    """
+
+    examples: Iterable[Example]
+    held_out: list[Example]
+    names: list[str | Path]
+    validation: str | Path | None
 
 
 def hold_out(examples: list[Example], share: float) -> tuple[list[Example], list[Example]]:
@@ -24,11 +41,14 @@ def hold_out(examples: list[Example], share: float) -> tuple[list[Example], list
 
 
 def read_data(
-    data: Sequence[str | Path], validation: str | Path | None, options: TrainingOptions, sample_by: str = "document"
-) -> tuple[Iterable[Example], list[Example]]:
-    """What to train on (a list, or read anew in each pass if it is streamed) and what to validate on.
+    data: str | Path | Sequence[str | Path],
+    validation: str | Path | None,
+    options: TrainingOptions,
+    sample_by: str = "document",
+) -> RunData:
+    """Reads what to train on and what to validate on.
 
-    A tokenizer is trained on the first of the two alone.
+    A tokenizer is trained on the examples alone.
 
     Args:
         data: what `Source` takes.
@@ -39,17 +59,17 @@ def read_data(
     Raises:
         DataError, OptionError: see `sources.Source` and `sources.refuse_unused`.
     """
-    source = Source.of(data, options, sample_by)
+    names = [data] if isinstance(data, (str, Path)) else list(data)
+    source = Source.of(names, options, sample_by)
     other = Source.of(validation, options, sample_by) if validation else None
     refuse_unused([source, other] if other else [source], options.given())
     if options.streaming:
         left, held_out = (source, other) if other else split(source, options.validation_split)
         # Of much held-out text no more is read than the blocks that a validation looks at.
         enough = options.eval_blocks * (options.block_size or 512) * 6
-        return left, list(_first(held_out, enough))
-    if other:
-        return list(source), list(other)
-    return hold_out(list(source), options.validation_split)
+        return RunData(left, list(_first(held_out, enough)), names, validation)
+    pair = (list(source), list(other)) if other else hold_out(list(source), options.validation_split)
+    return RunData(*pair, names, validation)
 
 
 def _first(examples: Iterable[Example], characters: int) -> Iterator[Example]:

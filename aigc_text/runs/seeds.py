@@ -14,6 +14,7 @@ from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Progress
 from aigc_text.utils import atomic
 
+from .run_data import RunData
 from .run_dir import SeedsFolder, delivered_figures
 from .training_run import train
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def train_seeds(
     make: Callable[[int], Backend],
-    data: str | Path | Sequence[str | Path],
+    data: str | Path | Sequence[str | Path] | RunData,
     output: str | Path | SeedsFolder,
     seeds: int,
     *,
@@ -58,7 +59,7 @@ def train_seeds(
 
 def _trained(
     make: Callable[[int], Backend],
-    data: str | Path | Sequence[str | Path],
+    data: str | Path | Sequence[str | Path] | RunData,
     output: Path,
     seeds: int,
     base: TrainingOptions,

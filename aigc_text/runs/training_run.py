@@ -22,7 +22,7 @@ from aigc_text.outputs import Progress
 from aigc_text.plots.panels import TOKEN
 from aigc_text.utils import isolation
 
-from .run_data import read_data
+from .run_data import RunData, read_data
 from .run_dir import RunFolder, card, delivered_figures, forget_after
 from .samples import _check_samples, _sampled
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def train(
     backend: Backend | str,
-    data: str | Path | Sequence[str | Path],
+    data: str | Path | Sequence[str | Path] | RunData,
     output: str | Path | RunFolder,
     *,
     validation: str | Path | None = None,
@@ -50,7 +50,7 @@ def train(
 
     Args:
         backend: a loaded backend (as from `load` or `from_scratch`), or what `load` takes.
-        data: a file, folder, glob or dataset, or several; see `sources.Source`.
+        data: a file, folder, glob or dataset, or several; see `data.Source`. Or what `read_data` has read of them.
         output: the run's folder, or a `RunFolder` that holds it already; then `resume` is its own.
         validation: what to validate on, of the same kinds; without it a share of the data is held out.
         options: how; `overrides` set single fields of it.
@@ -66,13 +66,12 @@ def train(
         OptionError: options that contradict each other or the backend.
         TrainingError: the folder is taken, or the loss is not finite.
     """
-    files = [data] if isinstance(data, (str, Path)) else list(data)
-    return isolation.closed_at_exit(_run(backend, files, output, validation, options, resume, merge, overrides))
+    return isolation.closed_at_exit(_run(backend, data, output, validation, options, resume, merge, overrides))
 
 
 def _run(
     backend: Backend | str,
-    files: list[str | Path],
+    data: str | Path | Sequence[str | Path] | RunData,
     output: str | Path | RunFolder,
     validation: str | Path | None,
     options: TrainingOptions | None,
@@ -90,11 +89,11 @@ def _run(
         _check_adapter(loaded, chosen, merge)
         given = {**(options.given() if options else {}), **overrides, "validation": validation, "merge": merge}
         contradictions.refuse_training(given, dataclasses.asdict(chosen))
-        examples, held_out = read_data(files, validation, asked, loaded.sample_by)
+        read = data if isinstance(data, RunData) else read_data(data, validation, asked, loaded.sample_by)
         started_with = {
             "started_from": loaded.revision,
-            "data": [str(f) for f in files],
-            "validation": str(validation) if validation else None,
+            "data": [str(name) for name in read.names],
+            "validation": str(read.validation) if read.validation else None,
             **_recorded(loaded.origin, dataclasses.replace(chosen, sample_by=asked.sample_by)),
         }
         if chosen.lora_rank:
@@ -102,9 +101,9 @@ def _run(
         else:
             loaded.merge_adapter()
         loaded.remember_context(chosen)
-        batches = loaded.batches(examples, chosen)
+        batches = loaded.batches(read.examples, chosen)
         chosen = _with_length(chosen, batches)
-        evaluate = loaded.validator(held_out, chosen) if held_out else None
+        evaluate = loaded.validator(read.held_out, chosen) if read.held_out else None
         if chosen.samples:
             _check_samples(loaded, chosen)
         folder.remember(started_with)  # only now: a folder of a run that never began stays free

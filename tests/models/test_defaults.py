@@ -70,7 +70,7 @@ def test_a_line_of_a_plain_file_is_a_row_of_the_vae_and_the_gan(lines, tmp_path)
     for name in ("vae", "gan"):
         backend = from_scratch(name, LINES, vocab_size=280, **SMALL[name])
         options = built_in()[name].Training()
-        examples, held_out = read_data([lines], None, options, backend.sample_by)
+        examples, held_out, *_ = read_data([lines], None, options, backend.sample_by)
         assert examples + held_out == LINES
         assert read_data([lines], None, built_in()[name].Training(sample_by="document"), "line")[0] != examples
     assert read_data([lines], None, TrainingOptions())[0] != examples

@@ -98,6 +98,11 @@ class Family(Backend):
     def model(self, model: Any) -> None:
         self._model, self._engine = model, None
 
+    def memory(self) -> int | None:
+        if self._model is None:
+            return None
+        return sum(p.numel() * p.element_size() for p in self._model.parameters())
+
     @cached_property
     def own_config(self) -> GenerationConfig:
         """The generation config that came with the model."""
