@@ -1,5 +1,6 @@
 """What several test files share: nothing reaches the network, and one tiny model on disk."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -17,10 +18,18 @@ SENTENCES = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips what needs torch where it is not installed: on the versions of Python that only the rest is tried on."""
+    if importlib.util.find_spec("torch") is None:
+        for item in items:
+            if item.get_closest_marker("needs_torch"):
+                item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
 @pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random GPT-2 of two layers and a context of 64, as transformers saves it."""
-    import torch
+    torch = pytest.importorskip("torch")
     from transformers import GPT2Config, GPT2LMHeadModel
 
     from aigc_text.data.tokenizer_training import train_bpe
@@ -40,6 +49,7 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """A text file to train on."""
+    pytest.importorskip("torch")
     import tiny
 
     path = tmp_path / "data.txt"
@@ -50,6 +60,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     """A folder with a random GPT-2 of a test's own, which it may change."""
+    pytest.importorskip("torch")
     import tiny
 
     return str(tiny.save("gpt2", tmp_path / "model"))
@@ -58,6 +69,7 @@ def model(tmp_path: Path) -> str:
 @pytest.fixture(scope="session")
 def folders(tmp_path_factory):
     """A tiny random model of each causal architecture, saved."""
+    pytest.importorskip("torch")
     import tiny  # and torch, after the environment above
 
     base = tmp_path_factory.mktemp("causal")

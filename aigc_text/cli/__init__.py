@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import importlib
 import io
 import os
@@ -38,8 +39,10 @@ COMMANDS = {
     "score": "How likely texts are under a model, and where it is surprised.",
     "train": "Fine-tune a model, or train one from scratch.",
 }
+MAPPED = 16 << 20  # bytes from which memory comes from the system by itself
 INTERRUPTED = tuple(128 + number for number in interrupts.SIGNALS)  # exit codes
 SAVING = ("train",)  # what an interrupt waits for
+_exit_codes: list[int] = []  # with which the process ends at once, when all that was to be called then was
 TOGETHER = ("generate", "train")  # what the processes of a launcher do together, so that one of them speaks for all
 
 
@@ -80,21 +83,23 @@ def cli(ctx: click.Context, debug: bool) -> None:
 def script() -> None:
     """The console script: `main` as a whole process."""
     output_file.command_started = output_file.process_started()
+    _keep_large_blocks_apart()
+    atexit.register(_end_at_once)  # the first to be registered is called last
     try:
         main()
     except SystemExit as end:
         if end.code in INTERRUPTED:  # taking torch apart would go on for a second and more
-            _leave(end.code)
+            _exit_codes.append(end.code)
         raise
 
 
-def _leave(code: int) -> None:
-    """Ends the process without the interpreter's own end, but for what has asked to be called there."""
-    atexit._run_exitfuncs()
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+def _end_at_once() -> None:
+    """Ends the process without the interpreter's own end, if a code for that is noted."""
+    if _exit_codes:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(_exit_codes[0])
 
 
 def main() -> None:
@@ -129,7 +134,7 @@ def main() -> None:
     if code == 0 and distributed.leave():
         # Threads of the connection outlive it a little, and one that asks for the interpreter while that ends aborts a
         # process whose work is done ("terminate called without an active exception"). So it ends without that.
-        _leave(0)
+        _exit_codes.append(0)
     sys.exit(code)
 
 
@@ -209,6 +214,16 @@ def _set_encodings() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
+
+
+def _keep_large_blocks_apart() -> None:
+    """Has large blocks of memory come from the system by themselves, and go back to it at once.
+
+    glibc would raise its threshold with the largest block, and keep what is freed in pieces that fit no other batch.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(-3, MAPPED)  # M_MMAP_THRESHOLD
 
 
 def _quiet_libraries() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
+from types import FrameType
 from typing import Any, TextIO, TypeVar, cast
 
 import click
@@ -41,7 +43,7 @@ class Guarded:
             text = redacted(text)
         if self.raw.isatty():
             # The bars of downloads move the cursor; what they say is no safer than anything else.
-            moves = _MOVES.match(text)[0] if _is_bar(sys._getframe(1).f_globals) else ""  # type: ignore[index]
+            moves = _MOVES.match(text)[0] if _is_bar(inspect.currentframe()) else ""  # type: ignore[index]
             text = moves + visible(text[len(moves) :])
         return self.raw.write(text)
 
@@ -117,8 +119,10 @@ def error_stream(stream: TextIO) -> TextIO:
 _MOVES = re.compile(r"(?:\r|\n|\x1b\[A)*")
 
 
-def _is_bar(caller: dict[str, Any]) -> bool:
-    return str(caller.get("__name__")).partition(".")[0] == "tqdm"
+def _is_bar(frame: FrameType | None) -> bool:
+    """Whether the function that a frame was called from is one of tqdm's."""
+    caller = frame.f_back if frame is not None else None
+    return caller is not None and str(caller.f_globals.get("__name__")).partition(".")[0] == "tqdm"
 
 
 @contextmanager

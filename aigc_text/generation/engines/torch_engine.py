@@ -27,7 +27,6 @@ REMEMBERING = (
     "EncoderNoRepeatNGramLogitsProcessor", "EncoderRepetitionPenaltyLogitsProcessor",
     "SynthIDTextWatermarkLogitsProcessor", "UnbatchedClassifierFreeGuidanceLogitsProcessor",
 )  # fmt: skip
-MAPPED = 16 << 20  # bytes from which memory comes from the system by itself, and goes back to it at once
 
 
 class TorchEngine(Engine):
@@ -123,12 +122,13 @@ def _plain(config: GenerationConfig, limit: int) -> GenerationConfig:
 
 
 def _give_back() -> None:
-    """Gives the system what earlier batches have freed; glibc would keep it in pieces that fit no other batch."""
+    """Gives the system what earlier batches have freed; glibc would keep it in pieces that fit no other batch.
+
+    Commands, whose process is their own, keep large blocks apart as well; see `cli.main`.
+    """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            libc = ctypes.CDLL(None)
-            libc.mallopt(-3, MAPPED)  # M_MMAP_THRESHOLD; by itself it would rise with the largest block
-            libc.malloc_trim(0)
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _prefix(row: Row, start: int) -> Any:
