@@ -90,7 +90,9 @@ def merged(own: GenerationConfig, options: Mapping[str, Any]) -> GenerationConfi
     for name, value in options.items():
         if value is not None:
             setattr(config, name, value)
-    for name, value in config._get_default_generation_params().items():
+    from aigc_text.hub.transformers_compat import default_settings
+
+    for name, value in default_settings(config).items():
         if getattr(config, name, None) is None:
             setattr(config, name, value)
     config.max_length = None  # where new tokens are not limited, the caller counts the prompt's

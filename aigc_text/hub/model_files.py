@@ -256,9 +256,10 @@ def bounded(bounds: Bounds | None) -> Iterator[None]:
 def _counting(bounds: Bounds) -> Any:
     """A mode of torch, which is one thread's own: hooks of modules would count for all threads."""
     from torch.overrides import TorchFunctionMode
-    from torch.utils._device import _device_constructors
 
-    makes = _device_constructors()  # empty, zeros, randn, …: whatever makes a tensor of given sizes
+    from aigc_text.utils.torch_compat import tensor_makers
+
+    makes = tensor_makers()
 
     class Counting(TorchFunctionMode):
         tensors = entries = 0

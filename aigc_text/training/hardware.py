@@ -26,6 +26,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from aigc_text import distributed
 from aigc_text.errors import OptionError, TrainingError, out_of_memory
 from aigc_text.options.training import TrainingOptions
+from aigc_text.utils import torch_compat
 
 from . import checkpoint_state
 
@@ -103,7 +104,7 @@ def autocast(device: torch.device, options: TrainingOptions) -> Iterator[None]:
 def _own_kernels(bf16_on_cpu: bool) -> Iterator[None]:
     """Computes without oneDNN where it fails: it has no bf16 LSTM for a CPU without AVX-512, torch itself has one."""
     onednn: Any = torch.backends.mkldnn
-    if not bf16_on_cpu or not onednn.enabled or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not bf16_on_cpu or not onednn.enabled or torch_compat.has_bf16_kernels():
         yield
         return
     onednn.enabled = False

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from aigc_text.utils.torch_compat import keeps_graph
+
 # Elements of the logits computed in fp32 at once: on the CPU what stays in a core's cache, elsewhere enough that the
 # number of kernels does not matter.
 _CHUNK = {"cpu": 1 << 18}
@@ -79,7 +81,7 @@ class _MeanNLL(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, outer: torch.Tensor) -> tuple[torch.Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        if torch._C._autograd._get_current_graph_task_keep_graph():  # another backward may follow
+        if keeps_graph():  # another backward may follow
             return gradient * outer, None
         return gradient.mul_(outer), None
 

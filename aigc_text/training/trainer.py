@@ -21,6 +21,7 @@ from aigc_text.errors import OptionError, TrainingError
 from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Progress
 from aigc_text.utils import atomic, isolation, sealed_dir
+from aigc_text.utils.torch_compat import forget_compiled
 
 from . import checkpoint_state, checkpoints, hardware, interrupts, optimizers, patience
 from .objective import Objective, Verdict
@@ -191,14 +192,14 @@ class _Run:
         """Leaves the module as the run's result, in one piece."""
         optimizers.settle(self._averages())
         bare = self._bare()
-        bare._compiled_call_impl = None  # what nn.Module.compile() sets
+        forget_compiled(bare)
         if self.before is not None:
             hardware.reunite(bare, self.before)
 
     def leave(self) -> None:
         """Takes back what only training needs, however the run ends."""
         bare = self._bare()
-        bare._compiled_call_impl = None
+        forget_compiled(bare)
         bare.eval()
         bare.zero_grad(set_to_none=True)
 

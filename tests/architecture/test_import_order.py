@@ -15,6 +15,7 @@ HEAVY = {"torch", "transformers", "accelerate", "datasets", "pyarrow", "evaluate
 # Modules that import a heavy package at their top; nothing that `--help` needs may import them.
 MAY_BE_HEAVY = (
     "hub.transformers_compat",
+    "utils.torch_compat",
     "generation.sampling",
     "generation.engines.*",
     "training.*",

@@ -112,16 +112,16 @@ def _config_faults(config: Any) -> Iterator[str]:
 
 def _registration_faults(backend: type[TransformersBackend], model: Any, config: Any) -> Iterator[str]:
     """Whether loading finds the class: as the backend's `model_class`, or registered with transformers."""
-    import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    from aigc_text.hub.transformers_compat import registered_model
 
     if backend.model_class is not None:
         if backend.model_class is not model:
             yield f"{backend.__name__}.model_class is {backend.model_class.__name__}, its model is a {model.__name__}"
         return
     known = config.model_type in CONFIG_MAPPING and CONFIG_MAPPING[config.model_type] is config
-    mapping = getattr(transformers, backend.auto_class)._model_mapping
-    if not known or config not in mapping or mapping[config] is not model:
+    if not known or registered_model(backend.auto_class, config) is not model:
         yield (
             f"{backend.__name__}.model_class must be {model.__name__}, or both classes registered: "
             f"AutoConfig.register({config.model_type!r}, {config.__name__}) and "

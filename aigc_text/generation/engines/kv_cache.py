@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache, GenerationMixin
 from transformers.cache_utils import DynamicLayer
 
-from aigc_text.hub.transformers_compat import CACHE
+from aigc_text.hub.transformers_compat import CACHE, advanced
 
 FIRST_ROOM = 64  # tokens that a memory has room for beyond the prompt at first
 GROWTH = 1.5  # by which it grows when it is full
@@ -110,8 +110,7 @@ class Prepared(Steps):
             ids, next_sequence_length=one, is_first_iteration=self.first, **self.state
         )
         out = self.model(**inputs, return_dict=True)
-        both = self.model.config.is_encoder_decoder
-        self.state = self.model._update_model_kwargs_for_generation(out, self.state, is_encoder_decoder=both)
+        self.state = advanced(self.model, out, self.state)
         self.first, self.rows = False, len(ids)
         return out.logits[:, -1].float()
 

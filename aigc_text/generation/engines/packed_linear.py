@@ -19,6 +19,8 @@ from torch import nn
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
+from aigc_text.utils import torch_compat
+
 ROWS = 32  # that the weights are arranged for; right for one and for a thousand as well
 MOST = 4 << 30  # bytes of weights that are packed: they stay beside the model's own
 
@@ -106,8 +108,7 @@ def _can(module: Any) -> bool:
     if not plain or weight.device.type != "cpu" or module._forward_hooks or weight.numel() == 0:
         return False
     return torch.backends.mkldnn.is_available() and (
-        weight.dtype == torch.float32
-        or (weight.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+        weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch_compat.has_bf16_kernels())
     )
 
 
@@ -115,12 +116,7 @@ def _forward(module: Any) -> Forward:
     weight = module.weight.detach()
     if isinstance(module, Conv1D):
         weight = weight.t().contiguous()  # (in, out) → (out, in)
-    weight, bias = torch.ops.mkldnn._reorder_linear_weight(weight, ROWS), module.bias
-
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-
-    return forward
+    return torch_compat.packed_linear(weight, module.bias, ROWS)
 
 
 def _gelu(x: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from aigc_text.errors import OptionError
+from aigc_text.hub.transformers_compat import draw_again
 from aigc_text.options.base import option
 from aigc_text.options.training import TrainingOptions
 from aigc_text.training.objective import Objective, Step, Verdict
@@ -207,15 +208,10 @@ class ELBO(Objective):
 
     def reset(self, model: nn.Module, group: str) -> None:
         """Draws the parameters of a group anew."""
-        bare: Any = model
         wanted = self.groups(model)[group]
-        for parameter in wanted:
-            parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else a loaded model's stay as they are
         ids = {id(p) for p in wanted}
-        for module in model.modules():
-            own = list(module.parameters(recurse=False))
-            if own and all(id(p) in ids for p in own):
-                bare._init_weights(module)
+        owned = ((module, list(module.parameters(recurse=False))) for module in model.modules())
+        draw_again(model, [module for module, own in owned if own and all(id(p) in ids for p in own)], wanted)
 
     def state_dict(self) -> dict[str, Any]:
         names = ("step", "aggressive", "most_information", "was_reset", "collapsed")
