@@ -38,17 +38,23 @@ def test_a_header_tells_all_shapes(folder):
 @pytest.mark.parametrize(
     ("raw", "says"),
     [
-        (b"", "header would be inf bytes"),
-        (b"\xff" * 8, "header would be 18446744073709551615 bytes"),
-        (weights({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"), "4 bytes for shape"),
-        (weights({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678"), "begins at byte 4"),
-        (weights({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"123"), "its header says"),
-        (weights({"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}}, b"1234"), "in its header"),
-        (weights({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}), "no whole number"),
-        (weights({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, b"1234"), "no whole number"),
-        (weights({"a": 3}), "in its header"),
-        (weights([1]), "not a JSON object"),
-        (struct.pack("<Q", 100_000) + b"[" * 100_000, "cannot be read"),
+        (b"", "header too small"),
+        (b"\xff" * 8, "header too large"),
+        (
+            weights({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
+            "invalid shape, data type, or offset",
+        ),
+        (
+            weights({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678"),
+            "invalid offset for tensor",
+        ),
+        (weights({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"123"), "file not fully covered"),
+        (weights({"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}}, b"1234"), "unknown variant"),
+        (weights({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}), "expected usize"),
+        (weights({"a": {"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}}, b"1234"), "expected usize"),
+        (weights({"a": 3}), "expected struct TensorInfo"),
+        (weights([1]), "invalid JSON in header"),
+        (struct.pack("<Q", 100_000) + b"[" * 100_000, "invalid JSON in header"),
     ],
 )
 def test_a_broken_header_is_one_error(tmp_path, raw, says):
