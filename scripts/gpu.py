@@ -150,7 +150,7 @@ def measured(given: argparse.Namespace, results: Results, budget: Clock) -> int:
 
 def run(section: Section, given: Given, seconds: float, command: str) -> dict[str, Any]:
     """Runs a section and returns its record, which holds the error if the section fails."""
-    record: dict[str, Any] = {"date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")}
+    record: dict[str, Any] = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")}
     record["command"] = command
     start, status, message = time.monotonic(), "done", ""
     faulthandler.dump_traceback_later(seconds + HANG, file=sys.__stderr__)

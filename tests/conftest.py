@@ -1,6 +1,5 @@
 """What several test files share: nothing reaches the network, and one tiny model on disk."""
 
-import importlib.util
 import os
 from pathlib import Path
 
@@ -16,14 +15,6 @@ SENTENCES = [
     "The dog saw the cat, and the cat saw the dog.",
     "def add(a, b):\n    return a + b\n",
 ]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skips what needs torch where it is not installed: on the versions of Python that only the rest is tried on."""
-    if importlib.util.find_spec("torch") is None:
-        for item in items:
-            if item.get_closest_marker("needs_torch"):
-                item.add_marker(pytest.mark.skip(reason="torch is not installed"))
 
 
 @pytest.fixture(scope="session")

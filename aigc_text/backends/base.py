@@ -18,7 +18,7 @@ from .builtin import BUILT_IN, takers
 from .output_checks import sound
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from aigc_text.options.base import option
 from aigc_text.options.generation import GenerationOptions
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from transformers import PreTrainedTokenizerBase
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True, kw_only=True)

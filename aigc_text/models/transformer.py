@@ -26,8 +26,9 @@ from aigc_text.hub.transformers_compat import CachedOutput
 from .common import OwnConfig, OwnModel
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from transformers import Cache, PreTrainedTokenizerBase
-    from typing_extensions import Self
 
 
 # Configuration

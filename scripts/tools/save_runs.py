@@ -48,6 +48,7 @@ WAYS: tuple[dict[str, Any], ...] = ({"do_sample": False}, {"seed": 1}, {"seed": 
 LEFT_AT, STEPS = 10, 20
 HALF: dict[str, Any] = {
     "max_steps": STEPS, "batch_size": 4, "block_size": 32, "save_every": LEFT_AT, "precision": "fp32",
+    "learning_rate": 3e-3,
 }  # fmt: skip
 
 
@@ -59,17 +60,17 @@ def make(folder: Path) -> None:
         _trained(family, family, **LINES.get(family, {}))
     _adapter()
     _half("half")
-    texts = {name: _texts(name) for name in (*SIZES, "lora")}
+    texts = {name: texts_of(name) for name in (*SIZES, "lora")}
     Path("texts.json").write_text(json.dumps(texts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _fresh(family: str) -> Any:
+def fresh(family: str) -> Any:
     return from_scratch(family, TEXT.splitlines(), tokenizer="char", **SIZES[family])
 
 
 def _trained(family: str, output: str, **options: Any) -> None:
     how = {"max_steps": 60, "batch_size": 8, "block_size": 32, "learning_rate": 1e-2, "precision": "fp32", **options}
-    for _ in train(_fresh(family), "texts.txt", output, **how):
+    for _ in train(fresh(family), "texts.txt", output, **how):
         pass
     shutil.rmtree(Path(output, "checkpoints"))
     Path(output, "curves.png").unlink(missing_ok=True)
@@ -85,14 +86,14 @@ def _adapter() -> None:
 
 
 def _half(output: str) -> None:
-    run = train(_fresh("transformer"), "texts.txt", output, **HALF)
+    run = train(fresh("transformer"), "texts.txt", output, **HALF)
     for progress in run:
         if progress.step == LEFT_AT:
             break
     run.close()  # type: ignore[attr-defined]
 
 
-def _texts(name: str) -> list[list[str]]:
+def texts_of(name: str) -> list[list[str]]:
     model = load(f"./{name}")  # a name alone may be that of a backend
     prompts = ["a cat", "the wolf "]
     return [[c.text for c in model.generate(prompts, max_new_tokens=16, **way)] for way in WAYS]
@@ -101,10 +102,10 @@ def _texts(name: str) -> list[list[str]]:
 def finish(folder: Path, result: Path) -> None:
     shutil.copytree(folder, result)
     os.chdir(result)
-    for _ in train(_fresh("transformer"), "texts.txt", "half", resume=True, **HALF):
+    for _ in train(fresh("transformer"), "texts.txt", "half", resume=True, **HALF):
         pass
     sums = {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted(Path("half").glob("*.safetensors"))}
-    print(json.dumps({**sums, "texts": _texts("half")}, ensure_ascii=False))
+    print(json.dumps({**sums, "texts": texts_of("half")}, ensure_ascii=False))
 
 
 def main() -> None:

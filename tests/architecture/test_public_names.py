@@ -37,12 +37,15 @@ PUBLIC = {
     "aigc_text.testing": "ContractError check_backend",
     "aigc_text.training": "Likelihood Objective Step Verdict train",
 }
+NEED_TORCH = ("aigc_text.models", "aigc_text.training")
 #: Modules that are public as they are.
 MODULES = ("aigc_text.errors", "aigc_text.outputs", "aigc_text.distributed", "aigc_text.api")
 
 
 @pytest.mark.parametrize("package", PUBLIC)
 def test_a_package_exports_its_names_and_no_others(package):
+    if package.startswith(NEED_TORCH):
+        pytest.importorskip("torch")
     module = importlib.import_module(package)
     assert sorted(module.__all__) == PUBLIC[package].split()
     for name in module.__all__:
@@ -86,6 +89,8 @@ def test_users_are_shown_public_names_only(path):
 
 @pytest.mark.parametrize("old", MOVED)
 def test_a_module_that_has_moved_imports_under_its_old_name(old):
+    if MOVED[old].startswith(NEED_TORCH):
+        pytest.importorskip("torch")
     sys.modules.pop(old, None)
     with pytest.warns(DeprecationWarning, match=f"{old} is now {MOVED[old]}"):
         module = importlib.import_module(old)

@@ -59,6 +59,7 @@ def test_backends_show_tells_no_option_that_the_backend_refuses(run):
 
 
 def test_backends_check_holds_a_backend_to_the_contract(run, refused, plain):
+    pytest.importorskip("torch")
     kept = run("backends", "check", f"{MARKOV}:Markov")
     assert kept.code == 0, kept.err
     assert "ok  Stream equals generate" in kept.out and kept.out.endswith("keeps the contract.\n")

@@ -42,11 +42,11 @@ def test_a_header_tells_all_shapes(folder):
         (b"\xff" * 8, "header too large"),
         (
             weights({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
-            "invalid shape, data type, or offset",
+            "invalid shape, data type",
         ),
         (
             weights({"a": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}, b"12345678"),
-            "invalid offset for tensor",
+            "invalid offset",
         ),
         (weights({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, b"123"), "file not fully covered"),
         (weights({"a": {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}}, b"1234"), "unknown variant"),

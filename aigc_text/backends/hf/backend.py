@@ -16,8 +16,9 @@ from . import generating, likelihood, loading, saving, settings, training
 from .family import Family
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from transformers import PreTrainedTokenizerBase
-    from typing_extensions import Self
 
 
 class TransformersBackend(Family):

@@ -34,8 +34,9 @@ from .model import GANForCausalLM
 from .objective import Adversarial, GANTraining
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-    from typing_extensions import Self
 
     from aigc_text.data.encoding import Encoder
     from aigc_text.data.sources import Example

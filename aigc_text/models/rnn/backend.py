@@ -21,8 +21,9 @@ from .model import RNNForCausalLM
 from .objective import CarriedLikelihood, RecurrentLikelihood, RNNTraining, stream_nll
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from transformers import PreTrainedTokenizerBase
-    from typing_extensions import Self
 
     from aigc_text.training.objective import Objective
 

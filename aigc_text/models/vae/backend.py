@@ -33,8 +33,9 @@ from .model import VAEForCausalLM
 from .objective import ELBO, VAETraining
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from transformers import GenerationConfig, PreTrainedTokenizerBase
-    from typing_extensions import Self
 
     from aigc_text.data.encoding import Encoder
     from aigc_text.data.sources import Example
