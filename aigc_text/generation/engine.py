@@ -54,6 +54,10 @@ class Engine(ABC):
     def decode(self, rows: Sequence[Row], config: GenerationConfig) -> Generator[list[Event], list[int] | None, None]:
         """Yields the events of each step. `send([row, …])` ends rows early (a stop string was completed)."""
 
+    def for_request(self) -> Engine:
+        """The engine that decodes the batches of one request; one with a state of its own gives a new one."""
+        return self
+
     def beams(self, row: Row, config: GenerationConfig) -> list[list[Event]]:
         """The `config.num_return_sequences` best sequences of one row, best first."""
         raise NotImplementedError

@@ -72,7 +72,7 @@ def decode(
 def _decode(
     backend: TransformersBackend, places: Iterable[Place], options: GenerationOptions, budget: Budget, streamed: bool
 ) -> Generator[Piece, None, None]:
-    engine = backend.engine()
+    engine = backend.engine().for_request()
     config = backend.generation_config(engine, options)
     seed = options.seed if options.seed is not None else drawn_seed()
     how = decoding.Decoding(

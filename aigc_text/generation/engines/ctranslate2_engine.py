@@ -65,6 +65,10 @@ class CTranslate2Engine(Engine):
         self.model, self.own = model, config
         self.generator: Any = None
 
+    def for_request(self) -> CTranslate2Engine:
+        """What is drawn begins anew with each request, so each has a generator, and its threads, of its own."""
+        return CTranslate2Engine(self.model, self.own)
+
     def context(self) -> int | None:
         return self.model.context
 
@@ -149,7 +153,7 @@ class CTranslate2Engine(Engine):
         }
 
     def _loaded(self, rows: Sequence[Row], config: GenerationConfig) -> Any:
-        """The model in memory. What is drawn begins anew with each request: each has threads of its own."""
+        """The model in memory, with the seed of the request's first row."""
         if self.generator is None:
             kinds = {"compute_type": self.model.compute_type, "device": self.model.device}
             generator = ctranslate2.Generator(str(self.model.folder), **kinds)
