@@ -40,7 +40,7 @@ from aigc_text.utils.atomic import whole
 FAMILIES = ("rnn", "transformer", "vae", "gpt2")
 DATA = {"captions": "line", "shakespeare": None, "songci-small": None}  # what a text is where the family does not say
 RATES = (3e-3, 1e-3, 1e-2, 3e-4, 1e-4)  # the likeliest first
-GAN_RATES = (3e-3, 1.5e-3, 6e-3)
+GAN_FACTORS = (1.0, 0.5, 2.0)  # of its default learning rate
 SAMPLES = 1000  # of a gan
 NEAR = 1.05  # the default may have this many times the bits per byte of the best
 
@@ -80,7 +80,12 @@ def planned(families: list[str] | tuple[str, ...], data: list[str]) -> Iterator[
     for rate in RATES:
         yield from (Run(family, name, rate) for name in data for family in families if family != "gan")
     if "gan" in families:
-        yield from (Run("gan", "captions", rate) for rate in GAN_RATES)
+        yield from (Run("gan", "captions", rate) for rate in gan_rates())
+
+
+def gan_rates() -> list[float]:
+    """The default learning rate of a GAN, half and twice of it."""
+    return [factor * built_in()["gan"].scratch["learning_rate"] for factor in GAN_FACTORS]
 
 
 def measure(run: Run, steps: int) -> dict[str, Any]:
@@ -120,10 +125,11 @@ def drawn(backend: Any) -> dict[str, float]:
 def gan_table(folder: Path, steps: int) -> Iterator[str]:
     yield "| gan, captions: learning rate | BLEU-4 | Self-BLEU-4 |"
     yield "|---|---|---|"
-    for rate in sorted(GAN_RATES):
+    default = gan_rates()[0]
+    for rate in sorted(gan_rates()):
         path = Run("gan", "captions", rate).path(folder)
         if path.exists() and (result := json.loads(path.read_text(encoding="utf-8")))["steps"] == steps:
-            name = f"{rate:g}" + (", the default" if rate == built_in()["gan"].scratch["learning_rate"] else "")
+            name = f"{rate:g}" + (", the default" if rate == default else "")
             yield f"| {name} | {result['bleu-4']:.3f} | {result['self-bleu-4']:.3f} |"
 
 

@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=10_000)
+    parser.add_argument("--likelihood-steps", type=int, default=1000, help="of the warm-up")
+    parser.add_argument("--adversarial-steps", type=int, help="instead of the recipe's")
     parser.add_argument(
         "-o", "--option", action="append", default=[], metavar="NAME=VALUE", help="of the GAN's training"
     )
@@ -47,9 +49,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     prepare(given.data, folder)
     warm = folder / "warm"
-    more = ["--best", "loss", "-o", "watch_samples=0", "-o", "likelihood_steps=1000"]
+    more = ["--best", "loss", "-o", "watch_samples=0", "-o", f"likelihood_steps={given.likelihood_steps}"]
+    more += ["--max-steps", str(given.likelihood_steps)]
     trained(folder, warm, ["--config", str(RECIPES / "gan_coco.yaml"), *more])
     recipe, own = str(RECIPES / "gan_coco_adversarial.yaml"), [w for o in given.option for w in ("-o", o)]
+    if given.adversarial_steps is not None:
+        own += ["--max-steps", str(given.adversarial_steps)]
     for seed in range(given.seeds):
         words = ["--config", recipe, "--model", str(warm), "--seed", str(seed), *own]
         trained(folder, folder / f"gan-{seed}", words)

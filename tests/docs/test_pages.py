@@ -293,6 +293,16 @@ def test_the_checker_resumes_reports_and_skips(check_docs, tmp_path, capsys, mon
     assert (tmp_path / "README" / "file").read_text() == "a\na\n"
 
 
+def test_every_command_of_half_an_hour_has_a_shorter_form(check_docs, tmp_path, capsys):
+    long = [c for page in check_docs.PAGES for c, reason in check_docs.chosen(page, long=True) if not reason]
+    assert len([c for c in long if check_docs.shortened(c)]) == len([c for c in long if c.seconds >= 1800]) > 0
+    command = check_docs._command("README.md", 3, "echo aigc-text train    # about 30 minutes on two cores", False)
+    check = check_docs.Check(tmp_path, shorter=True)
+    check.run(command)
+    assert check.report([(command, "")]) == 0
+    assert capsys.readouterr().out.startswith("shorter   README.md:3: 0 s, with --max-steps 4")
+
+
 # Links
 
 

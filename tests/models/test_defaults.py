@@ -46,10 +46,12 @@ def trained(name, lines, folder, **options):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_model_from_scratch_is_trained_with_the_values_of_its_family(name, lines, tmp_path):
-    trained(name, lines, tmp_path / "run")
+    backend, *_ = trained(name, lines, tmp_path / "run")
     found, cls = recorded(tmp_path / "run"), built_in()[name]
     kept = [key for key in cls.scratch if (name, key) != ("gan", "block_size")]  # shorter here
     assert {key: found[key] for key in kept} == {key: cls.scratch[key] for key in kept}
+    completed = cls.Training().completed(backend.training_defaults())
+    assert {key: getattr(completed, key) for key in cls.scratch} == dict(cls.scratch)
     assert cls.scratch["learning_rate"] > TrainingOptions.STANDARD["learning_rate"]
 
 
