@@ -303,6 +303,14 @@ def test_every_command_of_half_an_hour_has_a_shorter_form(check_docs, tmp_path, 
     assert capsys.readouterr().out.startswith("shorter   README.md:3: 0 s, with --max-steps 4")
 
 
+@pytest.mark.parametrize("page", ["docs/architecture.md", "docs/internals.md"])
+def test_a_page_about_the_code_names_modules_that_exist(page):
+    paths = [f"/{p.relative_to(ROOT).with_suffix('')}" for p in ROOT.rglob("*") if not p.name.startswith(".")]
+    named = set(re.findall(r"`([a-z_0-9]{2,}(?:/[a-z_0-9]+)+)/?`", (ROOT / page).read_text(encoding="utf-8")))
+    assert len(named) > 10
+    assert [name for name in sorted(named) if not any(path.endswith(f"/{name}") for path in paths)] == []
+
+
 # Links
 
 
