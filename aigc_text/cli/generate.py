@@ -36,7 +36,7 @@ from .terminal import bar, begun, notice, write
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
-    from aigc_text.generation.prompts import Prompts
+    from aigc_text.generation.prompt_files import Prompts
     from aigc_text.jobs.batch_job import Job
 
 
@@ -209,7 +209,7 @@ def _check_text(prompts: tuple[str, ...], template: str | None) -> None:
 
 def _read_twice(prompt: tuple[str, ...], file: str | None, template: str | None, column: str | None) -> Prompts:
     """Prompts that stay in their file; those of the command line, or of a pipe, are held."""
-    from aigc_text.generation.prompts import Prompts, read_prompts
+    from aigc_text.generation.prompt_files import Prompts, read_prompts
 
     if file is not None and not prompt and os.path.isfile(file):
         path = os.path.abspath(file)  # it is read twice, and a plugin may change the working folder in between
@@ -248,7 +248,7 @@ def _show(counts: Iterator[tuple[int, int]]) -> None:
 
 
 def _prompts(prompt: tuple[str, ...], file: str | None, template: str | None, column: str | None) -> list[str]:
-    from aigc_text.generation.prompts import fill, read_prompts
+    from aigc_text.generation.prompt_files import fill, read_prompts
 
     if file is not None:
         return list(read_prompts(file, template, column))

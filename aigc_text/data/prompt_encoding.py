@@ -50,7 +50,10 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, added: Template)
 
 
 def cut_left(ids: Sequence[int], most: int, kept: Sequence[int]) -> list[int]:
-    """At most `most` ids, cut on their left; where they begin with the ids `kept`, those stay at the front."""
+    """Truncates to `most` ids on their left; where they begin with the ids `kept`, those stay at the front.
+
+    When a prompt is cut, and to how many, is decided in `backends/hf/prompt_requests`.
+    """
     if len(ids) <= most:
         return list(ids)
     front = list(kept) if list(ids[: len(kept)]) == list(kept) and len(kept) <= most else []

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from .results import COLUMNS, HIGHER, LOWER, Row
+from .columns import COLUMNS, HIGHER, LOWER
+from .results import Row
 
 
 @dataclass(frozen=True)

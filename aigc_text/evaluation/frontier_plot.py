@@ -7,7 +7,8 @@ from pathlib import Path
 
 from aigc_text.plots.figures import blank, save
 
-from .results import COLUMNS, LOWER, Row
+from .columns import COLUMNS, LOWER
+from .results import Row
 
 
 def frontier(rows: Sequence[Row], quality: str, diversity: str, picture: Path) -> None:

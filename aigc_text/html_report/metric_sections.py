@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from aigc_text.evaluation import frontier
-from aigc_text.evaluation.results import COLUMNS, LOWER, Report, Row, blocks, protocol
+from aigc_text.evaluation.columns import COLUMNS, LOWER
+from aigc_text.evaluation.results import Report, Row, blocks, protocol
 from aigc_text.plots import panels
 from aigc_text.plots.panels import PARTS, Curve, Part, is_mark, words
 

@@ -1,7 +1,7 @@
 """One web page of runs: curves, figures, samples side by side, copies, and a blind sheet. It needs nothing else.
 
 No resource is loaded from anywhere, and the page's own policy forbids it: one script, named by its hash, and nothing
-that a model wrote can become markup, since all text goes through `markup.escaped` or `blind.inline_json`.
+that a model wrote can become markup, since all text goes through `html.escaped` or `blind.inline_json`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def build(
     """Makes a page of one or several runs, compared with each other where they have something in common.
 
     Args:
-        runs: runs as `page_runs.read` gives them, or their paths, each of them `PATH` or `NAME=PATH`.
+        runs: runs as `reading.read` gives them, or their paths, each of them `PATH` or `NAME=PATH`.
         title: of the page.
         seed: of the draw of the blind sheet's pairs and sides.
         pairs: at most so many pairs on the blind sheet; 0 for no sheet.

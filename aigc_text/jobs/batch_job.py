@@ -23,7 +23,7 @@ from .shard import Part, Share
 
 if TYPE_CHECKING:
     from aigc_text.backends.base import Backend
-    from aigc_text.generation.prompts import Prompts
+    from aigc_text.generation.prompt_files import Prompts
     from aigc_text.options.generation import GenerationOptions
 
 

@@ -46,7 +46,7 @@ class TextMetric:
 
     def as_evaluate(self) -> evaluate.Metric:
         """This metric as an `evaluate.Metric`, for code that asks for that class. Imports evaluate and datasets."""
-        from .evaluate_metric import EvaluateMetric
+        from .hf_evaluate import EvaluateMetric
 
         return EvaluateMetric(self)
 

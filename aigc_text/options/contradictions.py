@@ -36,7 +36,7 @@ class Rule(NamedTuple):
     instead: str = ""
 
 
-SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p")  # of no account where nothing is drawn
 LIKELIEST = "without sampling the likeliest token is taken at each step"
 BEAMS = "beam search is deterministic unless sampling is enabled (--do-sample)"
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from aigc_text import distributed
 from aigc_text.errors import TrainingError, one_line, shell
 from aigc_text.options.training import TrainingOptions
-from aigc_text.training import checkpoints
+from aigc_text.training import checkpoint_folders
 from aigc_text.utils import atomic, lock, sealed_dir
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class RunFolder:
         """Lets go of the folder; nothing stays in it of a new run that has no update and no checkpoint to show."""
         if self.lock is None:
             return
-        if self._new and not checkpoints.steps(self.checkpoints) and not _size(self.metrics):
+        if self._new and not checkpoint_folders.steps(self.checkpoints) and not _size(self.metrics):
             (self.path / "options.json").unlink(missing_ok=True)
             self.metrics.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # it is not there, or somebody else's

@@ -1,4 +1,4 @@
-"""A training run: data in, a folder out (see `run_folder`)."""
+"""A training run: data in, a folder out (see `run_dir`)."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aigc_text.backends.hf.backend import TransformersBackend
-from aigc_text.backends.hf.requests import RequestBuilder
+from aigc_text.backends.hf.prompt_requests import RequestBuilder
 from aigc_text.errors import OptionError, UserError
 from aigc_text.options.base import value_type
 from aigc_text.options.generation import GenerationOptions

@@ -1,4 +1,7 @@
-"""The checkpoints of a run: which is the newest whole one, and which are removed."""
+"""The folders of a run's checkpoints: which is the newest whole one, and which are removed.
+
+What one holds is in `checkpoint_state`.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from aigc_text.outputs import Progress
 from aigc_text.utils import atomic, isolation, sealed_dir
 from aigc_text.utils.torch_compat import forget_compiled
 
-from . import checkpoint_state, checkpoints, hardware, interrupts, optimizers, patience
+from . import checkpoint_folders, checkpoint_state, hardware, interrupts, optimizers, patience
 from .objective import Objective, Verdict
 from .step import Updates, seed
 from .stream import BatchStream
@@ -160,9 +160,9 @@ class _Run:
         messages: list[str] = []
         if self.folder is None:
             return None, messages
-        checkpoints.sweep(self.folder)
-        found = checkpoints.latest(self.folder, messages.append) if resume else None
-        if resume and found is None and checkpoints.steps(self.folder):
+        checkpoint_folders.sweep(self.folder)
+        found = checkpoint_folders.latest(self.folder, messages.append) if resume else None
+        if resume and found is None and checkpoint_folders.steps(self.folder):
             raise TrainingError(
                 f"no checkpoint in {self.folder} is whole: {messages[-1].split(';')[0]}",
                 "Train again into another folder with --output.",
@@ -319,7 +319,7 @@ class _Run:
             with atomic.writing(place, needed):
                 sealed_dir.save(place, self._write)
             best = self.folder / f"step-{self.state.best_step}"
-            checkpoints.prune(self.folder, self.options.keep_checkpoints, also=best)
+            checkpoint_folders.prune(self.folder, self.options.keep_checkpoints, also=best)
         else:
             self._write(None)
         distributed.wait()

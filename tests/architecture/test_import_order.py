@@ -20,7 +20,7 @@ MAY_BE_HEAVY = (
     "generation.engines.*",
     "training.*",
     "models.*",
-    "metrics.evaluate_metric",
+    "metrics.hf_evaluate",
     "backends.plugin_template.*",
 )
 # Importing these imports no heavy package.
@@ -46,8 +46,8 @@ STANDARD_LIBRARY_ONLY = ("errors", "outputs", "options", "options.*", "_version"
 ONE_IMPORTER = {
     "click": ["cli", "cli.*"],
     "huggingface_hub": ["hub.locate"],
-    "datasets": ["data.hub_datasets", "metrics.evaluate_metric"],
-    "evaluate": ["metrics.evaluate_metric"],
+    "datasets": ["data.hub_datasets", "metrics.hf_evaluate"],
+    "evaluate": ["metrics.hf_evaluate"],
     "nltk": ["metrics.tokenization"],
     "pyarrow": ["data.tables"],
     "sacrebleu": ["metrics.sacrebleu"],

@@ -6,7 +6,7 @@ import tiny
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from aigc_text.backends.hf.requests import RequestBuilder
+from aigc_text.backends.hf.prompt_requests import RequestBuilder
 from aigc_text.data.encoding import Encoder, chunks, encode, spread, tokenised
 from aigc_text.data.sources import Pair
 from aigc_text.data.tokenizer_training import train

@@ -8,7 +8,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
-from aigc_text.backends.hf.requests import RequestBuilder
+from aigc_text.backends.hf.prompt_requests import RequestBuilder
 from aigc_text.data import prompt_encoding
 from aigc_text.data.augmentation import FillInTheMiddle
 from aigc_text.data.encoding import encode

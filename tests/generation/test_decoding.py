@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from aigc_text import load
-from aigc_text.backends.hf.requests import RequestBuilder
+from aigc_text.backends.hf.prompt_requests import RequestBuilder
 from aigc_text.errors import OptionError
 from aigc_text.generation.decoding import Budget, in_order
 from aigc_text.generation.detokenizer import Detokenizer

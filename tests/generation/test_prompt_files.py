@@ -6,7 +6,7 @@ import json
 import pytest
 
 from aigc_text.errors import DataError
-from aigc_text.generation.prompts import fill, read_prompts
+from aigc_text.generation.prompt_files import fill, read_prompts
 
 
 def _file(folder, name, content):

@@ -25,7 +25,7 @@ import aigc_text.generation.engines.torch_engine  # noqa: F401
 from aigc_text import from_scratch, train
 from aigc_text.plots import training_curves
 from aigc_text.runs import training_run  # noqa: F401
-from aigc_text.training import checkpoints, interrupts
+from aigc_text.training import checkpoint_folders, interrupts
 from aigc_text.utils import atomic, sealed_dir
 
 SIZES = {
@@ -95,7 +95,7 @@ def digest(out):
 
 def whole_steps(out):
     """The checkpoints of a run, each of which must be whole."""
-    steps = checkpoints.steps(out / "checkpoints") if (out / "checkpoints").exists() else []
+    steps = checkpoint_folders.steps(out / "checkpoints") if (out / "checkpoints").exists() else []
     for step in steps:
         sealed_dir.verify(step)
     return [p.name for p in steps]

@@ -17,7 +17,7 @@ from aigc_text import Backend, Completion
 from aigc_text.cli import generate as command
 from aigc_text.errors import DataError, GenerationError
 from aigc_text.generation import decoding
-from aigc_text.generation.prompts import Prompts
+from aigc_text.generation.prompt_files import Prompts
 from aigc_text.jobs import shard
 from aigc_text.jobs.batch_job import Job
 from aigc_text.options.generation import GenerationOptions

@@ -8,7 +8,7 @@ from aigc_text.api import generate as generated
 from aigc_text.data.tokenizer_training import train
 from aigc_text.errors import OptionError, UserError
 from aigc_text.evaluation.options import EvaluationOptions
-from aigc_text.generation.prompts import read_prompts
+from aigc_text.generation.prompt_files import read_prompts
 
 
 class Deaf(Backend):

@@ -15,7 +15,7 @@ import pytest
 import tiny
 
 from aigc_text.hub import locate, model_files
-from aigc_text.training import checkpoints
+from aigc_text.training import checkpoint_folders
 from aigc_text.utils import sealed_dir
 
 CASES = int(os.environ.get("AIGC_TEXT_CASES", "0"))
@@ -91,7 +91,7 @@ def stopped(place, run, name, rng, seed):
     folder = copied(place / name, place / "stopped")
     for f in ("config.json", "adapter_config.json", "model.safetensors", sealed_dir.MANIFEST):
         (folder / f).unlink(missing_ok=True)
-    last, earlier = checkpoints.steps(folder / "checkpoints")[-1], checkpoints.steps(folder / "checkpoints")[-2]
+    *_, earlier, last = checkpoint_folders.steps(folder / "checkpoints")
     chosen = rng.choice(sorted(f.name for f in last.iterdir()))
     before, after = flip(last / chosen, rng)
     more = ("--lora-rank", "2") if name == "lora" else ()
@@ -168,7 +168,7 @@ def test_a_damaged_record_of_a_runs_options_is_named(place, run, refused, text):
 )
 def test_a_damaged_line_of_figures_does_not_stop_a_run(place, run, line):
     folder = copied(place / "full", place / "figures")
-    last = checkpoints.steps(folder / "checkpoints")[-1]
+    last = checkpoint_folders.steps(folder / "checkpoints")[-1]
     shutil.rmtree(last)
     rows = (folder / "metrics.jsonl").read_bytes().splitlines(True)
     (folder / "metrics.jsonl").write_bytes(rows[0] + line + b"".join(rows[2:]))

@@ -17,7 +17,7 @@ from faults_driver import OPTIONS, OWN, SIZES
 from aigc_text import from_scratch, train
 from aigc_text.errors import TrainingError
 from aigc_text.runs import training_run
-from aigc_text.training import checkpoints
+from aigc_text.training import checkpoint_folders
 from aigc_text.training.step import HALVINGS
 from aigc_text.utils import sealed_dir
 
@@ -65,7 +65,7 @@ def test_what_is_not_finite_stops_before_the_update(started, tmp_path, backend, 
         # Of a step with two groups the discriminator was updated before.
         own = {n: p for n, p in made.model.named_parameters() if not n.startswith("discriminator")}
         assert all(torch.equal(p, before[n]) for n, p in own.items())
-        saved = checkpoints.steps(tmp_path / "out" / "checkpoints") if step > 1 else []
+        saved = checkpoint_folders.steps(tmp_path / "out" / "checkpoints") if step > 1 else []
         assert {int(p.name.removeprefix("step-")) for p in saved} <= set(range(step))
         for folder in saved:
             sealed_dir.verify(folder)
@@ -112,7 +112,7 @@ def test_weights_that_an_update_has_spoilt_are_not_saved(started, tmp_path):
         next(made.model.parameters())[0, 0] = float("inf")
     with pytest.raises(TrainingError, match="not finite"):
         list(reports)
-    for folder in checkpoints.steps(tmp_path / "out" / "checkpoints"):
+    for folder in checkpoint_folders.steps(tmp_path / "out" / "checkpoints"):
         assert all(t.isfinite().all() for t in tensors(folder))
 
 

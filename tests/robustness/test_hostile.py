@@ -119,11 +119,11 @@ def stopped(place, run):
 @pytest.mark.parametrize("name", ["optimizers.pt", "objective.pt", "trainer.json", "model.safetensors"])
 @pytest.mark.parametrize("sealed", [True, False], ids=["sealed", "changed"])
 def test_a_hostile_pickle_in_a_checkpoint(stopped, place, canary, run, name, sealed):
-    from aigc_text.training import checkpoints
+    from aigc_text.training import checkpoint_folders
     from aigc_text.utils import sealed_dir
 
     for form in ("zip", "pickle"):
-        for step in checkpoints.steps(stopped):
+        for step in checkpoint_folders.steps(stopped):
             (step / name).write_bytes(_pickles(place, canary, form))
             if sealed:  # whoever changes a checkpoint can mend its manifest
                 sealed_dir.seal(step)

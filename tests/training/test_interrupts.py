@@ -14,7 +14,7 @@ from commands import listening
 
 from aigc_text.code_eval.sandbox import cases
 from aigc_text.code_eval.sandbox import runner as sandbox
-from aigc_text.training import checkpoints, interrupts
+from aigc_text.training import checkpoint_folders, interrupts
 from aigc_text.utils import sealed_dir
 
 ENV = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -84,7 +84,7 @@ def test_an_interrupted_run_saves_its_last_update(words, tmp_path, number):
     assert seconds < 10
     assert "the same command with --resume goes on" in said
     assert said.splitlines()[-1] == {1: "Terminated", 2: "Interrupted", 15: "Terminated"}[number]
-    [step] = checkpoints.steps(out / "checkpoints")
+    [step] = checkpoint_folders.steps(out / "checkpoints")
     sealed_dir.verify(step)
     saved = int(step.name.removeprefix("step-"))
     assert saved >= updates
@@ -104,7 +104,7 @@ def test_two_processes_save_together(words, tmp_path, number):
     code, seconds, said, updates = interrupted(TWO, words, out, number)
     assert code != 0
     assert seconds < 40, said
-    [step] = checkpoints.steps(out / "checkpoints")
+    [step] = checkpoint_folders.steps(out / "checkpoints")
     sealed_dir.verify(step)
     assert int(step.name.removeprefix("step-")) >= updates
     assert len(re.findall("with --resume goes on", said)) == 1

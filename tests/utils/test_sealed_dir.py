@@ -7,7 +7,7 @@ import os
 import pytest
 
 from aigc_text.errors import DamagedError
-from aigc_text.training import checkpoints
+from aigc_text.training import checkpoint_folders
 from aigc_text.utils import atomic, sealed_dir
 
 
@@ -141,8 +141,8 @@ def test_a_process_killed_while_it_replaces_a_folder_leaves_one_to_go_on_from(tm
         _, status = os.waitpid(pid, 0)
         if exchange:
             assert state(folder) in ("old", "new")
-        checkpoints.sweep(folder.parent)
-        assert checkpoints.latest(folder.parent, print) == folder and state(folder) in ("old", "new")
+        checkpoint_folders.sweep(folder.parent)
+        assert checkpoint_folders.latest(folder.parent, print) == folder and state(folder) in ("old", "new")
         assert [p.name for p in folder.parent.iterdir()] == ["step-1"]
         if not status:
             break
@@ -187,7 +187,7 @@ def test_latest_passes_over_damage_and_says_so(tmp_path):
         sealed_dir.save(tmp_path / f"step-{n}", write)
     (tmp_path / "step-10" / "a.bin").write_bytes(b"")
     said = []
-    assert checkpoints.latest(tmp_path, said.append) == tmp_path / "step-2"
+    assert checkpoint_folders.latest(tmp_path, said.append) == tmp_path / "step-2"
     assert len(said) == 1 and "step-10/a.bin is damaged" in said[0]
 
 
@@ -198,14 +198,14 @@ def test_a_file_that_cannot_be_read_is_damage(tmp_path):
     (tmp_path / "step-2" / "a.bin").unlink()
     (tmp_path / "step-2" / "a.bin").symlink_to("/proc/self/mem")
     said = []
-    assert checkpoints.latest(tmp_path, said.append) == tmp_path / "step-1"
+    assert checkpoint_folders.latest(tmp_path, said.append) == tmp_path / "step-1"
     assert "step-2/a.bin cannot be read: Input/output error" in said[0]
 
 
 def test_prune_keeps_the_newest_and_the_named(tmp_path):
     for n in range(1, 6):
         sealed_dir.save(tmp_path / f"step-{n}", write)
-    checkpoints.prune(tmp_path, 2, also=tmp_path / "step-1")
+    checkpoint_folders.prune(tmp_path, 2, also=tmp_path / "step-1")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-1", "step-4", "step-5"]
 
 
@@ -213,5 +213,5 @@ def test_sweep_removes_what_a_kill_left(tmp_path):
     (tmp_path / ".step-3.tmp").mkdir()
     (tmp_path / ".step-1.old").mkdir()
     sealed_dir.save(tmp_path / "step-2", write)
-    checkpoints.sweep(tmp_path)
+    checkpoint_folders.sweep(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["step-2"]

@@ -14,7 +14,7 @@ from aigc_text.options.generation import GenerationOptions
 from aigc_text.options.training import TrainingOptions
 
 from . import likelihood, settings, training
-from .requests import PromptReader
+from .prompt_requests import PromptReader
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from aigc_text.outputs import Completion, Piece
 from aigc_text.utils import isolation
 
 from . import settings
-from .requests import RequestBuilder
+from .prompt_requests import RequestBuilder
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aigc_text.errors import ModelError, OptionError
 from aigc_text.generation import model_settings
 from aigc_text.options import contradictions
-from aigc_text.options.contradictions import BEAM_SEARCH
+from aigc_text.options.contradictions import BEAM_SEARCH, SAMPLING
 from aigc_text.options.generation import GenerationOptions
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from .family import Family
 
 FALLBACK_NEW_TOKENS = 128  # where neither the user nor the model says how many
-SAMPLING = ("temperature", "top_k", "top_p", "min_p")  # are of no account where nothing is drawn
 NUMBERS = (
     "do_sample", *SAMPLING, "max_new_tokens", "min_new_tokens", "repetition_penalty", "no_repeat_ngram_size",
     "num_beams", "length_penalty", "num_return_sequences",

@@ -22,6 +22,7 @@ from aigc_text.errors import OptionError
 from aigc_text.generation.engine import stream_key
 from aigc_text.generation.sampling import normal
 from aigc_text.options.base import option
+from aigc_text.options.contradictions import SAMPLING
 from aigc_text.options.generation import GenerationOptions
 from aigc_text.options.training import TrainingOptions
 from aigc_text.outputs import Score
@@ -188,7 +189,7 @@ class VAE(TransformersBackend):
 
     def generation_config(self, engine: Engine, options: GenerationOptions) -> GenerationConfig:
         """A sentence that was read is written by its likeliest words, unless the user asks for sampling."""
-        sampling = any(getattr(options, k) is not None for k in ("temperature", "top_k", "top_p", "min_p"))
+        sampling = any(getattr(options, k) is not None for k in SAMPLING)
         if not self.goes_on(options) and options.do_sample is None and not sampling:
             options = replace(options, do_sample=False)
         return super().generation_config(engine, options)
