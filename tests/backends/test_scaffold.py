@@ -137,7 +137,7 @@ def test_nothing_is_half_written(place, monkeypatch):
 def test_all_its_files_are_in_the_package():
     """The patterns of pyproject.toml are what a wheel is made by."""
     table = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[tool.setuptools.package-data]")[2]
-    patterns = re.findall(r'"(plugin_template/[^"]*)"', table.partition("\n[")[0])
+    patterns = re.findall(r'"(backends/plugin_template/[^"]*)"', table.partition("\n[")[0])
     package = ROOT / "aigc_text"
     shipped = {p for pattern in patterns for p in package.glob(pattern) if p.is_file()}
     files = {p for p in scaffold.TEMPLATES.rglob("*") if p.is_file() and p.suffix != ".pyc"}

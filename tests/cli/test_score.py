@@ -176,8 +176,8 @@ def text_plots_missing(texts):
 
 def test_a_long_text_is_drawn_in_part_and_says_so(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(surprisal, "LINES", 3)
-    monkeypatch.setattr(surprisal, "save", lambda figure, picture: drawn.append(figure))
+    monkeypatch.setattr(pictures, "LINES", 3)
+    monkeypatch.setattr(pictures, "save", lambda figure, picture: drawn.append(figure))
     block = surprisal.Block("a", [surprisal.Piece("word ", 3.0)] * 200)
     pictures.draw([block], "caption", tmp_path / "a.png")
     words = [t.get_text() for t in drawn[0].axes[0].texts]

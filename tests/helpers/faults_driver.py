@@ -26,7 +26,7 @@ from aigc_text import from_scratch, train
 from aigc_text.plots import training_curves
 from aigc_text.runs import training_run  # noqa: F401
 from aigc_text.training import checkpoint_folders, interrupts
-from aigc_text.utils import atomic, sealed_dir
+from aigc_text.utils import sealed_dir
 
 SIZES = {
     "gpt2": {"n_layer": 2, "n_embd": 32, "n_head": 2, "n_positions": 64},
@@ -55,7 +55,7 @@ def child(out, resume, die_at=None):
         return pid
     if die_at is not None:
         calls = itertools.count(1)
-        for home, name in ((atomic, "flush"), (sealed_dir.os, "rename")):
+        for home, name in ((sealed_dir, "flush"), (sealed_dir.os, "rename")):
             setattr(home, name, dying(getattr(home, name), calls, die_at))
     code = 1
     try:

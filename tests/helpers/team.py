@@ -38,7 +38,7 @@ class Team:
         done = self._do(
             world=world,
             call=function.__name__,
-            module=function.__module__.rpartition(".")[2],
+            module=function.__module__,
             arguments=arguments,
             **more,
         )

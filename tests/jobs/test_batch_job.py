@@ -14,7 +14,7 @@ from commands import file
 from team import ENV
 
 from aigc_text import Backend, Completion
-from aigc_text.cli import generate as command
+from aigc_text.cli import meter
 from aigc_text.errors import DataError, GenerationError
 from aigc_text.generation import decoding
 from aigc_text.generation.prompt_files import Prompts
@@ -176,8 +176,8 @@ def test_a_full_disk_is_told_and_the_run_goes_on(refused, run, plain, tmp_path, 
 
 def test_the_speed_counts_what_was_made_now(monkeypatch):
     now = [100.0]
-    monkeypatch.setattr(command.time, "monotonic", lambda: now[0])
-    speed = command._Speed(1000, 9000)
+    monkeypatch.setattr(meter.time, "monotonic", lambda: now[0])
+    speed = meter.Speed(1000, 9000)
     assert not speed.is_due()
     now[0] += 100
     assert speed.is_due() and not speed.is_due()

@@ -297,7 +297,7 @@ def watched(place, monkeypatch):
         (api, "find", find),
         (api, "from_scratch", lambda *given, **more: see("from_scratch", *given, **more)),
         (training_run, "train", train),
-        (run_data, "read_data", lambda *given: ((), ())),
+        (run_data, "read_data", lambda *given: SimpleNamespace(examples=(), given=given)),
         (seeds, "train_seeds", train_seeds),
         (loading, "choose_device", lambda device: see("device", device)),
         (evaluation_run, "Evaluation", Evaluation),

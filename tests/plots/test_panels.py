@@ -8,7 +8,7 @@ import pytest
 from aigc_text.cli import train as command
 from aigc_text.cli.meter import Meter, duration
 from aigc_text.outputs import Progress
-from aigc_text.plots import figures, training_curves
+from aigc_text.plots import training_curves
 from aigc_text.plots.panels import SENTENCE, TOKEN, marks, parts, told
 
 
@@ -77,7 +77,7 @@ def test_a_collapse_ends_where_a_validation_finds_none():
 )
 def test_the_picture_has_a_panel_for_each_unit_with_failures_marked(tmp_path, monkeypatch, lines, panels, label):
     drawn = []
-    monkeypatch.setattr(figures, "save", lambda figure, _: drawn.append(figure))
+    monkeypatch.setattr(training_curves, "save", lambda figure, _: drawn.append(figure))
     training_curves.curves(pages.logged(tmp_path / "run", lines) / "metrics.jsonl", tmp_path / "curves.png")
     (figure,) = drawn
     assert len(figure.axes) == panels
@@ -181,7 +181,7 @@ def test_a_run_records_the_unit_of_its_loss_and_counts_tokens_without_padding(tm
 def test_tokens_of_a_batch_are_those_that_are_not_padding():
     import torch
 
-    from aigc_text.training.trainer import _tokens
+    from aigc_text.training.stream import _tokens
 
     ids = torch.ones(2, 5, dtype=torch.long)
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])

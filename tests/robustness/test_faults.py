@@ -341,11 +341,11 @@ def test_files_are_flushed_before_the_rename(tmp_path):
     assert strace, "CI needs strace"
     script = tmp_path / "save.py"
     script.write_text(
-        "import pathlib, sys\nfrom aigc_text import checkpoint\n"
+        "import pathlib, sys\nfrom aigc_text.utils import sealed_dir\n"
         "def write(folder):\n"
         "    (folder / 'a.bin').write_bytes(b'a' * 100_000)\n"
         "    (folder / 'b.bin').write_bytes(b'b')\n"
-        "checkpoint.save(pathlib.Path(sys.argv[1]), write)\n"
+        "sealed_dir.save(pathlib.Path(sys.argv[1]), write)\n"
     )
     log = tmp_path / "log"
     calls = "trace=openat,fsync,fdatasync,rename,renameat,renameat2,write"

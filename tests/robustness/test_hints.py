@@ -215,27 +215,27 @@ def _bare(node):
     for before, part in zip(node.values, node.values[1:]):  # noqa: B905
         if isinstance(before, ast.Constant) and isinstance(part, ast.FormattedValue):
             call = ast.unparse(part.value)
-            quoted = call.startswith(("shell(", "download(", "hub.download(")) or part.format_spec is not None
+            quoted = call.startswith(("shell(", "download(", "locate.download(")) or part.format_spec is not None
             if COMMAND.search(before.value) and not quoted:
                 yield call
 
 
 #: What is not the user's, nor of a file: versions, numbers, names of commands, programs and choices of ours.
 OURS = {
+    "file_signatures.py: name",
+    "file_signatures.py: program",
     "generate.py: form",
     "generate.py: options.seed",
     "latents.py: given",
+    "loading.py: own[0]",
     "lora.py: rank",
     "mistakes.py: owner",
     "page.py: escaped(__version__)",
     "parameters.py: ctx.info_name",
-    "pretrained.py: own[0]",
-    "report.py: p['version']",
-    "run_folder.py: backend.name",
+    "results.py: p['version']",
+    "run_dir.py: backend.name",
     "sample_cache.py: __version__",
-    "signatures.py: name",
-    "signatures.py: program",
-    "updates.py: twice",
+    "step.py: twice",
 }
 
 
@@ -245,7 +245,10 @@ def test_templates_are_literal():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "shell":
                 template = node.args[0]
-                assert not (isinstance(template, ast.JoinedStr)) or path.name == "signatures.py", (path, node.lineno)
+                assert not (isinstance(template, ast.JoinedStr)) or path.name == "file_signatures.py", (
+                    path,
+                    node.lineno,
+                )
 
 
 def test_signatures_put_only_their_own_programs_into_templates():

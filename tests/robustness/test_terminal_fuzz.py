@@ -51,7 +51,7 @@ def wild(draw, length):
 
 WILD = f"""
 import random, sys
-sys.path.insert(0, {str(ROOT)!r})
+sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests" / "helpers")!r}]
 from aigc_text import Backend, Capabilities, Completion
 from aigc_text.outputs import Piece
 from tests.robustness.test_terminal_fuzz import wild

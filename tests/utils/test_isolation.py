@@ -284,16 +284,16 @@ import sys
 from pathlib import Path
 import matplotlib
 matplotlib.use("svg")
-from aigc_text import latent_plots, plots, text_plots
+from aigc_text.plots import latents, surprisal, training_curves
 from aigc_text.scoring.surprisal import Block, Piece
 import numpy as np
 folder = Path(sys.argv[1])
 (folder / "m.jsonl").write_text('{"step": 1, "loss": 2.0, "learning_rate": 1.0, "eval_loss": 2.0}\\n')
-plots.curves(folder / "m.jsonl", folder / "c.png")
-plots.seeds([folder / "m.jsonl"], folder / "s.png")
+training_curves.curves(folder / "m.jsonl", folder / "c.png")
+training_curves.seeds([folder / "m.jsonl"], folder / "s.png")
 x = np.random.default_rng(0).normal(size=(20, 3))
-latent_plots.draw(x, x, x, None, folder / "l.png")
-text_plots.draw([Block("one", [Piece("the", 3.0)])], "caption", folder / "t.svg")
+latents.draw(x, x, x, None, folder / "l.png")
+surprisal.draw([Block("one", [Piece("the", 3.0)])], "caption", folder / "t.svg")
 assert matplotlib.get_backend() == "svg" and "matplotlib.pyplot" not in sys.modules
 assert all((folder / name).stat().st_size > 1000 for name in ("c.png", "s.png", "l.png", "t.svg"))
 """

@@ -175,8 +175,8 @@ def test_a_file_is_whole_or_as_it_was(tmp_path):
 
 def test_files_are_flushed_before_the_rename(tmp_path, monkeypatch):
     order = []
-    flush, rename = atomic.flush, sealed_dir.os.rename
-    monkeypatch.setattr(atomic, "flush", lambda p: (order.append(p.name), flush(p)))
+    flush, rename = sealed_dir.flush, sealed_dir.os.rename
+    monkeypatch.setattr(sealed_dir, "flush", lambda p: (order.append(p.name), flush(p)))
     monkeypatch.setattr(sealed_dir.os, "rename", lambda a, b: (order.append("rename"), rename(a, b)))
     sealed_dir.save(tmp_path / "step-1", write)
     assert order == ["a.bin", "b.json", "manifest.json", ".step-1.tmp", "rename", tmp_path.name]
