@@ -1,4 +1,4 @@
-"""Private and changing names of transformers that are used here, each in one place.
+"""Private and changing names of transformers that are used here, each in one place. Imports no torch.
 
 The memory of a model that has read some tokens is called `cache`, until 5.23 `past_key_values`.
 """
@@ -7,36 +7,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import GenerationConfig
-from transformers.modeling_outputs import CausalLMOutputWithPast
-from transformers.utils import ModelOutput
+import transformers
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig
 
 #: Its name among the inputs and outputs of the models of the installed transformers.
-CACHE = "cache" if "cache" in {f.name for f in fields(CausalLMOutputWithPast)} else "past_key_values"
-
-
-@dataclass
-class CachedOutput(ModelOutput):
-    """What a causal language model of ours gives; `generate` of any transformers finds the cache in it.
-
-    Attributes:
-        loss: mean negative log-likelihood in nats of the labels, where there are any.
-        logits: (B, T, V) scores of the next token.
-        cache: what the model knows after the last step, where it was asked for.
-    """
-
-    loss: torch.Tensor | None = None
-    logits: torch.Tensor | None = None
-    cache: Any = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if CACHE not in self and self.cache is not None:
-            self[CACHE] = self.cache
+CACHE = "cache" if Version(transformers.__version__).release >= (5, 24) else "past_key_values"
 
 
 def takes_cache(model: Any) -> bool:
@@ -60,8 +40,6 @@ def advanced(model: Any, outputs: Any, state: dict[str, Any]) -> dict[str, Any]:
 
 def registered_model(auto_class: str, config: type) -> type | None:
     """The class that an auto class of transformers loads for a configuration; `None` where it knows none."""
-    import transformers
-
     mapping = getattr(transformers, auto_class)._model_mapping
     found: type | None = mapping[config] if config in mapping else None  # noqa: SIM401 - it loads classes
     return found

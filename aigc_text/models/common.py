@@ -1,13 +1,36 @@
-"""What the models written here share: fields of a configuration and their ranges, and where the embeddings are."""
+"""What the models written here share: configurations and their ranges, outputs, and where the embeddings are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
 
 from aigc_text.hub.transformers_compat import CACHE
+
+
+@dataclass
+class CachedOutput(ModelOutput):
+    """What a causal language model of ours gives; `generate` of any transformers finds the cache in it.
+
+    Attributes:
+        loss: mean negative log-likelihood in nats of the labels, where there are any.
+        logits: (B, T, V) scores of the next token.
+        cache: what the model knows after the last step, where it was asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    cache: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if CACHE not in self and self.cache is not None:
+            self[CACHE] = self.cache
 
 
 class OwnConfig(PreTrainedConfig):

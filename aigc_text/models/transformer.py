@@ -21,9 +21,8 @@ from transformers import initialization as init
 
 from aigc_text.backends.hf.backend import TransformersBackend
 from aigc_text.backends.hf.loading import fresh, width_and_heads
-from aigc_text.hub.transformers_compat import CachedOutput
 
-from .common import OwnConfig, OwnModel
+from .common import CachedOutput, OwnConfig, OwnModel
 
 if TYPE_CHECKING:
     from typing import Self

@@ -38,7 +38,7 @@ LIGHT = (
     "memorization.*",
     "code_eval.*",
     "metrics",
-    "metrics.[!e]*",
+    "metrics.[!h]*",
     "data.*",
     "hub.[!t]*",
 )

@@ -43,3 +43,11 @@ def test_parameters_are_drawn_again():
     made = layer.weight.detach()
     assert float(made.std()) == pytest.approx(float(drawn.std()), rel=0.2) and not torch.equal(made, drawn)
     assert torch.equal(model.transformer.wte.weight, other)
+
+
+def test_the_cache_has_its_name_among_the_outputs():
+    from dataclasses import fields
+
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
+    assert compat.CACHE in {field.name for field in fields(CausalLMOutputWithPast)}

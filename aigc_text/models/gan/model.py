@@ -30,7 +30,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 from transformers import initialization as init
 
 from aigc_text.errors import OptionError
-from aigc_text.hub.transformers_compat import CachedOutput
+from aigc_text.models.common import CachedOutput
 from aigc_text.models.rnn.model import RecurrentLayers, RecurrentModel, RecurrentState
 
 from .config import GANConfig

@@ -23,8 +23,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 from transformers import initialization as init
 
-from aigc_text.hub.transformers_compat import CachedOutput
-from aigc_text.models.common import OwnConfig, OwnModel
+from aigc_text.models.common import CachedOutput, OwnConfig, OwnModel
 
 # Configuration
 

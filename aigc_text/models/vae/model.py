@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationMixin
 
-from aigc_text.hub.transformers_compat import CachedOutput
-from aigc_text.models.common import OwnConfig
+from aigc_text.models.common import CachedOutput, OwnConfig
 from aigc_text.models.rnn.model import RecurrentLayers, RecurrentModel, RecurrentState, full_precision
 
 # Configuration
