@@ -1,6 +1,7 @@
 """What several test files share: nothing reaches the network, and one tiny model on disk."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,29 @@ from team import team  # noqa: F401
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads cost more than they bring to tiny models
 os.environ["HF_HUB_OFFLINE"] = "1"  # before any test imports huggingface_hub, and for the processes that tests start
 
+from aigc_text.plots import training_curves  # noqa: E402
+
+DRAW = training_curves.curves
+
 SENTENCES = [
     "Once upon a time there was a cat who sat on a mat.",
     "The dog saw the cat, and the cat saw the dog.",
     "def add(a, b):\n    return a + b\n",
 ]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def undrawn() -> Iterator[None]:
+    """Training leaves an empty picture of its curves, since drawing takes longer than the tests' runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_curves, "curves", lambda metrics, picture: picture.touch())
+        yield
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The curves are drawn."""
+    monkeypatch.setattr(training_curves, "curves", DRAW)
 
 
 @pytest.fixture(scope="session")

@@ -303,6 +303,7 @@ def test_pairs_are_no_sentences(backend):
         backend.batches([Pair("a", "b")], GANTraining())
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_command_line_trains_and_resumes_into_the_adversarial_phase(tmp_path, capsys):
     data = tmp_path / "data.txt"
     data.write_text("\n".join(TEXTS * 8) + "\n")

@@ -72,6 +72,7 @@ def test_a_collapse_ends_where_a_validation_finds_none():
     assert [tuple(mark)[1:] for mark in marks({"eval_posterior_collapse": flags})] == [(20, 30), (50, 50)]
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize(
     ("lines", "panels", "label"), [(pages.VAE, 7, "posterior collapse"), (pages.GAN, 5, "rolled back")]
 )

@@ -37,7 +37,6 @@ def base(tmp_path_factory):
 @pytest.fixture
 def place(base, monkeypatch, run):
     monkeypatch.chdir(base)
-    monkeypatch.setattr("aigc_text.plots.training_curves.curves", lambda *_: None)
     for name, more in (("full", ()), ("lora", ("--lora-rank", "2"))):
         if not Path(name).exists():
             result = run("train", "--model", "model", "--data", "data.txt", "--output", name, *TRAIN, *more)

@@ -243,10 +243,6 @@ def _note(error: AssertionError, failed: list[str]) -> None:
 def _in_process(kind, originals, tmp_path, monkeypatch, run):
     bench = Bench(kind, originals, tmp_path / "bench")
     monkeypatch.chdir(bench.folder)
-    monkeypatch.setattr(
-        "aigc_text.plots.training_curves.curves", lambda *_: None
-    )  # a second each, and no file of the user's is read
-
     failed: list[str] = []
 
     def attempt() -> tuple[int | None, str]:

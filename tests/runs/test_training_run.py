@@ -42,6 +42,7 @@ def command(*words):
     return ended.value.code
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_leaves_a_model_its_figures_and_a_picture(tmp_path, data, model):
     out = tmp_path / "out"
     reports = list(train(load("gpt2", model), data, out, max_steps=8, **SMALL))
@@ -120,6 +121,7 @@ def test_the_figures_of_a_run_that_fails_later_stay(tmp_path, data, model):
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 3 and (out / "options.json").exists()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_message_breaks_no_line_of_figures(tmp_path):
     metrics = tmp_path / "metrics.jsonl"
     line = {"step": 1, "loss": 2.0, "message": "a\u2028b\x85c"}

@@ -21,6 +21,7 @@ from aigc_text import evaluate, from_scratch, generate, load, train
 from aigc_text.errors import TrainingError
 from aigc_text.utils import isolation
 
+pytestmark = pytest.mark.usefixtures("drawn")
 LINES = ["the cat sat on the mat .", "the dog saw the cat .", "a king had a daughter ."] * 8
 TRAINING = {
     "max_steps": 6, "eval_every": 3, "save_every": 3, "batch_size": 2, "block_size": 8, "precision": "fp32",
