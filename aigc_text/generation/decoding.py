@@ -1,7 +1,7 @@
 """Rows of tokens in, pieces of text out: written once above all engines.
 
-Batching, streaming and finish reasons live here, whole characters and stop strings in `characters`, so every family
-and every engine has all of them. `stream` and `generate` see the same pieces.
+Batching, streaming and finish reasons live here, whole characters in `detokenizer`, stop strings in `stop_strings`, so
+every family and every engine has all of them. `stream` and `generate` see the same pieces.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Loads what `hub` finds: models and tokenizers, looked at before and after, and where they are to be."""
+"""Loads what `locate` finds: models and tokenizers, looked at before and after, and where they are to be."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
 def quiet(local: bool = True) -> Iterator[None]:
     """Hides the progress bars of what takes a moment; those of downloads are left as the user has them.
 
-    The setting is the whole process's, so it is put back; call it within `preflight.building`.
+    The setting is the whole process's, so it is put back; call it within `model_files.building`.
     """
     from transformers.utils import logging
 

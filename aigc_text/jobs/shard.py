@@ -47,7 +47,7 @@ class Share:
 
 
 class Part:
-    """The records of one share in a file that one process writes, which `jobs.Job` has claimed.
+    """The records of one share in a file that one process writes, which `batch_job.Job` has claimed.
 
     Args:
         path: of the file; it is made if it is not there.

@@ -74,7 +74,7 @@ class Validation:
         }
 
     def _batches(self) -> Iterator[tuple[dict[str, torch.Tensor], bool]]:
-        """This process's share of every batch, the longest rows first; see `processes.share`."""
+        """This process's share of every batch, the longest rows first; see `distributed.share`."""
         from aigc_text.data.batching import collate
         from aigc_text.scoring.windows import rows_at_once
 

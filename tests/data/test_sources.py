@@ -1,4 +1,4 @@
-"""Files, folders and globs to examples, and shares of them; see test_formats and test_hub_datasets for the rest."""
+"""Files, folders and globs to examples, and shares of them; see test_readers and test_hub_datasets for the rest."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""Makes files of records in forked children that are killed, then resumed. One line of JSON a case; see test_jobs.py.
+"""Makes files of records in forked children that are killed, then resumed. One line of JSON a case; see tests/jobs.
 
 python jobs_driver.py MODEL PROMPTS SCRATCH MOMENTS
 """

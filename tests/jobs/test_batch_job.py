@@ -1,4 +1,4 @@
-"""A file of prompts to a file of records: streamed, in order, gone on with after a kill; see test_jobs_shared."""
+"""A file of prompts to a file of records: streamed, in order, gone on with after a kill; see test_shard."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A file of prompts to a file of records, shared by several processes; see test_jobs."""
+"""A file of prompts to a file of records, shared by several processes; see test_batch_job."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What several processes keep: a state of each one's own, and one verdict for all; see test_processes.
+"""What several processes keep: a state of each one's own, and one verdict for all; see test_distributed.
 
 The driver's children import this file.
 """

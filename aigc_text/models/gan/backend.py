@@ -1,7 +1,7 @@
 """`gan`: a Gumbel-softmax text GAN (Kusner and Hernández-Lobato 2016; RelGAN, Nie et al. 2019).
 
-Read in this order: `gan_model` (generator and phases), `gan_memory`, `gan_discriminator`, `gan_losses`,
-`gan_objective` (what is trained when, and collapse), `gan_watch`; here is what a user does with it. Guide: docs/gan.md.
+Read in this order: `model` (generator and phases), `gumbel_softmax`, `relational_memory`, `discriminator`, `losses`,
+`objective` (what is trained when), `collapse_monitor`; here is what a user does with it. Guide: docs/gan.md.
 """
 
 from __future__ import annotations

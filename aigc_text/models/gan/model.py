@@ -13,7 +13,7 @@ which becomes the word's one-hot vector as the inverse temperature beta grows. A
 step reads the word x_t itself, so gradients reach the generator through each y_t and its hidden states.
 
 That is what makes training quick here: words are drawn step by step without gradients, y_t kept; then they are read
-again all at once by the fused kernels, and the gradient of y_t is found from what was kept (`gan_gumbel`). Value and
+again all at once by the fused kernels, and the gradient of y_t is found from what was kept (`gumbel_softmax`). Value and
 gradient are those of the unrolled loop.
 """
 
@@ -117,7 +117,7 @@ class GANForCausalLM(RecurrentModel, GenerationMixin):
             straight_through: show the discriminator the words themselves, with the gradient of y (Jang et al. 2017,
                 section 2.2).
             length: most words of a generated sentence.
-            penalty: `r1` or `gradient`, see `gan_losses`.
+            penalty: `r1` or `gradient`, see `losses`.
             fakes: those of the discriminator's phase of the same step.
             with_real: whether the generator's phase scores the batch too, as relativistic losses need it.
             with_likelihood: for a likelihood term in the generator's phase.

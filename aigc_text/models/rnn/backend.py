@@ -1,6 +1,6 @@
 """`rnn`: recurrent language models, LSTM or GRU (Mikolov et al. 2010; Zaremba et al. 2014; Merity et al. 2017).
 
-`rnn_model` has the configuration and the model, `rnn_objective` what training minimises; here is what a user does with
+`model` has the configuration and the model, `objective` what training minimises; here is what a user does with
 them. Guide: docs/families.md.
 """
 

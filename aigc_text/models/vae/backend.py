@@ -1,7 +1,7 @@
 """`vae`: a sequence VAE (Bowman et al. 2016). Sentences to latent vectors and back, and what lies between them.
 
-`vae_model` has the model, `vae_objective` the loss and the remedies against posterior collapse, `vae_estimates` what
-its figures are, `vae_latents` ways between vectors and differences in files; here is what a user does with it. Guide:
+`model` has the model, `objective` the loss and the remedies against posterior collapse, `estimates` what its figures
+are, `latents` ways between vectors and differences in files; here is what a user does with it. Guide:
 docs/vae.md.
 """
 
