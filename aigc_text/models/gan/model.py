@@ -13,8 +13,8 @@ which becomes the word's one-hot vector as the inverse temperature beta grows. A
 step reads the word x_t itself, so gradients reach the generator through each y_t and its hidden states.
 
 That is what makes training quick here: words are drawn step by step without gradients, y_t kept; then they are read
-again all at once by the fused kernels, and the gradient of y_t is found from what was kept (`gumbel_softmax`). Value and
-gradient are those of the unrolled loop.
+again all at once by the fused kernels, and the gradient of y_t is found from what was kept (`gumbel_softmax`). Value
+and gradient are those of the unrolled loop.
 """
 
 from __future__ import annotations
