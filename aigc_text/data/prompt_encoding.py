@@ -50,9 +50,9 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, added: Template)
 
 
 def cut_left(ids: Sequence[int], most: int, kept: Sequence[int]) -> list[int]:
-    """Truncates to `most` ids on their left; where they begin with the ids `kept`, those stay at the front.
+    """Truncates `ids` on the left to at most `most`, keeping the leading ids `kept` if they are there.
 
-    When a prompt is cut, and to how many, is decided in `backends/hf/prompt_requests`.
+    `backends/hf/prompt_requests` decides when to truncate a prompt, and to what length.
     """
     if len(ids) <= most:
         return list(ids)

@@ -1,4 +1,4 @@
-"""The columns of the table that `evaluate` prints: group, which way is better, digits. `metric_groups` fills them."""
+"""The columns of the table that `evaluate` prints; `metric_groups` computes their values."""
 
 from __future__ import annotations
 

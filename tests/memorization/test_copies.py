@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from commands import file
 
 from aigc_text import Backend, Completion
 from aigc_text.errors import DataError
@@ -57,12 +58,6 @@ def test_no_sequence_and_no_match():
 
 
 # Files
-
-
-def file(folder, name, content):
-    path = folder / name
-    path.write_text(content, encoding="utf-8")
-    return path
 
 
 def test_where_a_copy_stands(tmp_path):
