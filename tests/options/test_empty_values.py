@@ -91,6 +91,7 @@ def test_a_new_model_takes_no_empty_tokenizer(given):
 
 
 def test_a_vocabulary_of_nothing_is_refused():
+    pytest.importorskip("transformers")
     with pytest.raises(OptionError, match="vocab_size 0 is less than the 257 entries"):
         train("bpe", ["a b c"], 0)
 
