@@ -293,6 +293,14 @@ def test_the_checker_resumes_reports_and_skips(check_docs, tmp_path, capsys, mon
     assert (tmp_path / "README" / "file").read_text() == "a\na\n"
 
 
+def test_the_checker_writes_the_files_that_a_page_shows(check_docs, tmp_path):
+    [written] = [c for c in check_docs.commands("docs/scale.md") if c.text.startswith("cat > fsdp.yaml")]
+    check = check_docs.Check(tmp_path)
+    check.run(written)
+    assert check.outcomes[written.key]["status"] == "passed"
+    assert (tmp_path / "docs-scale" / "fsdp.yaml").read_text().startswith("compute_environment: LOCAL_MACHINE\n")
+
+
 def test_every_command_of_half_an_hour_has_a_shorter_form(check_docs, tmp_path, capsys):
     long = [c for page in check_docs.PAGES for c, reason in check_docs.chosen(page, long=True) if not reason]
     assert all(check_docs.shortened(c) for c in long if c.seconds >= 1800)
