@@ -310,6 +310,10 @@ def test_every_command_of_half_an_hour_has_a_shorter_form(check_docs, tmp_path, 
     check.run(command)
     assert check.report([(command, "")]) == 0
     assert capsys.readouterr().out.startswith("shorter   README.md:3: 0 s, with --max-steps 4")
+    epochs = check_docs._command(
+        "README.md", 4, "aigc-text train --epochs 14 --data a    # about 8 minutes on two cores", False
+    )
+    assert check_docs.shortened(epochs) == "--epochs 0.01"  # it and a number of steps contradict each other
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "docs/internals.md"])
