@@ -50,8 +50,9 @@ COLUMNS = {
 @click.option("--output", required=True, help="Folder for runs, results.json and table.md.")
 @click.option("--samples", default=500, show_default=True, help="Draws of z for each sentence.")
 @click.option("--test-sentences", default=1000, show_default=True, help="Of test.txt, evenly spread.")
+@click.option("--steps", type=click.IntRange(1), help="Of each run, instead of the recipe's.")
 @click.option("--only", multiple=True, type=click.Choice(list(REMEDIES)), help="These remedies; may be repeated.")
-def main(data: str, output: str, samples: int, test_sentences: int, only: tuple[str, ...]) -> None:
+def main(data: str, output: str, samples: int, test_sentences: int, steps: int | None, only: tuple[str, ...]) -> None:
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     lines = (Path(data) / "train.txt").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -61,7 +62,7 @@ def main(data: str, output: str, samples: int, test_sentences: int, only: tuple[
     sets = {"held-out": some(str(held_out), HELD_OUT), "test": some(f"{data}/test.txt", test_sentences)}
     chosen = only or tuple(REMEDIES)
     for name in chosen:
-        trained(name, folder)
+        trained(name, folder, steps)
     for split, texts in sets.items():
         for name in chosen:
             measure(name, split, texts, folder, samples)
@@ -71,7 +72,7 @@ def run_of(name: str, folder: Path) -> Path:
     return folder / "".join(c if c.isalnum() else "-" for c in name)
 
 
-def trained(name: str, folder: Path) -> None:
+def trained(name: str, folder: Path, steps: int | None) -> None:
     """Trains with one remedy, or goes on where that was stopped."""
     run = run_of(name, folder)
     if (run / "config.json").exists():
@@ -79,7 +80,8 @@ def trained(name: str, folder: Path) -> None:
     files = ["--data", str(folder / "train.txt"), "--validation", str(folder / "held-out.txt"), "--output", str(run)]
     extra = [word for option in REMEDIES[name] for word in ("-o", option)]
     resume = ["--resume"] if (run / "options.json").exists() else []
-    command = ["train", "--config", str(RECIPE), *files, *extra, *resume]
+    length = ["--max-steps", str(steps)] if steps else []
+    command = ["train", "--config", str(RECIPE), *files, *length, *extra, *resume]
     print("aigc-text", *command, flush=True)
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "aigc_text", *command], check=True)
