@@ -50,7 +50,7 @@ COLUMNS = {
 @click.option("--output", required=True, help="Folder for runs, results.json and table.md.")
 @click.option("--samples", default=500, show_default=True, help="Draws of z for each sentence.")
 @click.option("--test-sentences", default=1000, show_default=True, help="Of test.txt, evenly spread.")
-@click.option("--steps", type=click.IntRange(1), help="Of each run, instead of the recipe's.")
+@click.option("--steps", type=click.IntRange(1), help="Training steps of each run, instead of the recipe's.")
 @click.option("--only", multiple=True, type=click.Choice(list(REMEDIES)), help="These remedies; may be repeated.")
 def main(data: str, output: str, samples: int, test_sentences: int, steps: int | None, only: tuple[str, ...]) -> None:
     folder = Path(output)
