@@ -75,8 +75,11 @@ def users_error(error: BaseException) -> UserError | None:
         return UserError(
             f"{where}: {said}" if where else said, _HELPS.get(error.errno, "Check the path and its rights.")
         )
-    if "could not create a primitive" in described(error):  # oneDNN: a tensor beyond what its kernels take
-        return UserError("a text is too long for the kernels of this machine", "Shorten it, or give it in parts.")
+    if "could not create a primitive" in described(error):  # its kernels take no tensor beyond some size
+        return UserError(
+            "oneDNN, torch's library for CPUs, has no kernel for a computation of this model",
+            "If a text is very long or the batch large, make them smaller; --debug shows where it is.",
+        )
     if out_of_memory(error):
         return UserError("out of memory", "Use shorter texts, a smaller --batch-size or a smaller model.")
     if type(error).__name__ == "PanicException":  # Rust: a broken tokenizer, or too long a text

@@ -303,17 +303,26 @@ def test_the_checker_writes_the_files_that_a_page_shows(check_docs, tmp_path):
 
 def test_every_command_of_half_an_hour_has_a_shorter_form(check_docs, tmp_path, capsys):
     long = [c for page in check_docs.PAGES for c, reason in check_docs.chosen(page, long=True) if not reason]
-    assert all(check_docs.shortened(c) for c in long if c.seconds >= 1800)
-    assert not any(check_docs.shortened(c) for c in long if c.seconds < 300)
+    assert all(check_docs.shortened(c) != c.text for c in long if c.seconds >= 1800)
+    assert all(check_docs.shortened(c) == c.text for c in long if c.seconds < 300)
     command = check_docs._command("README.md", 3, "echo aigc-text train    # about 30 minutes on two cores", False)
     check = check_docs.Check(tmp_path, shorter=True)
     check.run(command)
     assert check.report([(command, "")]) == 0
-    assert capsys.readouterr().out.startswith("shorter   README.md:3: 0 s, with --max-steps 4")
-    epochs = check_docs._command(
-        "README.md", 4, "aigc-text train --epochs 14 --data a    # about 8 minutes on two cores", False
-    )
-    assert check_docs.shortened(epochs) == "--epochs 0.01"  # it and a number of steps contradict each other
+    assert capsys.readouterr().out.startswith("shorter   README.md:3: 0 s, as echo aigc-text train --max-steps 4")
+
+
+@pytest.mark.parametrize(
+    ("words", "shorter"),
+    [
+        ("--epochs 14 --data a", "--epochs 0.01 --data a"),  # it and a number of steps contradict each other
+        ("--max-steps 600 -o likelihood_steps=400", "--max-steps 6 -o likelihood_steps=4"),
+        ("--max-steps 100", "--max-steps 2"),
+    ],
+)
+def test_a_shorter_form_contradicts_no_other_option(check_docs, words, shorter):
+    command = check_docs._command("README.md", 4, f"aigc-text train {words}    # about 8 minutes on two cores", False)
+    assert check_docs.shortened(command) == f"aigc-text train {shorter}"
 
 
 @pytest.mark.parametrize("page", ["docs/architecture.md", "docs/internals.md"])

@@ -9,6 +9,7 @@ from aigc_text.errors import GenerationError
 from aigc_text.generation.engine import Engine
 from aigc_text.generation.engines.kv_cache import Direct, Prepared, RoomyLayer, steps_of
 from aigc_text.generation.engines.packed_linear import packed
+from aigc_text.models.gan.backend import GAN
 from aigc_text.models.rnn.backend import RNN
 
 PROMPTS = ["the cat sat on", "once", "", "and the dog saw the king who had a daughter", "a", "从前", "the "]
@@ -91,6 +92,19 @@ def test_packed_layers_compute_the_same_and_leave_the_model_alone(folders):
             quick = model(ids).logits
         assert torch.allclose(quick, plain, atol=1e-4) and model(ids).logits.equal(plain)
     assert not any("forward" in vars(m) for m in model.modules())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gan", "rnn"])
+def test_generation_under_autocast(kind, folders):
+    backend = {
+        "gpt2": lambda: load("gpt2", str(folders["gpt2"])),
+        "gan": lambda: GAN.from_scratch(tiny.tokenizer(), hidden_size="8", embedding_size="8"),
+        "rnn": lambda: RNN.from_scratch(tiny.tokenizer(), hidden_size="8", embedding_size="8"),
+    }[kind]()
+    before = texts(backend, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):  # as a validation of a training in bf16 draws its sentences
+        assert len(texts(backend, seed=1)) == len(PROMPTS)
+    assert texts(backend, seed=1) == before
 
 
 def test_weights_that_changed_are_packed_anew(folders):

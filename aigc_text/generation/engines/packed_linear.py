@@ -47,7 +47,7 @@ class Packed:
 
     Several threads may compute with one model: each decides for itself, and those outside of `in_use` get the model's
     own layers meanwhile. Nothing of the model is changed when no thread is inside. Without oneDNN, on other devices,
-    and for other types of numbers there are no packed layers, and the model computes as it always does.
+    for other types of numbers and under autocast, the model computes as it always does.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[nn.Module], stamp: list[int]) -> None:
@@ -60,6 +60,9 @@ class Packed:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Within it the model computes with the packed layers, in this thread."""
+        if torch.is_autocast_enabled("cpu"):  # inputs would come in bf16, and the weights are packed as they are
+            yield
+            return
         with self.lock:
             self.users += 1
             if self.users == 1:
