@@ -316,7 +316,7 @@ def test_every_command_of_half_an_hour_has_a_shorter_form(check_docs, tmp_path, 
     ("words", "shorter"),
     [
         ("--epochs 14 --data a", "--epochs 0.01 --data a"),  # it and a number of steps contradict each other
-        ("--max-steps 600 -o likelihood_steps=400", "--max-steps 6 -o likelihood_steps=4"),
+        ("--max-steps 600 -o likelihood_steps=400", "--max-steps 6 -o likelihood_steps=4 --eval-every 4"),
         ("--max-steps 100", "--max-steps 2"),
     ],
 )
