@@ -267,7 +267,7 @@ def test_what_is_needed_is_said_before_anything_is_written(started, tmp_path, mo
 @pytest.mark.parametrize("size", [100, 1000, 20_000] if ALL else [1000])
 def test_a_full_disk_while_texts_are_written(tmp_path, limited, run_limited, size):
     out = tmp_path / "texts"
-    done = run_limited(size, "generate", "--backend", "rnn", "--prompt", "", "-n", 400, "--seed", 1, "--output", out)
+    done = run_limited(size, "generate", "--backend", "rnn", "--prompt", "", "-n", 1000, "--seed", 1, "--output", out)
     assert done.returncode == 2, done.stderr
     assert re.search(r"^Error: .*texts.partial cannot be written: File too large", done.stderr, re.M), done.stderr
     assert "Traceback" not in done.stderr and not out.exists()
