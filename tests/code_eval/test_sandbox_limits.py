@@ -51,6 +51,16 @@ def test_lower_limits_hold_or_are_named(limit, value, says):
     assert says in done.stdout and "--run-unconfined" not in done.stdout, done.stdout + done.stderr
 
 
+def test_too_little_memory_to_ask_is_no_fault_of_ours(monkeypatch):
+    def starved(case):
+        raise MemoryError
+
+    monkeypatch.setattr(sandbox, "run", starved)
+    monkeypatch.setattr(sandbox, "_missing", sandbox._missing.__wrapped__)
+    with pytest.raises(OptionError, match="MemoryError"):
+        sandbox.check_support()
+
+
 @pytest.mark.parametrize(
     ("body", "outcome"),
     [

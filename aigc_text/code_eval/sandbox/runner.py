@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Event
 
-from aigc_text.errors import OptionError
+from aigc_text.errors import OptionError, described
 
 from .cases import Case, Limits, Verdict
 from .scratch import remove
@@ -53,8 +53,11 @@ def _missing() -> str:
         return f"{sys.platform} has no limits for processes"
     try:
         found = run(Case("", "pass"))
-    except OSError as error:  # too few files may be open to start a process
-        return str(error)
+    except (
+        OSError,
+        MemoryError,
+    ) as error:  # too few files may be open, or too little memory be left, to start a process
+        return described(error)
     return "" if found.passed else found.why or found.outcome
 
 
