@@ -53,10 +53,7 @@ def _missing() -> str:
         return f"{sys.platform} has no limits for processes"
     try:
         found = run(Case("", "pass"))
-    except (
-        OSError,
-        MemoryError,
-    ) as error:  # too few files may be open, or too little memory be left, to start a process
+    except (OSError, MemoryError) as error:  # too few files or too little memory to start a process
         return described(error)
     return "" if found.passed else found.why or found.outcome
 
