@@ -75,7 +75,7 @@ def users_error(error: BaseException) -> UserError | None:
         return UserError(
             f"{where}: {said}" if where else said, _HELPS.get(error.errno, "Check the path and its rights.")
         )
-    if "could not create a primitive" in described(error):  # its kernels take no tensor beyond some size
+    if "could not create a primitive" in described(error):  # oneDNN: mostly a tensor too large for its kernels
         return UserError(
             "oneDNN, torch's library for CPUs, has no kernel for a computation of this model",
             "If a text is very long or the batch large, make them smaller; --debug shows where it is.",

@@ -51,7 +51,7 @@ def test_lower_limits_hold_or_are_named(limit, value, says):
     assert says in done.stdout and "--run-unconfined" not in done.stdout, done.stdout + done.stderr
 
 
-def test_too_little_memory_to_ask_is_no_fault_of_ours(monkeypatch):
+def test_too_little_memory_to_start_is_a_user_error(monkeypatch):
     def starved(case):
         raise MemoryError
 
